@@ -1,0 +1,140 @@
+"""Slim typed views of the Kubernetes objects that are read here, decoded by msgspec.
+
+Only what some part of the library reads is declared; everything else of the JSON (managedFields, volumes, env, most of the
+spec) is skipped while decoding, which is what makes a watch event cost microseconds. Field names are Kubernetes' own in
+snake_case. `None` stands for absent; lists may be null on the wire, so read them through `or ()`.
+Times stay RFC 3339 strings as the server wrote them: equal strings are equal times, and no parsing is paid for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Struct(msgspec.Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
+    """Common settings: camelCase on the wire, immutable."""
+
+
+class ObjectMeta(_Struct):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class ContainerSpec(_Struct):
+    name: str = ""
+    image: str | None = None
+    restart_policy: str | None = None
+    """`Always` on an init container makes it a native sidecar (KEP-753)."""
+
+
+class SchedulingGate(_Struct):
+    name: str = ""
+
+
+class PodSpec(_Struct):
+    node_name: str | None = None
+    containers: list[ContainerSpec] | None = None
+    init_containers: list[ContainerSpec] | None = None
+    scheduling_gates: list[SchedulingGate] | None = None
+    active_deadline_seconds: int | None = None
+    termination_grace_period_seconds: int | None = None
+
+
+class ContainerStateWaiting(_Struct):
+    reason: str | None = None
+    message: str | None = None
+
+
+class ContainerStateRunning(_Struct):
+    started_at: str | None = None
+
+
+class ContainerStateTerminated(_Struct):
+    exit_code: int = 0
+    signal: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class ContainerState(_Struct):
+    waiting: ContainerStateWaiting | None = None
+    running: ContainerStateRunning | None = None
+    terminated: ContainerStateTerminated | None = None
+
+
+class ContainerStatus(_Struct):
+    name: str = ""
+    image: str | None = None
+    state: ContainerState | None = None
+    last_state: ContainerState | None = None
+    restart_count: int = 0
+    ready: bool = False
+    started: bool | None = None
+
+
+class PodCondition(_Struct):
+    type: str = ""
+    status: str = ""
+    reason: str | None = None
+    message: str | None = None
+    last_transition_time: str | None = None
+
+
+class PodStatus(_Struct):
+    phase: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    start_time: str | None = None
+    conditions: list[PodCondition] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
+
+
+class Pod(_Struct):
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+class ObjectReference(_Struct):
+    name: str = ""
+    uid: str = ""
+    field_path: str | None = None
+
+
+class Event(_Struct):
+    """A core/v1 Event about a pod."""
+
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    type: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    count: int | None = None
+    first_timestamp: str | None = None
+    last_timestamp: str | None = None
+    event_time: str | None = None
+    involved_object: ObjectReference = msgspec.field(default_factory=ObjectReference)
+
+
+class Status(_Struct):
+    """What the API server answers instead of an object when a request failed."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: dict[str, Any] | None = None
+
+
+def pod_from_dict(manifest: dict[str, Any]) -> Pod:
+    """The typed view of a pod the API server answered as JSON. Raises `msgspec.ValidationError` for no pod at all."""
+    return msgspec.convert(manifest, Pod)
