@@ -1,0 +1,104 @@
+# kpo_async: `make help` lists everything. Needs only python3 (3.10+) and make; the rest is installed into .venv.
+
+# make test PYTHON=3.12 AIRFLOW=3.1.8     another interpreter, another Airflow; each pair has its own venv
+PYTHON  ?=
+AIRFLOW ?=
+# make demo PODS=50 POD_SECONDS=10 FAULTS=1; with KUBECONFIG=... on that cluster instead of the embedded one
+PODS        ?= 200
+POD_SECONDS ?= 30
+FAULTS      ?=
+PYTEST_ARGS ?=
+
+# Given on make's command line only: a KUBECONFIG that happens to be exported is not an invitation to run pods there.
+ifeq ($(origin KUBECONFIG),environment)
+override KUBECONFIG :=
+endif
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+unexport KUBECONFIG
+# It would make every start of Airflow compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv$(addprefix -,$(PYTHON))$(addprefix -airflow-,$(AIRFLOW))
+BIN  := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# With AIRFLOW= the lock cannot hold; everything else resolves around that version.
+ifeq ($(AIRFLOW),)
+REQUIREMENTS := -r requirements.lock
+else
+REQUIREMENTS := -e '.[auth,demo,test,dev]' 'apache-airflow==$(AIRFLOW)'
+endif
+
+# The interpreter called PYTHON: on the path, or pyenv's. A pyenv shim may be on the path and yet not run.
+define find_python
+for python in $(if $(PYTHON),python$(PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(PYTHON)*/bin/python3,python3); do \
+  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then break; fi; python=; \
+done; \
+[ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
+endef
+
+.PHONY: help demo test conformance check lint soak bench kind lock clean install
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(STAMP) ## the virtual environment, from the lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(find_python); echo "Installing into $(VENV) with $$("$$python" --version); the first time takes a minute or two"
+	@$(find_python); [ -x $(BIN)/python ] || "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode $(REQUIREMENTS)
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## 200 deferred pods in a whole Airflow; PODS= POD_SECONDS= KUBECONFIG= FAULTS=1
+	@$(BIN)/kpo-async demo --pods $(PODS) --pod-seconds $(POD_SECONDS) \
+	  $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)') $(if $(FAULTS),--faults)
+
+test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
+	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)' $(PYTEST_ARGS)
+
+lint: $(STAMP) ## format, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint ## lint, and the tests with the coverage gate
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+soak: $(STAMP) ## faults for an hour (SOAK_SECONDS=)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/python -m pytest -m soak --timeout 0 $(PYTEST_ARGS)
+
+bench: $(STAMP) ## every benchmark, side by side with the incumbent where it applies
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+kind: $(STAMP) ## tests/conformance on a kind cluster of its own (needs docker and kind)
+	@for tool in docker kind; do \
+	  command -v $$tool >/dev/null || { echo "make kind: $$tool is not installed" >&2; exit 1; }; done
+	@docker info >/dev/null 2>&1 || { echo 'make kind: the docker daemon does not answer' >&2; exit 1; }
+	@trap 'kind delete cluster --name kpo-async' EXIT; \
+	  kind create cluster --name kpo-async --config tests/kind.yaml --kubeconfig $(VENV)/kind.kubeconfig --wait 120s; \
+	  $(MAKE) --no-print-directory conformance KUBECONFIG=$(VENV)/kind.kubeconfig
+
+lock: ## resolve requirements.lock again, for every Python at once
+	@[ -x $(BIN)/uv ] || $(MAKE) --no-print-directory install
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --generate-hashes --no-emit-index-url \
+	  --upgrade --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+
+clean: ## caches and extra virtual environments; .venv stays
+	@rm -rf .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
