@@ -6,7 +6,7 @@ One retry policy, in `_call`. Deadlines belong to the caller: cancel any of thes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,12 +39,19 @@ class Client:
         self._budget = retry_budget
         self._backoff = Backoff()
         self._limit = RateLimit(rate, burst)
+        self._closers: list[Callable[[], Awaitable[None]]] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for close in reversed(self._closers):
+            await close()
         await self._transport.close()
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have `close` awaited before the connections are closed: for whoever works with this client in the background."""
+        self._closers.append(close)
 
     async def get(self, resource: str, name: str, namespace: str = "") -> Json:
         """One object. Raises `NotFoundError` and the rest of the `ApiError` tree, as all methods here do."""
@@ -98,6 +105,31 @@ class Client:
             **{"continue": continue_token},
         )
         return await self._call("list", "GET", resource, namespace, query=query)
+
+    @asynccontextmanager
+    async def list_stream(
+        self,
+        resource: str,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int | None = None,
+        continue_token: str = "",
+        resource_version: str | None = None,
+        idle_timeout: float | None = None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A raw list, in chunks as they come. For `watch.py`, which has a backoff of its own: never retried here."""
+        query = _query(
+            labelSelector=label_selector,
+            fieldSelector=field_selector,
+            limit=limit,
+            resourceVersion=resource_version,
+            **{"continue": continue_token},
+        )
+        action = Action("list", resource, namespace=namespace)
+        async with self._stream(action, _path(resource, namespace), Pool.WATCH, query, idle_timeout) as chunks:
+            yield chunks
 
     async def create(self, resource: str, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
         """Create an object. Retried like all calls: after an unclear failure a 409 may be about our own object."""
