@@ -1,0 +1,60 @@
+"""What Airflow's providers manager is told about this package, by way of the `apache_airflow_provider` entry point.
+
+Two providers may not register one connection type or one decorator: where the incumbent is installed its `kubernetes`
+connection serves both, and only the decorators with names of our own are added.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
+
+from kpo_async.hooks.fields import CONNECTION_TYPE, FIELDS, HIDDEN_FIELDS, HOOK_NAME
+
+INCUMBENT = "apache-airflow-providers-cncf-kubernetes"
+
+_KUBERNETES_TASK = "kpo_async.decorators.kubernetes.kubernetes_task"
+_KUBERNETES_CMD_TASK = "kpo_async.decorators.kubernetes_cmd.kubernetes_cmd_task"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The metadata, as Airflow's `provider_info.schema.json` wants it."""
+    return describe(incumbent_installed=_is_installed(INCUMBENT))
+
+
+def describe(*, incumbent_installed: bool) -> dict[str, Any]:
+    """The metadata for an environment with or without the incumbent."""
+    info: dict[str, Any] = {
+        "package-name": "kpo-async",
+        "name": "Kubernetes (async)",
+        "description": "The deferrable KubernetesPodOperator: one shared watch, live logs, no worker slot held.",
+        "task-decorators": [
+            {"name": "kubernetes_async", "class-name": _KUBERNETES_TASK},
+            {"name": "kubernetes_cmd_async", "class-name": _KUBERNETES_CMD_TASK},
+        ],
+    }
+    if not incumbent_installed:
+        info["connection-types"] = [_connection_type()]
+        info["task-decorators"] += [
+            {"name": "kubernetes", "class-name": _KUBERNETES_TASK},
+            {"name": "kubernetes_cmd", "class-name": _KUBERNETES_CMD_TASK},
+        ]
+    return info
+
+
+def _connection_type() -> dict[str, Any]:
+    return {
+        "connection-type": CONNECTION_TYPE,
+        "hook-class-name": "kpo_async.hooks.kubernetes.KubernetesHook",
+        "hook-name": HOOK_NAME,
+        "conn-fields": {field.name: field.to_schema() for field in FIELDS},
+        "ui-field-behaviour": {"hidden-fields": list(HIDDEN_FIELDS)},
+    }
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True

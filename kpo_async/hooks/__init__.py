@@ -1,0 +1,1 @@
+"""Airflow connections of type `kubernetes`: what they say, and the hook that Airflow's connection form knows."""

@@ -1,0 +1,76 @@
+"""The extras of a connection as typed values. Pure: no connection is fetched here, no cluster is asked.
+
+A value may come from the form (a real boolean), from a URI in an environment variable (always a string) or from JSON.
+Messages name the field and the connection, never the value: `kube_config` is a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.fields import LEGACY_PREFIX
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+@dataclass(frozen=True, repr=False)
+class Extras:
+    """The extras of connection `conn_id`. Empty values, empty strings included, count as absent."""
+
+    conn_id: str | None
+    values: Mapping[str, Any]
+
+    def _get(self, field: str) -> Any:
+        value = self.values[field] if field in self.values else self.values.get(LEGACY_PREFIX + field)
+        return None if value in ("", {}) else value
+
+    def text(self, field: str) -> str | None:
+        """A string. Raises `ConfigError` for anything else."""
+        value = self._get(field)
+        if value is None or isinstance(value, str):
+            return value
+        raise ConfigError(f"{self.origin(field)} must be a string, not {type(value).__name__}.")
+
+    def switch(self, field: str) -> bool | None:
+        """A boolean, or None when nothing is said. Raises `ConfigError` for a word that is neither true nor false."""
+        value = self._get(field)
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        raise ConfigError(f"{self.origin(field)} must be true or false.")
+
+    def mapping(self, field: str) -> dict[str, Any] | None:
+        """An object, given as such or as JSON or YAML text. Raises `ConfigError` when it is neither."""
+        value = self._get(field)
+        if isinstance(value, str):
+            try:
+                value = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise ConfigError(f"{self.origin(field)} is neither JSON nor YAML.") from None
+        if not value:
+            return None
+        if isinstance(value, dict):
+            return value
+        raise ConfigError(f"{self.origin(field)} must be an object (JSON or YAML), not {type(value).__name__}.")
+
+    def origin(self, field: str) -> str:
+        """How a message names a field."""
+        return f"`{field}` of connection {self.conn_id!r}"
+
+
+@dataclass(frozen=True)
+class ConnectionDefaults:
+    """What a connection says about every pod of its cluster. The operator's own arguments win."""
+
+    namespace: str | None = None
+    xcom_sidecar_image: str | None = None
+    xcom_sidecar_resources: Mapping[str, Any] | None = None
+    xcom_sidecar_security_context: Mapping[str, Any] | None = None

@@ -1,0 +1,173 @@
+"""From an Airflow connection and the operator's arguments to a cluster: one resolver for workers, triggerer and hook.
+
+`cluster_source` says where a cluster is and with what identity; `kube.config.load` turns that into something to talk
+with. Arguments win over extras, field by field. Nothing is kept between calls: the next one sees a rotated credential.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from airflow.sdk import BaseHook
+
+from kpo_async.exceptions import ConfigError, KpoError
+from kpo_async.hooks.connection import fetch_extras
+from kpo_async.hooks.extras import ConnectionDefaults, Extras
+from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
+from kpo_async.kube.client import Client, connect
+from kpo_async.kube.config import ClusterSource
+
+T = TypeVar("T")
+
+
+async def cluster_source(
+    conn_id: str | None,
+    *,
+    in_cluster: bool | None = None,
+    config_file: str | None = None,
+    cluster_context: str | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    disable_verify_ssl: bool | None = None,
+    disable_tcp_keepalive: bool | None = None,
+) -> tuple[ClusterSource, ConnectionDefaults]:
+    """Where the cluster is, and what the connection says about every pod in it. `conn_id=None` uses no connection.
+
+    Raises `ConfigError` when the connection is missing or malformed, or when two places say where the cluster is.
+    """
+    extras = await fetch_extras(conn_id)
+    from_pod = _prefer("in_cluster", in_cluster, extras, "in_cluster", extras.switch("in_cluster"))
+    path = _prefer("config_file", config_file or None, extras, "kube_config_path", extras.text("kube_config_path"))
+    document = _Stated(config_dict or None, "the argument `config_dict`")
+    stored_document = _Stated(extras.mapping("kube_config"), extras.origin("kube_config"))
+    _refuse_two(from_pod, path, document, stored_document)
+    source = ClusterSource(
+        in_cluster=from_pod.value,
+        config_file=path.value,
+        config_dict=document.value or stored_document.value,
+        context=cluster_context or extras.text("cluster_context"),
+        verify_ssl=not _first(disable_verify_ssl, extras.switch("disable_verify_ssl")),
+        ca_cert=extras.text("ssl_ca_cert"),
+        tcp_keepalive=not _first(disable_tcp_keepalive, extras.switch("disable_tcp_keepalive")),
+    )
+    return source, _defaults(extras)
+
+
+@dataclass(frozen=True)
+class _Stated(Generic[T]):
+    """A value and who gave it, in a message's words."""
+
+    value: T | None
+    origin: str
+
+
+def _prefer(argument: str, value: T | None, extras: Extras, field: str, extra: T | None) -> _Stated[T]:
+    if value is not None:
+        return _Stated(value, f"the argument `{argument}`")
+    return _Stated(extra, extras.origin(field))
+
+
+def _refuse_two(*sources: _Stated[Any]) -> None:
+    given = [source.origin for source in sources if source.value]
+    if len(given) > 1:
+        raise ConfigError(f"More than one place says where the cluster is: {' and '.join(given)}. Keep one of them.")
+
+
+def _first(argument: bool | None, extra: bool | None) -> bool | None:
+    return extra if argument is None else argument
+
+
+def _defaults(extras: Extras) -> ConnectionDefaults:
+    return ConnectionDefaults(
+        namespace=extras.text("namespace"),
+        xcom_sidecar_image=extras.text("xcom_sidecar_container_image"),
+        xcom_sidecar_resources=extras.mapping("xcom_sidecar_container_resources"),
+        xcom_sidecar_security_context=extras.mapping("xcom_sidecar_container_security_context"),
+    )
+
+
+class KubernetesHook(BaseHook):
+    """A connection of type `kubernetes`: its form, its Test button, and clients made from it.
+
+    The constructor is the incumbent's, without `client_configuration`, which is an object of the synchronous client.
+    """
+
+    conn_name_attr = "kubernetes_conn_id"
+    default_conn_name = DEFAULT_CONNECTION_ID
+    conn_type = CONNECTION_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(
+        self,
+        conn_id: str | None = None,
+        kubernetes_conn_id: str | None = DEFAULT_CONNECTION_ID,
+        *,
+        cluster_context: str | None = None,
+        config_file: str | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        in_cluster: bool | None = None,
+        disable_verify_ssl: bool | None = None,
+        disable_tcp_keepalive: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.conn_id = conn_id or kubernetes_conn_id
+        self.cluster_context = cluster_context
+        self.config_file = config_file
+        self.config_dict = config_dict
+        self.in_cluster = in_cluster
+        self.disable_verify_ssl = disable_verify_ssl
+        self.disable_tcp_keepalive = disable_tcp_keepalive
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The fields of the connection form, for Airflow 3.1. Newer ones read the provider's metadata instead."""
+        from wtforms import BooleanField, PasswordField, StringField
+
+        widgets = {FieldKind.TEXT: StringField, FieldKind.SECRET: PasswordField, FieldKind.SWITCH: BooleanField}
+        return {field.name: widgets[field.kind](field.label) for field in FIELDS}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which standard fields the form hides, likewise."""
+        return {"hidden_fields": list(HIDDEN_FIELDS), "relabeling": {}}
+
+    async def resolve(self) -> tuple[ClusterSource, ConnectionDefaults]:
+        """See `cluster_source`."""
+        return await cluster_source(
+            self.conn_id,
+            in_cluster=self.in_cluster,
+            config_file=self.config_file,
+            cluster_context=self.cluster_context,
+            config_dict=self.config_dict,
+            disable_verify_ssl=self.disable_verify_ssl,
+            disable_tcp_keepalive=self.disable_tcp_keepalive,
+        )
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
+        """A client of the cluster, shared with everybody in this event loop who has the same identity there."""
+        source, _ = await self.resolve()
+        async with connect(source) as client:
+            yield client
+
+    def get_namespace(self) -> str | None:
+        """The namespace that the connection names, for synchronous code."""
+        return asyncio.run(self.resolve())[1].namespace
+
+    def test_connection(self) -> tuple[bool, str]:
+        """What the connection form's Test button shows: whether the server answers, and whether pods may be created."""
+        try:
+            return True, asyncio.run(self._probe())
+        except KpoError as error:
+            return False, str(error)
+
+    async def _probe(self) -> str:
+        _, defaults = await self.resolve()
+        async with self.connect() as client:
+            namespace = defaults.namespace or client.config.namespace
+            allowed = await client.review_access("create", "pods", namespace)
+            verdict = "may" if allowed else "may NOT"
+            return f"{client.config.server} answers; this identity {verdict} create pods in namespace {namespace!r}."

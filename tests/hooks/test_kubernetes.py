@@ -1,0 +1,207 @@
+"""The resolver: from a connection and arguments to a cluster. Connections are real ones, from the environment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.extras import ConnectionDefaults
+from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
+from kpo_async.kube.config import ClusterSource
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "here",
+    "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "from-context"}}],
+    "clusters": [{"name": "here", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "users": [{"name": "me", "user": {"token": "s3cr3t-token"}}],
+}
+
+
+@pytest.fixture
+def define(monkeypatch: pytest.MonkeyPatch):
+    """Defines a connection as an administrator would, by an environment variable."""
+
+    def define(conn_id: str, extra: object) -> None:
+        body = {"conn_type": "kubernetes", "extra": extra if isinstance(extra, str) else json.dumps(extra)}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(body))
+
+    return define
+
+
+async def test_no_connection_and_no_arguments_leave_the_choice_to_the_loader():
+    assert await cluster_source(None) == (ClusterSource(), ConnectionDefaults())
+
+
+async def test_a_default_connection_that_nobody_defined_says_nothing():
+    assert await cluster_source("kubernetes_default") == (ClusterSource(), ConnectionDefaults())
+
+
+async def test_a_connection_that_is_missing_is_named_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"'elsewhere' is not defined.*kubernetes_conn_id=None"):
+        await cluster_source("elsewhere")
+
+
+SOURCES = {
+    "nothing": ({}, ClusterSource()),
+    "in cluster": ({"in_cluster": True}, ClusterSource(in_cluster=True)),
+    "in cluster as a word": ({"in_cluster": "True"}, ClusterSource(in_cluster=True)),
+    "not in cluster as a word": ({"in_cluster": "false"}, ClusterSource(in_cluster=False)),
+    "a path": ({"kube_config_path": "/etc/k"}, ClusterSource(config_file="/etc/k")),
+    "an empty path": ({"kube_config_path": ""}, ClusterSource()),
+    "a context": ({"cluster_context": "blue"}, ClusterSource(context="blue")),
+    "inline JSON": ({"kube_config": json.dumps(KUBECONFIG)}, ClusterSource(config_dict=KUBECONFIG)),
+    "inline object": ({"kube_config": KUBECONFIG}, ClusterSource(config_dict=KUBECONFIG)),
+    "inline YAML": (
+        {"kube_config": "apiVersion: v1\nkind: Config\n"},
+        ClusterSource(config_dict={"apiVersion": "v1", "kind": "Config"}),
+    ),
+    "no verification": ({"disable_verify_ssl": True}, ClusterSource(verify_ssl=False)),
+    "verification kept": ({"disable_verify_ssl": "False"}, ClusterSource()),
+    "no keepalive": ({"disable_tcp_keepalive": "true"}, ClusterSource(tcp_keepalive=False)),
+    "own CA": ({"ssl_ca_cert": "/etc/ca.pem"}, ClusterSource(ca_cert="/etc/ca.pem")),
+    "names of old": ({"extra__kubernetes__in_cluster": True}, ClusterSource(in_cluster=True)),
+    "a new name beats an old one": (
+        {"in_cluster": False, "extra__kubernetes__in_cluster": True},
+        ClusterSource(in_cluster=False),
+    ),
+}
+
+
+@pytest.mark.parametrize(("extra", "expected"), SOURCES.values(), ids=SOURCES)
+async def test_extras_become_a_cluster_source(define, extra: dict[str, Any], expected: ClusterSource):
+    define("k8s", extra)
+    source, _ = await cluster_source("k8s")
+    assert source == expected
+
+
+async def test_a_connection_written_as_a_uri_works(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_CONN_K8S", "kubernetes://?in_cluster=False&kube_config_path=%2Fetc%2Fk&namespace=jobs")
+    source, defaults = await cluster_source("k8s")
+    assert (source.in_cluster, source.config_file, defaults.namespace) == (False, "/etc/k", "jobs")
+
+
+ARGUMENTS = {
+    "in_cluster": ({"in_cluster": True}, {"in_cluster": False}, ClusterSource(in_cluster=False)),
+    "config_file": ({"kube_config_path": "/a"}, {"config_file": "/b"}, ClusterSource(config_file="/b")),
+    "context": ({"cluster_context": "a"}, {"cluster_context": "b"}, ClusterSource(context="b")),
+    "verification": ({"disable_verify_ssl": True}, {"disable_verify_ssl": False}, ClusterSource()),
+    "keepalive": ({"disable_tcp_keepalive": True}, {"disable_tcp_keepalive": False}, ClusterSource()),
+    "in_cluster off frees the file": (
+        {"in_cluster": True},
+        {"in_cluster": False, "config_file": "/b"},
+        ClusterSource(in_cluster=False, config_file="/b"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("extra", "arguments", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
+async def test_arguments_win_over_extras(
+    define, extra: dict[str, Any], arguments: dict[str, Any], expected: ClusterSource
+):
+    define("k8s", extra)
+    source, _ = await cluster_source("k8s", **arguments)
+    assert source == expected
+
+
+CLASHES = {
+    "two extras": (
+        {"in_cluster": True, "kube_config_path": "/a"},
+        {},
+        ["`in_cluster` of connection 'k8s'", "`kube_config_path` of"],
+    ),
+    "argument and extra": (
+        {"kube_config": KUBECONFIG},
+        {"config_file": "/a"},
+        ["argument `config_file`", "`kube_config` of connection"],
+    ),
+    "two arguments": (
+        {},
+        {"in_cluster": True, "config_dict": KUBECONFIG},
+        ["argument `in_cluster`", "argument `config_dict`"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("extra", "arguments", "names"), CLASHES.values(), ids=CLASHES)
+async def test_two_places_that_name_a_cluster_are_refused_and_both_named(define, extra, arguments, names):
+    define("k8s", extra)
+    with pytest.raises(ConfigError) as caught:
+        await cluster_source("k8s", **arguments)
+    assert all(name in str(caught.value) for name in names)
+    assert "s3cr3t" not in str(caught.value)
+
+
+MALFORMED = {
+    "a word that is no boolean": ({"in_cluster": "maybe"}, "`in_cluster` of connection 'k8s' must be true or false"),
+    "a list for a kubeconfig": ({"kube_config": "[s3cr3t]"}, "`kube_config` of connection 'k8s' must be an object"),
+    "a broken kubeconfig": (
+        {"kube_config": '{"s3cr3t": '},
+        "`kube_config` of connection 'k8s' is neither JSON nor YAML",
+    ),
+    "a number for a namespace": ({"namespace": 5}, "`namespace` of connection 'k8s' must be a string"),
+    "a list for an extra": ("[1]", "The extra of connection 'k8s' must be a JSON object"),
+}
+
+
+@pytest.mark.parametrize(("extra", "message"), MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_extra_is_named_but_not_quoted(define, extra: object, message: str):
+    define("k8s", extra)
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")) as caught:
+        await cluster_source("k8s")
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_what_a_connection_says_about_pods_is_returned_beside_the_source(define):
+    resources = {"requests": {"cpu": "5m"}}
+    define(
+        "k8s",
+        {
+            "namespace": "jobs",
+            "xcom_sidecar_container_image": "registry/alpine",
+            "xcom_sidecar_container_resources": json.dumps(resources),
+            "xcom_sidecar_container_security_context": {"runAsUser": 5},
+        },
+    )
+    _, defaults = await cluster_source("k8s")
+    assert defaults == ConnectionDefaults(
+        namespace="jobs",
+        xcom_sidecar_image="registry/alpine",
+        xcom_sidecar_resources=resources,
+        xcom_sidecar_security_context={"runAsUser": 5},
+    )
+
+
+async def test_a_printed_source_holds_no_secret(define):
+    define("k8s", {"kube_config": KUBECONFIG})
+    source, _ = await cluster_source("k8s")
+    assert "s3cr3t" not in repr(source)
+
+
+def test_the_test_button_says_what_is_wrong_with_the_connection(define):
+    define("k8s", {"in_cluster": "maybe"})
+    assert KubernetesHook("k8s").test_connection() == (
+        False,
+        "`in_cluster` of connection 'k8s' must be true or false.",
+    )
+
+
+def test_the_hook_tells_synchronous_code_the_namespace_of_its_connection(define):
+    define("k8s", {"namespace": "jobs"})
+    assert KubernetesHook(kubernetes_conn_id="k8s").get_namespace() == "jobs"
+
+
+def test_the_form_of_older_airflows_has_the_fields_of_the_metadata():
+    pytest.importorskip("wtforms")
+    from kpo_async.get_provider_info import describe
+
+    (connection_type,) = describe(incumbent_installed=False)["connection-types"]
+    assert set(KubernetesHook.get_connection_form_widgets()) == set(connection_type["conn-fields"])
+    assert (
+        KubernetesHook.get_ui_field_behaviour()["hidden_fields"]
+        == connection_type["ui-field-behaviour"]["hidden-fields"]
+    )
