@@ -322,3 +322,7 @@ def _query(**options: str | int | bool | None) -> dict[str, str]:
         for name, value in options.items()
         if value is not None and value is not False and value != ""
     }
+
+
+async def aclose_all() -> None:
+    """Close every shared client of the running loop."""

@@ -1,0 +1,67 @@
+"""An event loop whose time jumps when it is idle, so that tests of minutes take milliseconds.
+
+Mark a test `@pytest.mark.virtual_time`: `asyncio.sleep(3600)` then returns at once, and `loop.time()` has moved by exactly
+3600. Real sockets and threads keep working: time stands still while a thread of the executor is busy, inside
+`time_held()`, and until nothing has arrived for `GRACE` real seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+GRACE = 0.02
+"""Real seconds without I/O before time jumps; loopback traffic within one process needs microseconds."""
+_BUSY_WAIT = 1.0
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Waits for I/O only briefly, then moves `now` to the next timer instead of waiting for it."""
+
+    now = 0.0
+    holds = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if self.holds:
+            return super().select(_BUSY_WAIT)
+        events = super().select(GRACE)
+        if not events:
+            self.now += timeout
+        return events
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """A selector event loop on the clock of its selector."""
+
+    def __init__(self) -> None:
+        self.clock = _JumpingSelector()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        future = super().run_in_executor(executor, func, *args)
+        self.clock.holds += 1
+        future.add_done_callback(self._release)
+        return future
+
+    def _release(self, _: object) -> None:
+        self.clock.holds -= 1
+
+
+@contextmanager
+def time_held() -> Iterator[None]:
+    """No jumps inside: for waiting on something real that the loop cannot see, such as a child process."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop), "mark the test with pytest.mark.virtual_time"
+    loop.clock.holds += 1
+    try:
+        yield
+    finally:
+        loop.clock.holds -= 1
