@@ -24,6 +24,8 @@ class ObjectMeta(_Struct):
     resource_version: str = ""
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    """When the grace ends, not when the deletion was asked for."""
+    deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 

@@ -1,0 +1,367 @@
+"""What is true of a pod, read off its status. The only reader of `.status`.
+
+Total: any phase with any container statuses, conditions and deletionTimestamp gives an answer, and nothing raises.
+The verdict is the base container's end; sidecars never matter. No clock in here: what depends on the time of day is
+answered as a moment (`lost_at`, `start.fatal_at`) that the caller compares with its own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from kpo_async.compat import StrEnum
+from kpo_async.resources import ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition
+
+DISRUPTION_REASONS = frozenset(
+    {
+        "Evicted",
+        "NodeAffinity",
+        "NodeLost",
+        "NodeShutdown",
+        "Preempting",
+        "Shutdown",
+        "Terminated",
+        "UnexpectedAdmissionError",
+    }
+)
+"""`status.reason` of pods that the cluster gave up, not the program (kubelet and node lifecycle controller)."""
+
+UNREACHABLE_GRACE = timedelta(seconds=30)
+"""How long after its deletionTimestamp a pod may still be reported: its node answers within this or not at all."""
+UNKNOWN_GRACE = timedelta(minutes=5)
+"""How long phase Unknown is borne; the default toleration of an unreachable node."""
+
+_STATUS_UNKNOWN = "ContainerStatusUnknown"
+"""The kubelet's reason for a container of which it found no trace; its exit code 137 is made up."""
+_KILLED = (137, 143)
+
+
+class Verdict(StrEnum):
+    """Where the pod's story stands. The last three are ends and never change again."""
+
+    PENDING = "pending"
+    """Not on a node yet."""
+    STARTING = "starting"
+    """On a node; the base container has not run yet."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    """The base container exited with 0."""
+    FAILED = "failed"
+    """The base container exited with something else, or will never run for a reason of the pod's own."""
+    LOST = "lost"
+    """The cluster took the pod away before the base container came to an end of its own."""
+
+    @property
+    def ended(self) -> bool:
+        return self in (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.LOST)
+
+
+class ContainerKind(StrEnum):
+    INIT = "init"
+    SIDECAR = "sidecar"
+    """An init container with restartPolicy Always (KEP-753)."""
+    MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container as the kubelet reports it, or as the spec announces it while nothing is reported."""
+
+    name: str
+    kind: ContainerKind
+    image: str = ""
+    started: bool = False
+    """It runs or has run: there is a log to read."""
+    ended: bool = False
+    """It does not run and will not run again: its log is complete."""
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    waiting: bool = False
+    """`reason` and `message` are those of a wait, not of an end."""
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class PodState:
+    """A pod's status, said once. Times are Kubernetes' own, with a resolution of a second."""
+
+    verdict: Verdict
+    phase: str = ""
+    exit_code: int | None = None
+    """The base container's."""
+    signal: int | None = None
+    reason: str = ""
+    """The cause in Kubernetes' word: the pod's (Evicted, DeadlineExceeded) or the base container's (OOMKilled)."""
+    message: str = ""
+    node: str = ""
+    created_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    terminating: bool = False
+    lost_at: datetime | None = None
+    """When to stop waiting for a pod whose node does not report any more; None while there is no doubt."""
+    gated: bool = False
+    """Held back by scheduling gates: the schedule timeout does not run."""
+    waiting: Container | None = None
+    """The first container in spec order that waits with a reason of its own."""
+    containers: tuple[Container, ...] = ()
+    """In spec order, init containers first."""
+
+    def container(self, name: str) -> Container | None:
+        return next((container for container in self.containers if container.name == name), None)
+
+    def termination_message(self, name: str) -> str | None:
+        """What container `name` left as its last words, or None while it has not ended."""
+        found = self.container(name)
+        return found.message if found is not None and found.ended else None
+
+    def companions(self, base: str) -> tuple[str, ...]:
+        """Main containers beside `base` that still run: while they do, native sidecars are not told to stop."""
+        return tuple(c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != base and not c.ended)
+
+
+def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
+    """What is true of `pod`, whose main container is `base`.
+
+    `gone`: the pod no longer exists, and `pod` is the last that was seen of it, if anything was.
+    """
+    if pod is None:
+        return PodState(Verdict.LOST, reason="Deleted") if gone else PodState(Verdict.PENDING)
+    containers = _containers(pod)
+    end = _base_end(pod, base)
+    scheduled = _condition(pod, "PodScheduled")
+    verdict, reason, message = _verdict(pod, base, end, gone)
+    current = next((c for c in containers if c.name == base), None)
+    exit_code = end.exit_code if end is not None else None
+    return PodState(
+        verdict=verdict,
+        phase=pod.status.phase or "",
+        exit_code=exit_code,
+        signal=_signal(end),
+        reason=reason,
+        message=message,
+        node=pod.spec.node_name or "",
+        created_at=parse_time(pod.metadata.creation_timestamp),
+        scheduled_at=parse_time(scheduled.last_transition_time) if scheduled and scheduled.status == "True" else None,
+        started_at=current.started_at if current else None,
+        finished_at=parse_time(end.finished_at) if end is not None else None,
+        terminating=bool(pod.metadata.deletion_timestamp),
+        lost_at=None if verdict.ended else _lost_at(pod),
+        gated=bool(pod.spec.scheduling_gates) and not pod.spec.node_name,
+        waiting=next((c for c in containers if c.waiting and c.reason not in _ORDINARY_WAITS), None),
+        containers=containers,
+    )
+
+
+_ORDINARY_WAITS = ("", "ContainerCreating", "PodInitializing")
+
+
+def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bool) -> tuple[Verdict, str, str]:
+    """The verdict with its reason and message."""
+    phase, reason, message = pod.status.phase, pod.status.reason or "", pod.status.message or ""
+    disruption = _disruption(pod)
+    if end is not None:
+        if end.exit_code == 0 and end.reason != _STATUS_UNKNOWN:
+            return Verdict.SUCCEEDED, end.reason or "", end.message or ""
+        if (cause := _taken_away(pod, end, disruption)) is not None:
+            return Verdict.LOST, *cause
+        return Verdict.FAILED, reason or end.reason or "", message or end.message or ""
+    if phase == "Succeeded":
+        return Verdict.SUCCEEDED, reason, message
+    if phase == "Failed":
+        return _failed_without_base(pod, base, disruption)
+    if gone:
+        if disruption is not None:
+            return Verdict.LOST, disruption.reason or "DisruptionTarget", disruption.message or ""
+        return Verdict.LOST, reason or "Deleted", message
+    return _underway(pod, base), reason, message
+
+
+def _underway(pod: Pod, base: str) -> Verdict:
+    status = _status_of(pod, base)
+    if status is not None and ((status.state and status.state.running) or (status.last_state or _NONE).terminated):
+        return Verdict.RUNNING
+    scheduled = _condition(pod, "PodScheduled")
+    on_node = pod.spec.node_name or (scheduled is not None and scheduled.status == "True")
+    return Verdict.STARTING if on_node else Verdict.PENDING
+
+
+def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -> tuple[Verdict, str, str]:
+    """Phase Failed, and the base container did not come to an end."""
+    reason, message = pod.status.reason or "", pod.status.message or ""
+    if disruption is not None:
+        return Verdict.LOST, reason or disruption.reason or "DisruptionTarget", message or disruption.message or ""
+    if _is_disruption(reason):
+        return Verdict.LOST, reason, message
+    base_status = _status_of(pod, base)
+    if reason != "DeadlineExceeded" and base_status and base_status.state and base_status.state.running:
+        return Verdict.LOST, reason or "NodeLost", message or "the pod failed while its container was still running"
+    failed_init = next((c for c in _containers(pod) if c.kind is ContainerKind.INIT and c.exit_code), None)
+    if failed_init is not None:
+        return Verdict.FAILED, reason or failed_init.reason or "InitError", message or failed_init.message
+    if not reason and not pod.status.container_statuses and not pod.status.init_container_statuses:
+        # Preempted before the kubelet made its containers: there is no word of any container, nor a reason.
+        return Verdict.LOST, "NoStatus", message or "the pod failed before any of its containers was made"
+    return Verdict.FAILED, reason, message or f"container {base!r} never ran"
+
+
+def _taken_away(pod: Pod, end: ContainerStateTerminated, disruption: PodCondition | None) -> tuple[str, str] | None:
+    """Reason and message if the base container was stopped from outside rather than failing by itself."""
+    if _is_disruption(pod.status.reason or ""):
+        return pod.status.reason or "", pod.status.message or ""
+    finished, killed = parse_time(end.finished_at), end.exit_code in _KILLED
+    if disruption is not None and _follows(finished, parse_time(disruption.last_transition_time), killed):
+        return disruption.reason or "DisruptionTarget", disruption.message or ""
+    if pod.metadata.deletion_timestamp and _follows(finished, _deletion_requested(pod), killed):
+        return "Deleted", "the pod was deleted while its container was running"
+    if end.reason == _STATUS_UNKNOWN:
+        return _STATUS_UNKNOWN, end.message or "the node lost track of the container"
+    return None
+
+
+def _follows(finished: datetime | None, cause: datetime | None, killed: bool) -> bool:
+    """Whether `cause` ended the container. Within the same second the exit code decides."""
+    if finished is None or cause is None:
+        return killed
+    return finished > cause or (finished == cause and killed)
+
+
+def _base_end(pod: Pod, base: str) -> ContainerStateTerminated | None:
+    """How the base container ended, once it has ended for good."""
+    status = _status_of(pod, base)
+    if status is None:
+        return None
+    if status.state is not None and status.state.terminated is not None:
+        return status.state.terminated
+    if pod.status.phase in _TERMINAL_PHASES and status.last_state is not None:
+        return status.last_state.terminated
+    return None
+
+
+def _lost_at(pod: Pod) -> datetime | None:
+    deletion = parse_time(pod.metadata.deletion_timestamp)
+    if deletion is not None:
+        return deletion + UNREACHABLE_GRACE
+    ready = _condition(pod, "Ready")
+    if pod.status.phase == "Unknown":
+        since = parse_time(ready.last_transition_time) if ready is not None else None
+        since = since or parse_time(pod.status.start_time) or parse_time(pod.metadata.creation_timestamp)
+        return since + UNKNOWN_GRACE if since is not None else None
+    return None
+
+
+def _deletion_requested(pod: Pod) -> datetime | None:
+    """deletionTimestamp is when the grace ends, not when the deletion was asked for."""
+    end = parse_time(pod.metadata.deletion_timestamp)
+    grace = pod.metadata.deletion_grace_period_seconds
+    if end is None:
+        return None
+    if not grace:
+        # The last update before the object goes sets the grace to 0 and keeps the timestamp.
+        grace = 30 if pod.spec.termination_grace_period_seconds is None else pod.spec.termination_grace_period_seconds
+    return end - timedelta(seconds=max(0, grace))
+
+
+def _containers(pod: Pod) -> tuple[Container, ...]:
+    """Every container of the spec, and any that only the status knows, in order."""
+    over = pod.status.phase in _TERMINAL_PHASES
+    found: dict[str, Container] = {}
+    specs = [(s, True) for s in pod.spec.init_containers or ()] + [(s, False) for s in pod.spec.containers or ()]
+    statuses = {s.name: s for s in _statuses(pod)}
+    for spec, init in specs:
+        kind = ContainerKind.MAIN
+        if init:
+            kind = ContainerKind.SIDECAR if spec.restart_policy == "Always" else ContainerKind.INIT
+        found[spec.name] = _container(spec.name, kind, spec.image or "", statuses.pop(spec.name, None), over)
+    init_names = {s.name for s in pod.status.init_container_statuses or ()}
+    for name, status in statuses.items():
+        kind = ContainerKind.INIT if name in init_names else ContainerKind.MAIN
+        found[name] = _container(name, kind, status.image or "", status, over)
+    return tuple(found.values())
+
+
+def _container(name: str, kind: ContainerKind, image: str, status: ContainerStatus | None, over: bool) -> Container:
+    if status is None:
+        return Container(name, kind, image, ended=over)
+    state, last = status.state or _NONE, status.last_state or _NONE
+    if (end := state.terminated) is not None:
+        return Container(
+            name,
+            kind,
+            image,
+            started=end.reason != "StartError",
+            ended=over or kind is not ContainerKind.SIDECAR,
+            exit_code=end.exit_code,
+            reason=end.reason or "",
+            message=end.message or "",
+            started_at=parse_time(end.started_at),
+            finished_at=parse_time(end.finished_at),
+            restarts=status.restart_count,
+        )
+    waiting, running = state.waiting, state.running
+    return Container(
+        name,
+        kind,
+        image,
+        started=running is not None or last.terminated is not None,
+        ended=over,
+        reason=(waiting.reason or "") if waiting else "",
+        message=(waiting.message or "") if waiting else "",
+        started_at=parse_time(running.started_at) if running else None,
+        waiting=waiting is not None,
+        restarts=status.restart_count,
+    )
+
+
+_NONE = ContainerState()
+_TERMINAL_PHASES = ("Succeeded", "Failed")
+
+
+def _statuses(pod: Pod) -> Iterable[ContainerStatus]:
+    yield from pod.status.init_container_statuses or ()
+    yield from pod.status.container_statuses or ()
+
+
+def _status_of(pod: Pod, name: str) -> ContainerStatus | None:
+    return next((s for s in pod.status.container_statuses or () if s.name == name), None)
+
+
+def _condition(pod: Pod, kind: str) -> PodCondition | None:
+    return next((c for c in pod.status.conditions or () if c.type == kind), None)
+
+
+def _disruption(pod: Pod) -> PodCondition | None:
+    """The DisruptionTarget condition (KEP-3329), when it holds."""
+    found = _condition(pod, "DisruptionTarget")
+    return found if found is not None and found.status == "True" else None
+
+
+def _is_disruption(reason: str) -> bool:
+    return reason in DISRUPTION_REASONS or reason.startswith("OutOf")
+
+
+def _signal(end: ContainerStateTerminated | None) -> int | None:
+    """The signal that ended the container: reported, or told by the shells' convention of 128 + signal."""
+    if end is None:
+        return None
+    if end.signal:
+        return end.signal
+    return end.exit_code - 128 if 128 < end.exit_code <= 128 + 64 else None
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A Kubernetes timestamp, or None for none, for one that is no timestamp, and for the zero time of 1970."""
+    if not text:
+        return None
+    try:
+        year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+        parsed = datetime(year, month, day, int(text[11:13]), int(text[14:16]), int(text[17:19]), tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    return parsed if year > 1970 else None
