@@ -20,7 +20,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Airflow:
 
     async def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a run of `dag_id`, as soon as the dag-processor has seen it."""
-        async for _ in self._ticks(f"the DAG {dag_id} to be parsed", 120):
+        async for _ in self.ticks(f"the DAG {dag_id} to be parsed", 120):
             if self._query("SELECT 1 FROM serialized_dag WHERE dag_id = ?", dag_id):
                 break
             if errors := self._query("SELECT filename, stacktrace FROM import_error"):
@@ -112,7 +113,7 @@ class Airflow:
 
     async def finished(self, run: DagRun, timeout: float) -> str:
         """Wait for the run's last state: "success" or "failed"."""
-        async for _ in self._ticks(f"the run {run.run_id} of {run.dag_id} to end", timeout):
+        async for _ in self.ticks(f"the run {run.run_id} of {run.dag_id} to end", timeout):
             if (state := self.run_state(run)) in ("success", "failed"):
                 return state
         raise AssertionError
@@ -131,6 +132,10 @@ class Airflow:
             run.run_id,
         )
         return [TaskInstance(*row) for row in rows]
+
+    def task_states(self, run: DagRun) -> Counter[str]:
+        """How many task instances are in which state; "none" is one the scheduler has not looked at."""
+        return Counter(instance.state or "none" for instance in self.task_instances(run))
 
     def xcom(self, run: DagRun, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """A value from XCom. Raises `LookupError` when there is none."""
@@ -163,6 +168,20 @@ class Airflow:
             if record.get("level") in ("error", "critical"):
                 return str(record.get("event"))
         return "no error in its log"
+
+    async def ticks(self, what: str, timeout: float, interval: float = POLL) -> AsyncIterator[None]:
+        """A chance to look, every `interval` seconds.
+
+        Raises `ProgramError` after `timeout` seconds, and when a component has ended.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            yield
+            for component in COMPONENTS:
+                if program := self._programs.get(component):
+                    program.check()
+            await asyncio.sleep(interval)
+        raise ProgramError(f"Waited {timeout:.0f} s in vain for {what}")
 
     def _environment(self, trigger_log_port: int, worker_log_port: int) -> dict[str, str]:
         # Settings of the caller's own Airflow must not leak in; PYTHONDONTWRITEBYTECODE would make every start compile.
@@ -199,22 +218,11 @@ class Airflow:
 
     async def _healthy(self) -> None:
         """Wait until every component has reported itself alive."""
-        async for _ in self._ticks("Airflow to be healthy", 180):
+        async for _ in self.ticks("Airflow to be healthy", 180):
             with contextlib.suppress(OSError, ValueError):
                 health = await asyncio.to_thread(self._request, "/api/v2/monitor/health")
                 if all(part["status"] == "healthy" for part in health.values()):
                     return
-
-    async def _ticks(self, what: str, timeout: float) -> Any:
-        """A look every `POLL` seconds. Raises `ProgramError` after `timeout`, and when a component has ended."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            yield
-            for component in COMPONENTS:
-                if program := self._programs.get(component):
-                    program.check()
-            await asyncio.sleep(POLL)
-        raise ProgramError(f"Waited {timeout:.0f} s in vain for {what}")
 
     def _request(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if body is not None and not self._token:

@@ -1,0 +1,125 @@
+"""Where the demo's pods run: the embedded cluster as a process of its own, or the cluster that a kubeconfig names.
+
+Either way the pods live in a new namespace, which goes when the demo ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kpo_async.compat import timeout
+from kpo_async.demo.processes import Program
+from kpo_async.exceptions import ApiError
+from kpo_async.kube.client import Client
+from kpo_async.kube.config import ClusterSource, load
+from kpo_async.kube.errors import Action
+from kpo_async.kube.transport import Pool, Transport
+
+START_TIMEOUT = 30.0
+STOP_GRACE = 10.0
+"""Seconds the embedded cluster has for ending its pods."""
+METRICS_TIMEOUT = 10.0
+
+_SERIES = re.compile(r'^(apiserver_request_total|apiserver_longrunning_requests)\{(.*resource="pods".*)\} (\S+)$', re.M)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an API server has been asked about pods: requests by verb, and watches open now."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    watches: int = 0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster with a namespace for the demo."""
+
+    kubeconfig: Path
+    namespace: str
+    client: Client
+    embedded: bool
+
+    @property
+    def connection(self) -> str:
+        """Airflow's connection to it, for AIRFLOW_CONN_KUBERNETES_DEFAULT."""
+        extra = {"kube_config_path": str(self.kubeconfig), "namespace": self.namespace}
+        return json.dumps({"conn_type": "kubernetes", "extra": extra})
+
+    async def traffic(self) -> Traffic | None:
+        """What its API server was asked so far, ever and by everybody; None if its metrics are not for us."""
+        transport = Transport(self.client.config)
+        deadline = asyncio.get_running_loop().time() + METRICS_TIMEOUT
+        try:
+            async with transport.exchange(
+                Action("get", "metrics"), "GET", "/metrics", pool=Pool.CALLS, deadline=deadline
+            ) as answer:
+                return parse_metrics((await answer.read()).decode())
+        except ApiError:
+            return None
+        finally:
+            await transport.close()
+
+
+@contextlib.asynccontextmanager
+async def open_cluster(kubeconfig: Path | None, folder: Path) -> AsyncIterator[Cluster]:
+    """The cluster of `kubeconfig`; without one, an embedded cluster that keeps its files in `folder`."""
+    async with contextlib.AsyncExitStack() as stack:
+        path = kubeconfig if kubeconfig else await stack.enter_async_context(_embedded(folder))
+        client = await stack.enter_async_context(Client(await load(ClusterSource(config_file=str(path)))))
+        namespace = await stack.enter_async_context(_namespace(client))
+        yield Cluster(path.resolve(), namespace, client, embedded=kubeconfig is None)
+
+
+@contextlib.asynccontextmanager
+async def _embedded(folder: Path) -> AsyncIterator[Path]:
+    """An embedded cluster beside us; its kubeconfig."""
+    kubeconfig = folder / "kubeconfig"
+    command = [sys.executable, "-m", "kpo_async.localcluster", "--kubeconfig", str(kubeconfig)]
+    program = await Program.start("embedded cluster", command, os.environ, folder / "cluster.log")
+    try:
+        async with timeout(START_TIMEOUT):
+            while not kubeconfig.exists():
+                program.check()
+                await asyncio.sleep(0.05)
+        yield kubeconfig
+    finally:
+        await asyncio.shield(program.stop(STOP_GRACE))
+
+
+@contextlib.asynccontextmanager
+async def _namespace(client: Client) -> AsyncIterator[str]:
+    name = f"kpo-async-demo-{secrets.token_hex(4)}"
+    await client.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        # A pod is refused until its namespace has a service account, which a controller makes a moment later.
+        yield name
+    finally:
+        with contextlib.suppress(ApiError):
+            await asyncio.shield(client.delete("namespaces", name))
+
+
+def parse_metrics(text: str) -> Traffic:
+    """Read Prometheus text. Only what concerns pods of one namespace: controllers watch all namespaces at once."""
+    requests: Counter[str] = Counter()
+    watches = 0
+    for metric, rest, value in _SERIES.findall(text):
+        labels = dict(_LABEL.findall(rest))
+        if labels.get("scope") == "cluster" or labels.get("subresource") not in ("", "log"):
+            continue
+        if metric == "apiserver_longrunning_requests":
+            watches += int(float(value)) if labels["verb"] == "WATCH" else 0
+        else:
+            requests["LOG" if labels["subresource"] else labels["verb"]] += int(float(value))
+    return Traffic(requests, watches)

@@ -1,0 +1,103 @@
+"""What is going on in the demo, looked at from outside and put into one `Sample` a tick.
+
+Pods come from a watch of the demo's own, so that looking costs no request; task instances from Airflow's database;
+requests from the API server's metrics, minus the demo's own watch; log lines from Airflow's log files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kpo_async.demo.airflow import Airflow, DagRun
+from kpo_async.demo.cluster import Cluster, Traffic
+from kpo_async.kube.watch import Apply, Delete, InitApply, Watcher
+
+TICK = 0.5
+"""Seconds between two samples."""
+GONE = "gone"
+"""What is shown as the phase of a pod that was deleted after it ended."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was true at one moment, `elapsed` seconds after the DAG was triggered."""
+
+    elapsed: float
+    pods: Counter[str]
+    """Pods by phase."""
+    tasks: Counter[str]
+    """Task instances by state; "none" is one that the scheduler has not looked at."""
+    traffic: Traffic | None
+    log_lines: int
+
+    @property
+    def slots(self) -> int:
+        """Worker slots held: a task instance is running on a worker, or it is not."""
+        return self.tasks["running"]
+
+
+@dataclass
+class _LogCounter:
+    """Lines of all log files of a run, reading each byte once."""
+
+    folder: Path
+    lines: int = 0
+    _offsets: dict[Path, int] = field(default_factory=dict)
+
+    def count(self) -> int:
+        for path in self.folder.glob("**/attempt=*"):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                self.lines += file.read().count(b"\n")
+                self._offsets[path] = file.tell()
+        return self.lines
+
+
+class Observer:
+    """`async with Observer(...) as observer:` watches; `samples()` tells."""
+
+    def __init__(self, airflow: Airflow, cluster: Cluster, run: DagRun) -> None:
+        self._airflow = airflow
+        self._cluster = cluster
+        self._run = run
+        self._phases: dict[str, str] = {}
+        self._logs = _LogCounter(airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}")
+
+    async def samples(self, timeout: float) -> AsyncIterator[Sample]:
+        """A sample every `TICK` until the run has ended. Raises `ProgramError` after `timeout` seconds."""
+        start = time.monotonic()
+        before = await self._cluster.traffic()
+        watching = asyncio.create_task(self._watch_pods(), name="demo's own watch")
+        try:
+            async for _ in self._airflow.ticks("the run to end", timeout, TICK):
+                state = self._airflow.run_state(self._run)
+                yield await self._sample(time.monotonic() - start, before)
+                if state in ("success", "failed"):
+                    break
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _sample(self, elapsed: float, before: Traffic | None) -> Sample:
+        now = await self._cluster.traffic()
+        traffic = None
+        if now and before:
+            own = Counter(WATCH=1)
+            traffic = Traffic(now.requests - before.requests - own, max(now.watches - before.watches - 1, 0))
+        tasks = await asyncio.to_thread(self._airflow.task_states, self._run)
+        log_lines = await asyncio.to_thread(self._logs.count)
+        return Sample(elapsed, Counter(self._phases.values()), tasks, traffic, log_lines)
+
+    async def _watch_pods(self) -> None:
+        async with contextlib.aclosing(Watcher(self._cluster.client, self._cluster.namespace).events()) as events:
+            async for event in events:
+                if isinstance(event, InitApply | Apply):
+                    self._phases[event.pod.metadata.uid] = event.pod.status.phase or "Pending"
+                elif isinstance(event, Delete):
+                    self._phases[event.pod.metadata.uid] = GONE
