@@ -1,0 +1,143 @@
+"""Kubernetes objects as users write them <-> plain dicts with Kubernetes' camelCase keys.
+
+Users hand in dicts, models of `kubernetes`, models of `kubernetes_asyncio` or a mix of them; inside this library there
+are only dicts, lists and scalars. Models are recognised by what every generated model has (`openapi_types`,
+`attribute_map`), so nothing here imports a client, except `to_v1pod`, for user code that must be handed a `V1Pod`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kpo_async.exceptions import ManifestError
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1Pod
+
+TEMPLATED: Mapping[str, tuple[str, ...]] = {
+    "V1EnvVar": ("name", "value"),
+    "V1ResourceRequirements": ("limits", "requests"),
+    "V1Volume": ("name", "persistent_volume_claim", "config_map"),
+    "V1VolumeMount": ("name", "sub_path"),
+    "V1PersistentVolumeClaimVolumeSource": ("claim_name",),
+    "V1ConfigMapVolumeSource": ("name",),
+    "V1EnvFromSource": ("config_map_ref",),
+    "V1ConfigMapEnvSource": ("name",),
+}
+"""Attributes of models in which Jinja is rendered. What is not listed may hold a literal `{{`; dicts render whole."""
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+class EmptyObject(dict[str, Any]):
+    """`{}` for a model in which nothing is set: truthy, as the model was, so it replaces what a template says."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def is_model(value: object) -> bool:
+    """Whether `value` is a generated model of either client, e.g. `V1Volume`."""
+    kind = type(value)
+    return hasattr(kind, "openapi_types") and hasattr(kind, "attribute_map")
+
+
+def to_dict(value: Any) -> Any:
+    """A fresh copy of `value` made of dicts, lists and scalars only; fields of models that are None are left out.
+
+    Raises ManifestError when it holds something that cannot be in a manifest.
+    """
+    return _convert(value, _refuse)
+
+
+def plain(value: Any) -> Any:
+    """Like `to_dict`, but leaves what it does not know (an XComArg, say) as it is, to be rendered later."""
+    return _convert(value, _keep)
+
+
+def render(model: Any, render_value: Callable[[Any], Any]) -> dict[str, Any]:
+    """`model` as a plain dict, with `render_value` applied to its `TEMPLATED` attributes and to nothing else.
+
+    The model itself is left as it was: one object may serve many tasks.
+    """
+    templated = TEMPLATED.get(type(model).__name__, ())
+    keys = type(model).attribute_map
+    values = ((attr, getattr(model, attr)) for attr in type(model).openapi_types)
+    return _object(
+        {
+            keys[attr]: to_dict(render_value(value)) if attr in templated else plain(value)
+            for attr, value in values
+            if value is not None
+        }
+    )
+
+
+def to_v1pod(manifest: Mapping[str, Any]) -> V1Pod:
+    """`manifest` as a `kubernetes.client.V1Pod`, for a `pod_mutation_hook` or a callback. Imports the client.
+
+    Raises ManifestError when a field that the client requires is missing.
+    """
+    from kubernetes.client import ApiClient, Configuration
+
+    # A fresh Configuration: the process-wide default may hold a token and a closure that cannot be pickled.
+    client = ApiClient(configuration=Configuration())
+    try:
+        pod: V1Pod = client.deserialize(_Response(json.dumps(manifest)), "V1Pod")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ManifestError(f"the manifest is no V1Pod of the kubernetes client: {error}") from error
+    return pod
+
+
+class _Response:
+    """What the client's public `deserialize` takes: something with the body in `data`."""
+
+    def __init__(self, data: str) -> None:
+        self.data = data
+
+
+def _convert(value: Any, unknown: Callable[[Any], Any]) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {key: _convert(item, unknown) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_convert(item, unknown) for item in value]
+    if is_model(value):
+        fields = ((key, getattr(value, attr)) for attr, key in kind.attribute_map.items())
+        return _object({key: _convert(item, unknown) for key, item in fields if item is not None})
+    if isinstance(value, EmptyObject):
+        return EmptyObject()
+    if isinstance(value, Mapping):
+        return {key: _convert(item, unknown) for key, item in value.items()}
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    return _convert_leaf(value, unknown)
+
+
+def _convert_leaf(value: Any, unknown: Callable[[Any], Any]) -> Any:
+    if isinstance(value, enum.Enum):
+        return _convert(value.value, unknown)
+    for scalar in (str, int, float):
+        if isinstance(value, scalar):  # a subclass, e.g. Markup: encoders want the real thing
+            return scalar(value)
+    if callable(to_client := getattr(value, "to_k8s_client_obj", None)):
+        return _convert(to_client(), unknown)
+    return unknown(value)
+
+
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields or EmptyObject()
+
+
+def _keep(value: Any) -> Any:
+    return value
+
+
+def _refuse(value: Any) -> Any:
+    kind = type(value)
+    raise ManifestError(f"a {kind.__module__}.{kind.__qualname__} cannot be in a pod: give a dict or a client's model")

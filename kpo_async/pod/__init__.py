@@ -1,0 +1,13 @@
+"""Pods as pure functions: no await, no clock, no Airflow, no client of Kubernetes.
+
+parameters.py   the operator's parameters as plain values; what can be refused before a pod is built
+template.py     reading a pod_template_file, the one place here that touches a disk
+build.py        parameters -> manifest; the order of precedence in one place
+merge.py        how two manifests combine
+names.py        pod names, label values, identity labels
+schema.py       the fields of a Pod and their types, for templates written in YAML
+xcom_sidecar.py the native sidecar that hands the result over
+status.py       pod -> what is true of it. The only reader of `.status`
+diagnose.py     pod + events -> a diagnosis
+differences.py  where a manifest deliberately differs from the incumbent's
+"""

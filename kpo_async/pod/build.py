@@ -1,0 +1,165 @@
+"""From the parameters to the manifest, in this order, where what comes first wins:
+
+    the operator's parameters  >  full_pod_spec  >  pod_template_file or else pod_template_dict
+
+Then, each on top of what is there: the name and its suffix, the namespace, secrets, the XCom sidecar, the task's
+labels, the version's labels. A user's `pod_mutation_hook` comes after all of this, from the caller, who has Airflow.
+`restartPolicy` is always Never: a task's retries are Airflow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kpo_async.models import to_dict
+from kpo_async.pod import names
+from kpo_async.pod.merge import Manifest, merge_pods
+from kpo_async.pod.names import TaskIdentity
+from kpo_async.pod.parameters import PodParameters
+from kpo_async.secret import Secret
+
+__all__ = ["ConnectionDefaults", "PodParameters", "TaskIdentity", "build_pod"]
+
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionDefaults:
+    """What the connection says about pods; `namespace` is its own or else that of the service account."""
+
+    namespace: str | None = None
+    xcom_sidecar_image: str | None = None
+    xcom_sidecar_resources: Mapping[str, Any] | None = None
+    xcom_sidecar_security_context: Mapping[str, Any] | None = None
+
+
+def build_pod(
+    params: PodParameters,
+    *,
+    task: TaskIdentity | None = None,
+    connection: ConnectionDefaults | None = None,
+    in_cluster: bool | None = None,
+    airflow_version: str = "",
+) -> Manifest:
+    """The manifest of the pod, all of it fresh: the caller may change it.
+
+    Without a `task` (a dry run) the suffix is random and no label or annotation names an owner. `in_cluster` None
+    is left out of the labels. Raises ManifestError for a name or a shape that cannot be.
+    """
+    connection = connection or ConnectionDefaults()
+    manifest = _merged(params)
+    _set_identity(manifest, params, task, connection)
+    for secret in params.secrets:
+        manifest = Secret.of(secret).attach_to_pod(manifest)
+    if params.do_xcom_push:
+        manifest = _attach_sidecar(manifest, params, connection)
+    _set_labels(manifest, task, in_cluster, airflow_version)
+    return manifest
+
+
+def _merged(params: PodParameters) -> Manifest:
+    template: Mapping[str, Any] = params.pod_template or {}
+    if params.full_pod_spec:
+        template = merge_pods(template, params.full_pod_spec)
+    merged: Manifest = to_dict(merge_pods(template, _from_parameters(params)))
+    return merged
+
+
+def _from_parameters(params: PodParameters) -> Manifest:
+    metadata = {
+        "name": None if params.name is None else names.clean(params.name),
+        "namespace": params.namespace,
+        "labels": {key: "" if value is None else value for key, value in params.labels.items()},
+        "annotations": params.annotations,
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _given(metadata), "spec": _given(_spec(params))}
+
+
+def _spec(params: PodParameters) -> Manifest:
+    return {
+        "containers": [_given(_container(params))],
+        "initContainers": params.init_containers,
+        "volumes": params.volumes,
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": params.active_deadline_seconds,
+        "terminationGracePeriodSeconds": params.termination_grace_period,
+        "nodeSelector": params.node_selector,
+        "affinity": params.affinity,
+        "tolerations": params.tolerations,
+        "schedulerName": params.schedulername,
+        "priorityClassName": params.priority_class_name,
+        "runtimeClassName": params.runtime_class_name,
+        "imagePullSecrets": params.image_pull_secrets,
+        "serviceAccountName": params.service_account_name,
+        "automountServiceAccountToken": params.automount_service_account_token,
+        "securityContext": params.security_context,
+        "hostNetwork": params.hostnetwork,
+        "hostAliases": params.host_aliases,
+        "hostname": params.hostname,
+        "subdomain": params.subdomain,
+        "dnsPolicy": params.dnspolicy,
+        "dnsConfig": params.dns_config,
+    }
+
+
+def _container(params: PodParameters) -> Manifest:
+    configmaps = [{"configMapRef": {"name": name}} for name in params.configmaps]
+    return {
+        "name": params.base_container_name,
+        "image": params.image,
+        "imagePullPolicy": params.image_pull_policy,
+        "command": params.cmds,
+        "args": params.arguments,
+        "env": [*params.env_vars, *params.pod_runtime_info_envs],
+        "envFrom": [*params.env_from, *configmaps],
+        "ports": params.ports,
+        "volumeMounts": params.volume_mounts,
+        "resources": params.container_resources,
+        "securityContext": params.container_security_context,
+        "terminationMessagePolicy": params.termination_message_policy,
+    }
+
+
+def _given(fields: Manifest) -> Manifest:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _set_identity(
+    manifest: Manifest, params: PodParameters, task: TaskIdentity | None, connection: ConnectionDefaults
+) -> None:
+    metadata = manifest["metadata"]
+    unique = None
+    if params.random_name_suffix:
+        unique = names.suffix(task.id, task.try_number) if task else names.random_suffix()
+    metadata["name"] = names.pod_name(metadata.get("name") or names.from_task_id(params.task_id), unique)
+    metadata["namespace"] = metadata.get("namespace") or connection.namespace or DEFAULT_NAMESPACE
+
+
+def _attach_sidecar(manifest: Manifest, params: PodParameters, connection: ConnectionDefaults) -> Manifest:
+    from kpo_async.pod import xcom_sidecar
+
+    security_context: Mapping[str, Any] | None = params.xcom_sidecar_container_security_context
+    if security_context is None:
+        security_context = connection.xcom_sidecar_security_context
+    manifest = xcom_sidecar.attach(
+        manifest,
+        base=manifest["spec"]["containers"][0]["name"],
+        image=connection.xcom_sidecar_image,
+        resources=connection.xcom_sidecar_resources,
+        security_context=security_context,
+    )
+    return manifest
+
+
+def _set_labels(manifest: Manifest, task: TaskIdentity | None, in_cluster: bool | None, airflow_version: str) -> None:
+    labels = manifest["metadata"]["labels"]
+    if task:
+        labels.update(names.task_labels(task))
+        labels[names.MANAGED_LABEL] = names.TRUE
+        manifest["metadata"]["annotations"][names.OWNER_ANNOTATION] = task.owner
+    if airflow_version:
+        labels["airflow_version"] = airflow_version.replace("+", "-")
+    if in_cluster is not None:
+        labels["airflow_kpo_in_cluster"] = str(in_cluster)

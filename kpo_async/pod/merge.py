@@ -1,0 +1,86 @@
+"""How two manifests combine: `over` wins where it says something, `base` fills the rest.
+
+"Says something" means truthy, as in the incumbent: `False`, `0`, `""` and `[]` never override a template (a model in
+which nothing is set does, see `models.EmptyObject`). Values are taken whole, except these: labels and annotations merge
+by key; volumes and the lists of a container are concatenated; containers meet by position, init containers by name.
+The results share their nested values with the inputs, which are never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+from kpo_async.exceptions import ManifestError
+
+Manifest = dict[str, Any]
+Base = Mapping[str, Any]
+
+CONCATENATED = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
+"""Lists of a container that are template + argument, duplicates and all."""
+
+
+def merge_pods(base: Base, over: Base) -> Manifest:
+    """`base` overridden by `over`. Raises ManifestError where a list is meant and something else was given."""
+    merged = fill(base, over)
+    for key, merge in (("metadata", merge_metadata), ("spec", merge_specs)):
+        if base.get(key) and over.get(key):
+            merged[key] = merge(base[key], over[key])
+    return merged
+
+
+def fill(base: Base, over: Base) -> Manifest:
+    """The fields of `over`, with those of `base` where `over` says nothing."""
+    merged = dict(over)
+    for key, value in base.items():
+        if value is not None and not merged.get(key):
+            merged[key] = value
+    return merged
+
+
+def merge_metadata(base: Base, over: Base) -> Manifest:
+    """Labels and annotations by key, everything else whole."""
+    merged = fill(base, over)
+    for key in ("labels", "annotations"):
+        if base.get(key) and over.get(key):
+            merged[key] = {**base[key], **over[key]}
+    return merged
+
+
+def merge_specs(base: Base, over: Base) -> Manifest:
+    """Containers by position, init containers by name, volumes concatenated, everything else whole."""
+    merged = fill(base, over)
+    containers = zip_longest(_list(base, "containers"), _list(over, "containers"))
+    merged["containers"] = [merge_containers(mine or {}, theirs or {}) for mine, theirs in containers]
+    for key, combine in (("initContainers", _by_name), ("volumes", _concatenate)):
+        if base.get(key) and over.get(key):
+            merged[key] = combine(_list(base, key), _list(over, key))
+    return merged
+
+
+def merge_containers(base: Base, over: Base) -> Manifest:
+    """The `CONCATENATED` lists appended, everything else whole."""
+    merged = fill(base, over)
+    for key in CONCATENATED:
+        if base.get(key) and over.get(key):
+            merged[key] = _concatenate(_list(base, key), _list(over, key))
+    return merged
+
+
+def _by_name(base: list[Any], over: list[Any]) -> list[Any]:
+    replacing = {container.get("name"): container for container in over}
+    present = {container.get("name") for container in base}
+    merged = [merge_containers(container, replacing.get(container.get("name"), {})) for container in base]
+    return merged + [container for container in over if container.get("name") not in present]
+
+
+def _concatenate(base: list[Any], over: list[Any]) -> list[Any]:
+    return base + over
+
+
+def _list(owner: Base, key: str) -> list[Any]:
+    value = owner.get(key) or []
+    if not isinstance(value, list):
+        raise ManifestError(f"{key} is a {type(value).__name__}, a list is needed")
+    return value

@@ -1,0 +1,147 @@
+"""Names, label values and the marks by which a pod is known to belong to one try of one task.
+
+The same try always gets the same name: whether an earlier create arrived can then be asked of the API server instead
+of guessed. Everything made here is valid in Kubernetes: names are DNS-1123 subdomains, label values at most 63
+characters of `[A-Za-z0-9._-]`. No clock; the only chance is `random_suffix`, for pods that belong to no task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+from dataclasses import dataclass
+
+from kpo_async.exceptions import ManifestError
+
+PREFIX = "kpo-async/"
+MANAGED_LABEL = PREFIX + "managed"
+DONE_LABEL = PREFIX + "done"
+OWNER_ANNOTATION = PREFIX + "owner"
+TRUE = "true"
+SELECTOR = f"{MANAGED_LABEL}={TRUE},{DONE_LABEL}!={TRUE}"
+"""What the shared watch selects: pods of this library whose story is not over."""
+
+NAME_LIMIT = 63
+"""Longest name that is made here: a pod's hostname is its name, cut at 63."""
+SUBDOMAIN_LIMIT = 253
+LABEL_LIMIT = 63
+USER_NAME_LIMIT = 220
+SUFFIX_LENGTH = 8
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_USER_NAME = re.compile(r"[\w.-]+")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_ASCII_TASK_ID = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class TaskIdentity:
+    """One try of one task instance: `id` is the task instance's UUID, `map_index` is -1 when it is not mapped."""
+
+    id: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int = -1
+
+    @property
+    def owner(self) -> str:
+        """Value of `OWNER_ANNOTATION`."""
+        return f"{self.id}/{self.try_number}"
+
+
+def suffix(ti_id: str, try_number: int) -> str:
+    """Eight characters of [a-z0-9], always the same for this try."""
+    number = int.from_bytes(hashlib.sha256(f"{ti_id}/{try_number}".encode()).digest(), "big")
+    digits = []
+    for _ in range(SUFFIX_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(digits)
+
+
+def random_suffix() -> str:
+    """Eight characters of [a-z0-9] for a pod that belongs to no task."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(SUFFIX_LENGTH))
+
+
+def clean(name: object) -> str:
+    """The user's `name` in lower case, each run of characters that are not [a-z0-9-] made one dash.
+
+    Raises ManifestError for a name that is not made of letters, digits, dashes, dots and underscores, that is longer
+    than 220 characters or has two dots in a row.
+    """
+    if not isinstance(name, str):
+        raise ManifestError(f"name is {name!r} ({type(name).__name__}): give a string")
+    if len(name) > USER_NAME_LIMIT:
+        raise ManifestError(f"name has {len(name)} characters, at most {USER_NAME_LIMIT} are allowed: {name[:40]!r}...")
+    if not _USER_NAME.fullmatch(name.removesuffix("\n")):
+        raise ManifestError(f"name {name!r}: use letters, digits, dashes, dots and underscores only")
+    if ".." in name:
+        raise ManifestError(f"name {name!r}: two dots in a row are not allowed")
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower())
+
+
+def from_task_id(task_id: str) -> str:
+    """A name made of the task's id alone, at most 63 characters; Unicode is transliterated."""
+    if _ASCII_TASK_ID.fullmatch(task_id):
+        slug = re.sub(r"[^a-z0-9]+", "-", task_id.lower())
+    else:
+        from slugify import slugify  # a dependency of Airflow itself; costs an import, so only where it is needed
+
+        slug = slugify(task_id)
+    return slug.strip("-")[:NAME_LIMIT].strip("-")
+
+
+def pod_name(base: str, unique: str | None) -> str:
+    """`base`, with `-` and `unique` appended within 63 characters; without `unique` as it is, made legal if need be."""
+    if unique is None:
+        return _legal(base)
+    head = base[: NAME_LIMIT - len(unique) - 1].strip("-.")
+    return _legal(f"{head}-{unique}")
+
+
+def label_value(value: str) -> str:
+    """`value` as a valid label value; when anything had to change, the tail is a hash of the original."""
+    safe = re.sub(r"^[^a-zA-Z0-9]*|[^a-zA-Z0-9_.-]|[^a-zA-Z0-9]*$", "", value)
+    if safe == value and len(safe) <= LABEL_LIMIT:
+        return safe
+    tail = hashlib.md5(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:9]
+    head = safe[: LABEL_LIMIT - len(tail) - 1]
+    return f"{head}-{tail}" if head else tail
+
+
+def is_label_value(value: str) -> bool:
+    """Whether the API server takes `value` as the value of a label."""
+    return len(value) <= LABEL_LIMIT and _LABEL_VALUE.fullmatch(value) is not None
+
+
+def is_pod_name(name: str) -> bool:
+    """Whether the API server takes `name` as the name of a pod."""
+    return len(name) <= SUBDOMAIN_LIMIT and _SUBDOMAIN.fullmatch(name) is not None
+
+
+def task_labels(task: TaskIdentity) -> dict[str, str]:
+    """The labels the incumbent puts, by which people and dashboards find a task's pods."""
+    labels = {
+        "dag_id": task.dag_id,
+        "task_id": task.task_id,
+        "run_id": task.run_id,
+        "kubernetes_pod_operator": "True",
+        "try_number": str(task.try_number),
+    }
+    if task.map_index >= 0:
+        labels["map_index"] = str(task.map_index)
+    return {key: label_value(value) for key, value in labels.items()}
+
+
+def _legal(name: str) -> str:
+    """`name` if the API server takes it, else the nearest name that it takes."""
+    if is_pod_name(name):
+        return name
+    parts = re.sub(r"[^a-z0-9.-]+", "-", name.lower())[:SUBDOMAIN_LIMIT].split(".")
+    return ".".join(part for part in (part.strip("-") for part in parts) if part) or "pod"

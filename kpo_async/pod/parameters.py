@@ -1,0 +1,205 @@
+"""The operator's parameters that shape the pod, as plain values, and what can be refused before a pod is built.
+
+`PodParameters.of` takes the attributes of an operator after rendering, in every form users write them (dicts, models
+of either client, lists, tuples), and leaves only dicts, lists and scalars: what comes out can be built here or be sent
+to the triggerer as JSON. Names and meanings are the operator's. Nothing here merges or defaults: that is `build`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.models import is_model, to_dict
+from kpo_async.pod.schema import Warn, coerce
+from kpo_async.pod.template import read_template_file
+from kpo_async.secret import Secret
+
+Object = dict[str, Any]
+Objects = list[Object]
+Strings = list[Any]
+StringMap = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodParameters:
+    """The parameters of one pod. `pod_template` is what `pod_template_file` or else `pod_template_dict` says."""
+
+    task_id: str
+    name: str | None = None
+    random_name_suffix: bool = True
+    namespace: str | None = None
+    labels: StringMap = field(default_factory=dict)
+    annotations: StringMap = field(default_factory=dict)
+    pod_template: Object | None = None
+    full_pod_spec: Object | None = None
+
+    base_container_name: str = "base"
+    image: str | None = None
+    image_pull_policy: str | None = None
+    cmds: Strings = field(default_factory=list)
+    arguments: Strings = field(default_factory=list)
+    env_vars: Objects = field(default_factory=list)
+    pod_runtime_info_envs: Objects = field(default_factory=list)
+    env_from: Objects = field(default_factory=list)
+    configmaps: Strings = field(default_factory=list)
+    secrets: Objects = field(default_factory=list)
+    ports: Objects = field(default_factory=list)
+    volume_mounts: Objects = field(default_factory=list)
+    container_resources: Object | None = None
+    container_security_context: Object | None = None
+    termination_message_policy: str | None = "File"
+
+    volumes: Objects = field(default_factory=list)
+    init_containers: Objects = field(default_factory=list)
+    node_selector: StringMap = field(default_factory=dict)
+    affinity: Object = field(default_factory=dict)
+    tolerations: Objects = field(default_factory=list)
+    image_pull_secrets: Objects = field(default_factory=list)
+    host_aliases: Objects | None = None
+    security_context: Object = field(default_factory=dict)
+    dns_config: Object | None = None
+    dnspolicy: str | None = None
+    hostname: str | None = None
+    subdomain: str | None = None
+    hostnetwork: bool = False
+    schedulername: str | None = None
+    runtime_class_name: str | None = None
+    priority_class_name: str | None = None
+    service_account_name: str | None = None
+    automount_service_account_token: bool | None = None
+    active_deadline_seconds: int | None = None
+    termination_grace_period: int | None = None
+
+    do_xcom_push: bool = False
+    xcom_sidecar_container_security_context: Object | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, warn: Warn) -> PodParameters:
+        """From the operator's attributes after rendering. Reads `pod_template_file`, if there is one: this may block.
+
+        Raises ManifestError for values that no manifest can be made of, naming the parameter.
+        """
+        found: dict[str, Any] = {"pod_template": _template(values, warn)}
+        for item in fields(cls):
+            if item.name in values:
+                value = values[item.name]
+                unset = value is None and item.default is None
+                found[item.name] = None if unset else _READERS.get(item.name, _scalar)(item.name, value, warn)
+        return cls(**found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. `from_dict` reads it back."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PodParameters:
+        """The parameters that `to_dict` wrote; names that this version does not know are passed over."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _template(values: Mapping[str, Any], warn: Warn) -> Object | None:
+    path, given = values.get("pod_template_file"), values.get("pod_template_dict")
+    if path:
+        return _pod("pod_template_file", read_template_file(path, warn) or {}, warn)
+    return _pod("pod_template_dict", given, warn) if given else None
+
+
+def _typed(name: str, value: Any, kind: str, warn: Warn) -> Object:
+    """A model as it is, anything else through the table of types, as the incumbent does with dicts."""
+    converted: Object = _convert(name, value)
+    return converted if is_model(value) else coerce(converted, kind, name, warn)
+
+
+def _convert(name: str, value: Any) -> Any:
+    try:
+        return to_dict(value)
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error}") from error
+
+
+def _scalar(name: str, value: Any, warn: Warn) -> Any:
+    return _convert(name, value)
+
+
+def _strings(name: str, value: Any, warn: Warn) -> Strings:
+    return _expect(name, _convert(name, value), list, "a list") if value else []
+
+
+def _object(name: str, value: Any, warn: Warn) -> Object:
+    return _expect(name, _convert(name, value), dict, "a dict or a model") if value else {}
+
+
+def _objects(name: str, value: Any, warn: Warn) -> Objects:
+    items = enumerate(_strings(name, value, warn))
+    return [_expect(f"{name}[{index}]", item, dict, "a dict or a model") for index, item in items]
+
+
+def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
+    if not isinstance(value, Mapping):
+        return _objects(name, value, warn)
+    variables = ({"name": key, "value": item} for key, item in _convert(name, value).items())
+    return [{key: item for key, item in variable.items() if item is not None} for variable in variables]
+
+
+def _pod(name: str, value: Any, warn: Warn) -> Object | None:
+    return _typed(name, value, "Pod", warn) if value else None
+
+
+def _affinity(name: str, value: Any, warn: Warn) -> Object:
+    return _typed(name, value, "Affinity", warn) if value else {}
+
+
+def _tolerations(name: str, value: Any, warn: Warn) -> Objects:
+    items = enumerate(_expect(name, value, (list, tuple), "a list")) if value else ()
+    return [_typed(f"{name}[{index}]", item, "Toleration", warn) for index, item in items]
+
+
+def _image_pull_secrets(name: str, value: Any, warn: Warn) -> Objects:
+    if isinstance(value, str) and value:
+        return [{"name": secret.strip()} for secret in value.split(",")]
+    return _objects(name, value, warn)
+
+
+def _secrets(name: str, value: Any, warn: Warn) -> Objects:
+    secrets = _expect(name, value, (list, tuple), "a list") if value else ()
+    return [Secret.of(item).as_dict() for item in secrets]
+
+
+def _expect(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -> Any:
+    if not isinstance(value, kind):
+        raise ManifestError(f"{name} is a {type(value).__name__}, {wanted} is needed")
+    return value
+
+
+_Reader = Callable[[str, Any, Warn], Any]
+_READERS: Mapping[str, _Reader] = {
+    "labels": _object,
+    "annotations": _object,
+    "full_pod_spec": _pod,
+    "cmds": _strings,
+    "arguments": _strings,
+    "env_vars": _env_vars,
+    "pod_runtime_info_envs": _objects,
+    "env_from": _objects,
+    "configmaps": _strings,
+    "secrets": _secrets,
+    "ports": _objects,
+    "volume_mounts": _objects,
+    "container_resources": _object,
+    "container_security_context": _object,
+    "volumes": _objects,
+    "init_containers": _objects,
+    "node_selector": _object,
+    "affinity": _affinity,
+    "tolerations": _tolerations,
+    "image_pull_secrets": _image_pull_secrets,
+    "host_aliases": _objects,
+    "security_context": _object,
+    "dns_config": _object,
+    "xcom_sidecar_container_security_context": _object,
+}
+"""How a parameter is read; those that are not named are scalars."""

@@ -1,0 +1,260 @@
+"""The fields of a Pod and their types, and the coercion that templates get.
+
+Templates are written in YAML, where `1`, `true` and dates are no strings; a label needs one. The incumbent passes them
+through the client's models, which coerce by type, drop fields they do not know, and raise for missing ones; `coerce`
+does the same from the table below, without importing a client (0.8 s). The table is that of Kubernetes 1.36; a test
+compares it with the models of the installed client.
+
+    Type = field field:type field!:type      a field is a string unless a type is given; `!` marks a required one
+    [T] a list of T, {T} a map of strings to T, any: taken as it is
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.models import EmptyObject
+
+Warn = Callable[[str], object]
+
+
+class Field(NamedTuple):
+    type: str
+    required: bool
+
+
+@cache
+def fields() -> Mapping[str, Mapping[str, Field]]:
+    """The table, parsed: type -> field -> its type and whether it must be there. Parsed once, when first needed."""
+    types: dict[str, dict[str, Field]] = {}
+    for line in re.sub(r"\n\s+", " ", TABLE).strip().splitlines():
+        name, _, columns = line.partition(" = ")
+        types[name] = {}
+        for column in columns.split():
+            field, _, kind = column.partition(":")
+            types[name][field.rstrip("!")] = Field(kind or "str", field.endswith("!"))
+    return types
+
+
+def coerce(value: Any, kind: str, path: str, warn: Warn) -> Any:
+    """`value` as the type `kind` of the table wants it; `path` is how messages call it.
+
+    `warn` hears of fields that do not exist (they are dropped) and of strings taken as true.
+    Raises ManifestError for a wrong shape, for no number where one is meant, and for missing required fields.
+    """
+    if value is None or kind == "any":
+        return value
+    if kind == "str":
+        return str(value)
+    if kind == "bool":
+        return _bool(value, path, warn)
+    if kind == "int":
+        return _int(value, path)
+    if kind.startswith("["):
+        _expect(value, list, "a list", path)
+        return [coerce(item, kind[1:-1], f"{path}[{index}]", warn) for index, item in enumerate(value)]
+    _expect(value, Mapping, "a mapping", path)
+    if kind.startswith("{"):
+        return {key: coerce(item, kind[1:-1], f"{path}.{key}", warn) for key, item in value.items()}
+    return _object(value, kind, path, warn)
+
+
+def _object(value: Mapping[str, Any], kind: str, path: str, warn: Warn) -> dict[str, Any]:
+    known = fields()[kind]
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        field = known.get(key)
+        if field is None:
+            warn(f"{path}.{key} is no field of a {kind} in Kubernetes, it is ignored")
+        elif item is not None:
+            result[key] = coerce(item, field.type, f"{path}.{key}", warn)
+    for key, field in known.items():
+        if field.required and key not in result:
+            raise ManifestError(f"{path}.{key} is missing, a {kind} needs it")
+    return result or EmptyObject()
+
+
+def _bool(value: Any, path: str, warn: Warn) -> bool:
+    if isinstance(value, str) and value.lower() in ("false", "no", "off", "0"):
+        warn(f"{path} is the string {value!r}, which counts as true: write false without quotes")
+    return bool(value)
+
+
+def _int(value: Any, path: str) -> Any:
+    try:
+        return int(value)
+    except (ValueError, OverflowError):
+        raise ManifestError(f"{path} is {value!r}, a whole number is needed") from None
+    except TypeError:
+        raise ManifestError(f"{path} is a {type(value).__name__}, a whole number is needed") from None
+
+
+def _expect(value: Any, kind: type, name: str, path: str) -> None:
+    if not isinstance(value, kind):
+        raise ManifestError(f"{path} is a {type(value).__name__}, {name} is needed")
+
+
+TABLE = """
+CoreV1ResourceClaim = name! request
+AWSElasticBlockStoreVolumeSource = fsType partition:int readOnly:bool volumeID!
+Affinity = nodeAffinity:NodeAffinity podAffinity:PodAffinity podAntiAffinity:PodAntiAffinity
+AppArmorProfile = localhostProfile type!
+AzureDiskVolumeSource = cachingMode diskName! diskURI! fsType kind readOnly:bool
+AzureFileVolumeSource = readOnly:bool secretName! shareName!
+CSIVolumeSource = driver! fsType nodePublishSecretRef:LocalObjectReference readOnly:bool volumeAttributes:{str}
+Capabilities = add:[str] drop:[str]
+CephFSVolumeSource = monitors!:[str] path readOnly:bool secretFile secretRef:LocalObjectReference user
+CinderVolumeSource = fsType readOnly:bool secretRef:LocalObjectReference volumeID!
+ClusterTrustBundleProjection = labelSelector:LabelSelector name optional:bool path! signerName
+ConfigMapEnvSource = name optional:bool
+ConfigMapKeySelector = key! name optional:bool
+ConfigMapProjection = items:[KeyToPath] name optional:bool
+ConfigMapVolumeSource = defaultMode:int items:[KeyToPath] name optional:bool
+Container = args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image imagePullPolicy lifecycle:Lifecycle
+    livenessProbe:Probe name! ports:[ContainerPort] readinessProbe:Probe resizePolicy:[ContainerResizePolicy]
+    resources:ResourceRequirements restartPolicy restartPolicyRules:[ContainerRestartRule]
+    securityContext:SecurityContext startupProbe:Probe stdin:bool stdinOnce:bool terminationMessagePath
+    terminationMessagePolicy tty:bool volumeDevices:[VolumeDevice] volumeMounts:[VolumeMount] workingDir
+ContainerPort = containerPort!:int hostIP hostPort:int name protocol
+ContainerResizePolicy = resourceName! restartPolicy!
+ContainerRestartRule = action! exitCodes:ContainerRestartRuleOnExitCodes
+ContainerRestartRuleOnExitCodes = operator! values:[int]
+DownwardAPIProjection = items:[DownwardAPIVolumeFile]
+DownwardAPIVolumeFile = fieldRef:ObjectFieldSelector mode:int path! resourceFieldRef:ResourceFieldSelector
+DownwardAPIVolumeSource = defaultMode:int items:[DownwardAPIVolumeFile]
+EmptyDirVolumeSource = medium sizeLimit
+EnvFromSource = configMapRef:ConfigMapEnvSource prefix secretRef:SecretEnvSource
+EnvVar = name! value valueFrom:EnvVarSource
+EnvVarSource = configMapKeyRef:ConfigMapKeySelector fieldRef:ObjectFieldSelector fileKeyRef:FileKeySelector
+    resourceFieldRef:ResourceFieldSelector secretKeyRef:SecretKeySelector
+EphemeralContainer = args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image imagePullPolicy
+    lifecycle:Lifecycle livenessProbe:Probe name! ports:[ContainerPort] readinessProbe:Probe
+    resizePolicy:[ContainerResizePolicy] resources:ResourceRequirements restartPolicy
+    restartPolicyRules:[ContainerRestartRule] securityContext:SecurityContext startupProbe:Probe stdin:bool
+    stdinOnce:bool targetContainerName terminationMessagePath terminationMessagePolicy tty:bool
+    volumeDevices:[VolumeDevice] volumeMounts:[VolumeMount] workingDir
+EphemeralVolumeSource = volumeClaimTemplate:PersistentVolumeClaimTemplate
+ExecAction = command:[str]
+FCVolumeSource = fsType lun:int readOnly:bool targetWWNs:[str] wwids:[str]
+FileKeySelector = key! optional:bool path! volumeName!
+FlexVolumeSource = driver! fsType options:{str} readOnly:bool secretRef:LocalObjectReference
+FlockerVolumeSource = datasetName datasetUUID
+GCEPersistentDiskVolumeSource = fsType partition:int pdName! readOnly:bool
+GRPCAction = port!:int service
+GitRepoVolumeSource = directory repository! revision
+GlusterfsVolumeSource = endpoints! path! readOnly:bool
+HTTPGetAction = host httpHeaders:[HTTPHeader] path port!:any scheme
+HTTPHeader = name! value!
+HostAlias = hostnames:[str] ip!
+HostPathVolumeSource = path! type
+ISCSIVolumeSource = chapAuthDiscovery:bool chapAuthSession:bool fsType initiatorName iqn! iscsiInterface lun!:int
+    portals:[str] readOnly:bool secretRef:LocalObjectReference targetPortal!
+ImageVolumeSource = pullPolicy reference
+KeyToPath = key! mode:int path!
+LabelSelector = matchExpressions:[LabelSelectorRequirement] matchLabels:{str}
+LabelSelectorRequirement = key! operator! values:[str]
+Lifecycle = postStart:LifecycleHandler preStop:LifecycleHandler stopSignal
+LifecycleHandler = exec:ExecAction httpGet:HTTPGetAction sleep:SleepAction tcpSocket:TCPSocketAction
+LocalObjectReference = name
+ManagedFieldsEntry = apiVersion fieldsType fieldsV1:any manager operation subresource time:any
+NFSVolumeSource = path! readOnly:bool server!
+NodeAffinity = preferredDuringSchedulingIgnoredDuringExecution:[PreferredSchedulingTerm]
+    requiredDuringSchedulingIgnoredDuringExecution:NodeSelector
+NodeSelector = nodeSelectorTerms!:[NodeSelectorTerm]
+NodeSelectorRequirement = key! operator! values:[str]
+NodeSelectorTerm = matchExpressions:[NodeSelectorRequirement] matchFields:[NodeSelectorRequirement]
+ObjectFieldSelector = apiVersion fieldPath!
+ObjectMeta = annotations:{str} creationTimestamp:any deletionGracePeriodSeconds:int deletionTimestamp:any
+    finalizers:[str] generateName generation:int labels:{str} managedFields:[ManagedFieldsEntry] name namespace
+    ownerReferences:[OwnerReference] resourceVersion selfLink uid
+OwnerReference = apiVersion! blockOwnerDeletion:bool controller:bool kind! name! uid!
+PersistentVolumeClaimSpec = accessModes:[str] dataSource:TypedLocalObjectReference dataSourceRef:TypedObjectReference
+    resources:VolumeResourceRequirements selector:LabelSelector storageClassName volumeAttributesClassName volumeMode
+    volumeName
+PersistentVolumeClaimTemplate = metadata:ObjectMeta spec!:PersistentVolumeClaimSpec
+PersistentVolumeClaimVolumeSource = claimName! readOnly:bool
+PhotonPersistentDiskVolumeSource = fsType pdID!
+Pod = apiVersion kind metadata:ObjectMeta spec:PodSpec status:any
+PodAffinity = preferredDuringSchedulingIgnoredDuringExecution:[WeightedPodAffinityTerm]
+    requiredDuringSchedulingIgnoredDuringExecution:[PodAffinityTerm]
+PodAffinityTerm = labelSelector:LabelSelector matchLabelKeys:[str] mismatchLabelKeys:[str]
+    namespaceSelector:LabelSelector namespaces:[str] topologyKey!
+PodAntiAffinity = preferredDuringSchedulingIgnoredDuringExecution:[WeightedPodAffinityTerm]
+    requiredDuringSchedulingIgnoredDuringExecution:[PodAffinityTerm]
+PodCertificateProjection = certificateChainPath credentialBundlePath keyPath keyType! maxExpirationSeconds:int
+    signerName! userAnnotations:{str}
+PodDNSConfig = nameservers:[str] options:[PodDNSConfigOption] searches:[str]
+PodDNSConfigOption = name value
+PodOS = name!
+PodReadinessGate = conditionType!
+PodResourceClaim = name! resourceClaimName resourceClaimTemplateName
+PodSchedulingGate = name!
+PodSchedulingGroup = podGroupName
+PodSecurityContext = appArmorProfile:AppArmorProfile fsGroup:int fsGroupChangePolicy runAsGroup:int runAsNonRoot:bool
+    runAsUser:int seLinuxChangePolicy seLinuxOptions:SELinuxOptions seccompProfile:SeccompProfile
+    supplementalGroups:[int] supplementalGroupsPolicy sysctls:[Sysctl] windowsOptions:WindowsSecurityContextOptions
+PodSpec = activeDeadlineSeconds:int affinity:Affinity automountServiceAccountToken:bool containers!:[Container]
+    dnsConfig:PodDNSConfig dnsPolicy enableServiceLinks:bool ephemeralContainers:[EphemeralContainer]
+    hostAliases:[HostAlias] hostIPC:bool hostNetwork:bool hostPID:bool hostUsers:bool hostname hostnameOverride
+    imagePullSecrets:[LocalObjectReference] initContainers:[Container] nodeName nodeSelector:{str} os:PodOS
+    overhead:{str} preemptionPolicy priority:int priorityClassName readinessGates:[PodReadinessGate]
+    resourceClaims:[PodResourceClaim] resources:ResourceRequirements restartPolicy runtimeClassName schedulerName
+    schedulingGates:[PodSchedulingGate] schedulingGroup:PodSchedulingGroup securityContext:PodSecurityContext
+    serviceAccount serviceAccountName setHostnameAsFQDN:bool shareProcessNamespace:bool subdomain
+    terminationGracePeriodSeconds:int tolerations:[Toleration] topologySpreadConstraints:[TopologySpreadConstraint]
+    volumes:[Volume]
+PortworxVolumeSource = fsType readOnly:bool volumeID!
+PreferredSchedulingTerm = preference!:NodeSelectorTerm weight!:int
+Probe = exec:ExecAction failureThreshold:int grpc:GRPCAction httpGet:HTTPGetAction initialDelaySeconds:int
+    periodSeconds:int successThreshold:int tcpSocket:TCPSocketAction terminationGracePeriodSeconds:int
+    timeoutSeconds:int
+ProjectedVolumeSource = defaultMode:int sources:[VolumeProjection]
+QuobyteVolumeSource = group readOnly:bool registry! tenant user volume!
+RBDVolumeSource = fsType image! keyring monitors!:[str] pool readOnly:bool secretRef:LocalObjectReference user
+ResourceFieldSelector = containerName divisor resource!
+ResourceRequirements = claims:[CoreV1ResourceClaim] limits:{str} requests:{str}
+SELinuxOptions = level role type user
+ScaleIOVolumeSource = fsType gateway! protectionDomain readOnly:bool secretRef!:LocalObjectReference sslEnabled:bool
+    storageMode storagePool system! volumeName
+SeccompProfile = localhostProfile type!
+SecretEnvSource = name optional:bool
+SecretKeySelector = key! name optional:bool
+SecretProjection = items:[KeyToPath] name optional:bool
+SecretVolumeSource = defaultMode:int items:[KeyToPath] optional:bool secretName
+SecurityContext = allowPrivilegeEscalation:bool appArmorProfile:AppArmorProfile capabilities:Capabilities
+    privileged:bool procMount readOnlyRootFilesystem:bool runAsGroup:int runAsNonRoot:bool runAsUser:int
+    seLinuxOptions:SELinuxOptions seccompProfile:SeccompProfile windowsOptions:WindowsSecurityContextOptions
+ServiceAccountTokenProjection = audience expirationSeconds:int path!
+SleepAction = seconds!:int
+StorageOSVolumeSource = fsType readOnly:bool secretRef:LocalObjectReference volumeName volumeNamespace
+Sysctl = name! value!
+TCPSocketAction = host port!:any
+Toleration = effect key operator tolerationSeconds:int value
+TopologySpreadConstraint = labelSelector:LabelSelector matchLabelKeys:[str] maxSkew!:int minDomains:int
+    nodeAffinityPolicy nodeTaintsPolicy topologyKey! whenUnsatisfiable!
+TypedLocalObjectReference = apiGroup kind! name!
+TypedObjectReference = apiGroup kind! name! namespace
+Volume = awsElasticBlockStore:AWSElasticBlockStoreVolumeSource azureDisk:AzureDiskVolumeSource
+    azureFile:AzureFileVolumeSource cephfs:CephFSVolumeSource cinder:CinderVolumeSource
+    configMap:ConfigMapVolumeSource csi:CSIVolumeSource downwardAPI:DownwardAPIVolumeSource
+    emptyDir:EmptyDirVolumeSource ephemeral:EphemeralVolumeSource fc:FCVolumeSource flexVolume:FlexVolumeSource
+    flocker:FlockerVolumeSource gcePersistentDisk:GCEPersistentDiskVolumeSource gitRepo:GitRepoVolumeSource
+    glusterfs:GlusterfsVolumeSource hostPath:HostPathVolumeSource image:ImageVolumeSource iscsi:ISCSIVolumeSource
+    name! nfs:NFSVolumeSource persistentVolumeClaim:PersistentVolumeClaimVolumeSource
+    photonPersistentDisk:PhotonPersistentDiskVolumeSource portworxVolume:PortworxVolumeSource
+    projected:ProjectedVolumeSource quobyte:QuobyteVolumeSource rbd:RBDVolumeSource scaleIO:ScaleIOVolumeSource
+    secret:SecretVolumeSource storageos:StorageOSVolumeSource vsphereVolume:VsphereVirtualDiskVolumeSource
+VolumeDevice = devicePath! name!
+VolumeMount = mountPath! mountPropagation name! readOnly:bool recursiveReadOnly subPath subPathExpr
+VolumeProjection = clusterTrustBundle:ClusterTrustBundleProjection configMap:ConfigMapProjection
+    downwardAPI:DownwardAPIProjection podCertificate:PodCertificateProjection secret:SecretProjection
+    serviceAccountToken:ServiceAccountTokenProjection
+VolumeResourceRequirements = limits:{str} requests:{str}
+VsphereVirtualDiskVolumeSource = fsType storagePolicyID storagePolicyName volumePath!
+WeightedPodAffinityTerm = podAffinityTerm!:PodAffinityTerm weight!:int
+WindowsSecurityContextOptions = gmsaCredentialSpec gmsaCredentialSpecName hostProcess:bool runAsUserName
+"""
