@@ -64,13 +64,3 @@ class Extras:
     def origin(self, field: str) -> str:
         """How a message names a field."""
         return f"`{field}` of connection {self.conn_id!r}"
-
-
-@dataclass(frozen=True)
-class ConnectionDefaults:
-    """What a connection says about every pod of its cluster. The operator's own arguments win."""
-
-    namespace: str | None = None
-    xcom_sidecar_image: str | None = None
-    xcom_sidecar_resources: Mapping[str, Any] | None = None
-    xcom_sidecar_security_context: Mapping[str, Any] | None = None

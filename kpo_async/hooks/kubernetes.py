@@ -10,16 +10,18 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from airflow.sdk import BaseHook
 
 from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.hooks.connection import fetch_extras
-from kpo_async.hooks.extras import ConnectionDefaults, Extras
+from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource
+from kpo_async.kube.config import SERVICE_ACCOUNT, ClusterSource
+from kpo_async.pod.build import ConnectionDefaults
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ async def cluster_source(
         ca_cert=extras.text("ssl_ca_cert"),
         tcp_keepalive=not _first(disable_tcp_keepalive, extras.switch("disable_tcp_keepalive")),
     )
-    return source, _defaults(extras)
+    return source, await asyncio.to_thread(_defaults, extras)
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,19 @@ def _first(argument: bool | None, extra: bool | None) -> bool | None:
 
 def _defaults(extras: Extras) -> ConnectionDefaults:
     return ConnectionDefaults(
-        namespace=extras.text("namespace"),
+        namespace=extras.text("namespace") or _service_account_namespace(),
         xcom_sidecar_image=extras.text("xcom_sidecar_container_image"),
         xcom_sidecar_resources=extras.mapping("xcom_sidecar_container_resources"),
         xcom_sidecar_security_context=extras.mapping("xcom_sidecar_container_security_context"),
     )
+
+
+def _service_account_namespace() -> str | None:
+    """The namespace of the pod that this process runs in, None outside of a cluster."""
+    try:
+        return (Path(SERVICE_ACCOUNT) / "namespace").read_text().strip() or None
+    except OSError:
+        return None
 
 
 class KubernetesHook(BaseHook):
@@ -154,7 +164,7 @@ class KubernetesHook(BaseHook):
             yield client
 
     def get_namespace(self) -> str | None:
-        """The namespace that the connection names, for synchronous code."""
+        """The namespace of pods that name none: the connection's, or else this pod's own. For synchronous code."""
         return asyncio.run(self.resolve())[1].namespace
 
     def test_connection(self) -> tuple[bool, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.extras import ConnectionDefaults
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
 from kpo_async.kube.config import ClusterSource
+from kpo_async.pod.build import ConnectionDefaults
 
 KUBECONFIG = {
     "apiVersion": "v1",
@@ -20,6 +21,12 @@ KUBECONFIG = {
     "clusters": [{"name": "here", "cluster": {"server": "http://127.0.0.1:9"}}],
     "users": [{"name": "me", "user": {"token": "s3cr3t-token"}}],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow_is_warm() -> None:
+    """Airflow imports much of itself when the first connection is asked for, which would count as blocking the loop."""
+    asyncio.run(cluster_source("kubernetes_default"))
 
 
 @pytest.fixture
