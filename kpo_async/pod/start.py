@@ -48,9 +48,9 @@ IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectErro
 _TRANSIENT = re.compile(
     r"unexpected status.{0,200}: (?:429|5\d\d)\b|too ?many ?requests|rate.?limit|account limit|qps exceeded"
     r"|quota exceeded|time-?d? ?-?out|deadline exceeded|connection re(?:set|fused)|broken pipe|\beof\b"
-    r"|bad gateway|gateway time|service unavailable|temporarily unavailable|internal server error|temporary failure|no route to host"
-    r"|network is unreachable|server misbehaving|context canceled|try again|no space left|registry is unavailable"
-    r"|failed to sync (?:configmap|secret) cache",
+    r"|bad gateway|gateway time|service unavailable|temporarily unavailable|internal server error|temporary failure"
+    r"|no route to host|network is unreachable|server misbehaving|context canceled|try again|no space left"
+    r"|registry is unavailable|failed to sync (?:configmap|secret) cache",
     re.IGNORECASE,
 )
 _PERMANENT = re.compile(

@@ -121,6 +121,10 @@ class PodState:
         found = self.container(name)
         return found.message if found is not None and found.ended else None
 
+    def active(self, base: str) -> bool:
+        """Whether a program of the pod may still run. Sidecars do not count: they end by themselves."""
+        return not self.verdict.ended or bool(self.companions(base))
+
     def companions(self, base: str) -> tuple[str, ...]:
         """Main containers beside `base` that still run: while they do, native sidecars are not told to stop."""
         return tuple(c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != base and not c.ended)
