@@ -58,10 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _interruptible(options: Options) -> int:
-    """SIGINT and SIGTERM cancel the demo, which then stops all that it started; more of them change nothing."""
+    """Ctrl-C, SIGTERM and a closed terminal cancel the demo, which then stops all that it started; more of them change nothing."""
     demo = asyncio.create_task(_demo(options), name="demo")
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _Once(demo))
     try:
         return await demo
