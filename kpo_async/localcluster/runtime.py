@@ -23,7 +23,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from kpo_async.localcluster.launcher import main; main(*sys.argv[2:])"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from kpo_async.localcluster.launcher import main; main(*sys.argv[2:])"
+)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _CLOSING_SECONDS = 10.0
 KILLED = 137
@@ -118,13 +120,7 @@ class Runtime:
 
     async def start(self) -> str:
         """Start the launcher. Returns why this isolation does not work here, or nothing."""
-        sandbox = self._directory / "sandbox"
-        for directory in (sandbox, self.binaries):
-            directory.mkdir(parents=True, exist_ok=True)
-        python = os.path.realpath(sys.executable)
-        for name in ("python", "python3"):
-            with contextlib.suppress(FileExistsError):
-                (self.binaries / name).symlink_to(python)
+        sandbox, python = self._prepare()
         self._replies, writing = os.pipe()
         os.set_blocking(self._replies, False)
         arguments = (str(self._theirs.fileno()), str(writing), str(sandbox), python, self.isolation.value)
@@ -141,6 +137,17 @@ class Runtime:
             os.close(writing)
         self._loop.add_reader(self._replies, self._receive)
         return await self._ready
+
+    def _prepare(self) -> tuple[Path, str]:
+        sandbox = self._directory / "sandbox"
+        for directory in (sandbox, self.binaries):
+            directory.mkdir(parents=True, exist_ok=True)
+        # Not the virtual environment's: containers see the standard library, not what is installed around the cluster.
+        python = os.path.realpath(sys.executable)
+        for name in ("python", "python3"):
+            with contextlib.suppress(FileExistsError):
+                (self.binaries / name).symlink_to(python)
+        return sandbox, python
 
     async def close(self) -> None:
         """Kill what runs and return when it is gone."""
@@ -280,14 +287,12 @@ def rewrite(spec: ProcessSpec, binaries: Path) -> ProcessSpec:
     A path is found wherever its text stands, between characters that cannot belong to a longer path.
     """
     sources = {mount.target.rstrip("/"): mount.source for mount in spec.mounts}
-    if sources:
-        longest_first = sorted(map(re.escape, sources), key=len, reverse=True)
-        pattern = re.compile(rf"(?<![\w./-])({'|'.join(longest_first)})(?![\w.-])")
+    longest_first = sorted(map(re.escape, sources), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(longest_first) or '(?!)'})(?![\w.-])")
 
-        def moved(text: str) -> str:
-            return pattern.sub(lambda found: sources[found[1]], text)
-    else:
-        moved = str
+    def moved(text: str) -> str:
+        return pattern.sub(lambda found: sources[found[1]], text)
+
     env = {name: moved(value) for name, value in spec.env.items()}
     env["PATH"] = f"{binaries}:{env.get('PATH', os.defpath)}"
     return replace(spec, argv=[moved(word) for word in spec.argv], env=env, cwd=moved(spec.cwd))

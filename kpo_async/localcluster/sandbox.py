@@ -1,7 +1,7 @@
 """Where a container's process lives: in namespaces with a root of its own, or plainly on the host.
 
 Used only by the launcher, between fork and exec. Stdlib only.
-The root is an overlay over the host's files: a container sees them, may write anywhere, and leaves no trace on the host.
+The root is an overlay over the host's files: a container may write anywhere and leaves no trace on the host.
 That keeps pods apart from the host's files and from each other's processes. It is no security boundary.
 """
 
@@ -25,11 +25,11 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 HOST = "/.host"
 """Where the host's files are while a container's root is being put together."""
 
-SHOWN = (
-    *("/home", "/lib", "/nix", "/opt", "/root", "/usr", "/usr/local", "/var"),
-    *("/etc/hostname", "/etc/hosts", "/etc/resolv.conf"),
-)
-"""Host paths that containers see even where they are file systems of their own (an overlay shows only the root's)."""
+OWN = ("proc", "sys", "dev", "tmp", "run")
+"""Directories of the root that a container has for itself."""
+
+SHOWN = ("bin", "etc", "home", "lib", "lib32", "lib64", "nix", "opt", "root", "sbin", "usr", "var")
+"""Directories of the host's root that a container sees, like an image's, besides the one that Python is in."""
 
 Request = dict[str, Any]
 
@@ -64,21 +64,13 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, opt
     )
 
 
-def touch(path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
-
-
-def submounts() -> list[str]:
-    """Mount points below the root that hold host files a container needs."""
-    wanted = (*SHOWN, os.path.realpath(sys.base_prefix))
-    found = []
-    with open("/proc/self/mountinfo") as lines:
-        for line in lines:
-            point = line.split(" ", 5)[4].replace("\\040", " ")
-            if point != "/" and any(path == point or path.startswith(point + "/") for path in wanted):
-                found.append(point)
-    return found
+def make_point(path: str, *, directory: bool) -> None:
+    """Something to mount on, if there is nothing yet."""
+    if directory:
+        os.makedirs(path, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
 
 
 class Namespaces:
@@ -89,29 +81,32 @@ class Namespaces:
     def __init__(self, directory: str, python: str, *, user_namespace: bool) -> None:
         self.base = directory
         self.options = ",userxattr" if user_namespace else ""
-        self.submounts = submounts()
+        self.links: list[tuple[str, str]] = []
+        self.trees: list[str] = []
+        for name in {*SHOWN, python.split("/")[1]} - set(OWN):
+            if os.path.islink(f"/{name}"):
+                self.links.append((os.readlink(f"/{name}"), name))
+            elif os.path.isdir(f"/{name}"):
+                self.trees.append(name)
         mount("none", "/", None, MS_REC | MS_PRIVATE)
-        mount("tmpfs", self.base, "tmpfs", 0, "mode=755")
+        mount("tmpfs", directory, "tmpfs", 0, "mode=755")
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        binaries = f"{self.base}/layer/usr/local/bin"
-        os.makedirs(binaries)
-        os.makedirs(f"{self.base}/box")
+        for name in ("root", "scratch", "layer/usr/local/bin"):
+            os.makedirs(f"{directory}/{name}")
         for name in ("python", "python3"):
-            os.symlink(python, f"{binaries}/{name}")
-        for name in ("proc", "sys", "dev", "tmp", HOST[1:]):
-            os.mkdir(f"{self.base}/layer/{name}")
-        self._devices(f"{self.base}/dev")
+            os.symlink(python, f"{directory}/layer/usr/local/bin/{name}")
+        self._devices(f"{directory}/dev")
 
     def _devices(self, directory: str) -> None:
         os.makedirs(f"{directory}/shm")
         os.makedirs(f"{directory}/pts")
         os.chmod(f"{directory}/shm", 0o1777)
         for name in DEVICES:
-            touch(f"{directory}/{name}")
+            make_point(f"{directory}/{name}", directory=False)
             mount(f"/dev/{name}", f"{directory}/{name}", None, MS_BIND)
         mount("/dev/pts", f"{directory}/pts", None, MS_BIND | MS_REC)
-        touch(f"{directory}/termination-log")
+        make_point(f"{directory}/termination-log", directory=False)
         for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             os.symlink(f"/proc/self/{target}", f"{directory}/{name}")
         os.symlink("pts/ptmx", f"{directory}/ptmx")
@@ -146,32 +141,48 @@ class Namespaces:
         unshare(CLONE_NEWNS | CLONE_NEWUTS)
         hostname = request["hostname"].encode()
         check(_libc.sethostname(hostname, len(hostname)), "sethostname")
-        box = f"{self.base}/box"
-        mount("tmpfs", box, "tmpfs", 0, "mode=755")
-        for name in ("upper", "work", "root"):
-            os.mkdir(f"{box}/{name}")
-        layers = f"lowerdir={self.base}/layer:/,upperdir={box}/upper,workdir={box}/work{self.options}"
-        mount("overlay", f"{box}/root", "overlay", 0, layers)
-        os.chdir(f"{box}/root")
+        binds = [(source, os.path.realpath(target), read_only) for source, target, read_only in request["mounts"]]
+        self._assemble({target: os.path.isdir(source) for source, target, _ in binds})
+        os.chdir(f"{self.base}/root")
         number = PIVOT_ROOT[platform.machine()]
         check(_libc.syscall(ctypes.c_long(number), b".", f".{HOST}".encode()), "pivot_root")
         os.chdir("/")
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         mount(f"{HOST}{self.base}/dev", "/dev", None, MS_BIND | MS_REC)
         mount(f"{HOST}/sys", "/sys", None, MS_BIND | MS_REC)
-        for point in self.submounts:
-            self._bind(HOST + point, point, read_only=True)
-        for source, target, read_only in request["mounts"]:
+        for source, target, read_only in binds:
             self._bind(HOST + source, target, read_only=read_only)
         check(_libc.umount2(HOST.encode(), MNT_DETACH), "umount2")
         os.rmdir(HOST)
 
+    def _assemble(self, points: dict[str, bool]) -> None:
+        """One overlay for each directory: a user namespace may not overlay `/`, because others are mounted in it."""
+        root, scratch = f"{self.base}/root", f"{self.base}/scratch"
+        mount("tmpfs", root, "tmpfs", 0, "mode=755")
+        mount("tmpfs", scratch, "tmpfs", 0, "mode=755")
+        for name in (*OWN, HOST[1:]):
+            os.mkdir(f"{root}/{name}")
+        for target, name in self.links:
+            os.symlink(target, f"{root}/{name}")
+        for target, is_directory in points.items():
+            # A directory in the upper layer belongs to this user, whoever owns the one below it: in a user namespace,
+            # that is what allows a mount point in it.
+            if target.split("/")[1] in self.trees:
+                make_point(f"{scratch}/upper{target}", directory=is_directory)
+        for name in self.trees:
+            upper, work = f"{scratch}/upper/{name}", f"{scratch}/work/{name}"
+            for directory in (f"{root}/{name}", upper, work):
+                os.makedirs(directory, exist_ok=True)
+            lower = f"{self.base}/layer/usr:/usr" if name == "usr" else f"/{name}"
+            try:
+                options = f"lowerdir={lower},upperdir={upper},workdir={work}{self.options}"
+                mount("overlay", f"{root}/{name}", "overlay", 0, options)
+            except OSError:  # something is mounted in it: the host's own, then
+                mount(f"/{name}", f"{root}/{name}", None, MS_BIND | MS_REC)
+
     @staticmethod
     def _bind(source: str, target: str, *, read_only: bool) -> None:
-        if os.path.isdir(source):
-            os.makedirs(target, exist_ok=True)
-        elif not os.path.exists(target):
-            touch(target)
+        make_point(target, directory=os.path.isdir(source))
         mount(source, target, None, MS_BIND | MS_REC)
         if read_only:
             # In a user namespace the remount must keep the flags that the source file system is locked to.
