@@ -86,8 +86,7 @@ class PodParameters:
         for item in fields(cls):
             if item.name in values:
                 value = values[item.name]
-                unset = value is None and item.default is None
-                found[item.name] = None if unset else _READERS.get(item.name, _scalar)(item.name, value, warn)
+                found[item.name] = None if value is item.default is None else read(item.name, value, warn)
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,6 +98,11 @@ class PodParameters:
         """The parameters that `to_dict` wrote; names that this version does not know are passed over."""
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def read(name: str, value: Any, warn: Warn) -> Any:
+    """The parameter `name` as plain values. Raises ManifestError for a wrong shape."""
+    return _READERS.get(name, _scalar)(name, value, warn)
 
 
 def _template(values: Mapping[str, Any], warn: Warn) -> Object | None:

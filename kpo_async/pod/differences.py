@@ -1,0 +1,63 @@
+"""Where a manifest deliberately differs from the incumbent's (provider 10.25.0). Everything else is equal.
+
+The README's table is made from this, and the parity test allows these differences and no others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Difference(NamedTuple):
+    """One row: what it is about, how it is there, how it is here, and why."""
+
+    name: str
+    incumbent: str
+    here: str
+    why: str
+
+
+DIFFERENCES = (
+    Difference(
+        "name suffix",
+        "8 random characters",
+        "8 characters that follow from the task instance's id and its try number",
+        "A create whose answer was lost is repeated without ever making a second pod.",
+    ),
+    Difference(
+        "own marks",
+        "none",
+        "label `kpo-async/managed`, annotation `kpo-async/owner`",
+        "The shared watch selects on the label; the annotation says whose pod it is.",
+    ),
+    Difference(
+        "XCom sidecar",
+        "an ordinary container that runs until it is killed through `pods/exec`",
+        "a native sidecar (an init container with `restartPolicy: Always`) that hands the file over and ends by itself",
+        "No `pods/exec` right, no pod that runs on for its sidecar alone. The classic one remains as an option.",
+    ),
+    Difference(
+        "Secret volumes",
+        "`secretvol` + a random UUID",
+        "`secretvol` + a hash of the Secret's name, target and items",
+        "The same parameters give the same manifest.",
+    ),
+    Difference(
+        "forms",
+        "most lists want models of `kubernetes`; dicts, tuples and `kubernetes_asyncio` raise or fail later",
+        "dicts, lists, tuples and models of both clients are accepted everywhere, mixed",
+        "Importing a client to write a DAG costs each parse 0.8 s.",
+    ),
+    Difference(
+        "illegal names",
+        "sent as they are, where the server refuses the pod (`-x`, a label `-1a2b`, ` b` of pull secrets `a, b`)",
+        "the nearest legal name",
+        "It is plain what was meant.",
+    ),
+    Difference(
+        "impossible values",
+        "sent to the server, which refuses them (`labels={'a': 1}`), or read oddly (`command: sh` becomes `[s, h]`)",
+        "refused: when the DAG is parsed if it is known by then, else when the pod is built",
+        "A mistake shows where it was made, with the parameter's name.",
+    ),
+)

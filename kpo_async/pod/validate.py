@@ -1,0 +1,141 @@
+"""What is wrong with an operator's parameters before anything is rendered, so that it fails where the DAG is parsed.
+
+Refused is only what no rendering can repair and the API server (or the build) is certain to refuse. Whatever holds a
+template or is not known yet (an XComArg) is passed over, whatever the incumbent accepts and Kubernetes takes is fine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.models import plain
+from kpo_async.pod import names, parameters
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "on_finish_action": ("delete_pod", "delete_succeeded_pod", "delete_active_pod", "keep_pod"),
+    "on_kill_action": ("delete_pod", "keep_pod"),
+    "image_pull_policy": ("Always", "IfNotPresent", "Never"),
+    "dnspolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "termination_message_policy": ("File", "FallbackToLogsOnError"),
+}
+NOT_RENDERED = (
+    *("affinity", "container_security_context", "dns_config", "full_pod_spec", "host_aliases", "image_pull_secrets"),
+    *("init_containers", "pod_runtime_info_envs", "ports", "secrets", "security_context", "tolerations"),
+    "xcom_sidecar_container_security_context",
+)
+"""Parameters that are final when the DAG is parsed: they are read as the build will read them."""
+
+_LABEL_RULE = "use at most 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends"
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+
+def validate(values: Mapping[str, Any]) -> None:
+    """Raises ManifestError for the first of the operator's attributes `values` that can never become a pod."""
+    for name, choices in CHOICES.items():
+        value = plain(values.get(name))
+        if value and not is_unrendered(value) and value not in choices:
+            raise ManifestError(f"{name} is {value!r}: give one of {', '.join(choices)}")
+    if values.get("name") is not None and not is_unrendered(values["name"]):
+        names.clean(values["name"])
+    for name in NOT_RENDERED:
+        if values.get(name) and not is_unrendered(values[name]):
+            parameters.read(name, values[name], _silent)
+    for name, check in _CHECKS.items():
+        value = plain(values.get(name))
+        if value and not is_unrendered(value):
+            check(name, value)
+
+
+def is_unrendered(value: object) -> bool:
+    """Whether `value` is for Airflow to fill in later: a string with Jinja in it, an XComArg, a lazy parameter."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value or "{#" in value
+    return callable(getattr(value, "resolve", None))
+
+
+def _labels(name: str, value: Any) -> None:
+    for key, item in _keyed_strings(name, value):
+        if item and not names.is_label_value(item):
+            raise ManifestError(f"{name}[{key!r}] is {item!r}, which Kubernetes refuses: {_LABEL_RULE}")
+
+
+def _annotations(name: str, value: Any) -> None:
+    for _ in _keyed_strings(name, value):
+        pass  # reading the pairs is the check
+
+
+def _keyed_strings(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    for key, item in _pairs(name, value):
+        prefix, slash, short = key.rpartition("/")
+        domain = prefix.lower() if name == "annotations" else prefix  # only there may it be in upper case
+        legal = len(short) <= names.LABEL_LIMIT and _LABEL_NAME.fullmatch(short)
+        if not legal or (slash and not names.is_pod_name(domain)):
+            raise ManifestError(f"{name} has the key {key!r}, which Kubernetes refuses: {_LABEL_RULE}")
+        yield key, item
+
+
+def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"{name} is a {type(value).__name__}, a dict is needed")
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise ManifestError(f"{name} has the key {key!r} ({type(key).__name__}), a string is needed")
+        if item is None or is_unrendered(item) or is_unrendered(key):
+            continue
+        yield key, _string(f"{name}[{key!r}]", item)
+
+
+def _strings(name: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise ManifestError(f"{name} is a {type(value).__name__}, a list of strings is needed")
+    for index, item in enumerate(value):
+        if item is not None and not is_unrendered(item):
+            _string(f"{name}[{index}]", item)
+
+
+def _env_vars(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, _ in _pairs(name, value):
+            _env_name(name, key)
+        return
+    if not isinstance(value, list):
+        raise ManifestError(f"{name} is a {type(value).__name__}, a dict or a list is needed")
+    for index, item in enumerate(value):
+        if is_unrendered(item):
+            continue
+        if not isinstance(item, dict):
+            raise ManifestError(f"{name}[{index}] is a {type(item).__name__}, a dict or V1EnvVar is needed")
+        if not is_unrendered(item.get("name")):
+            _env_name(f"{name}[{index}]", item.get("name"))
+        if item.get("value") is not None and not is_unrendered(item["value"]):
+            _string(f"{name}[{index}] ({item.get('name')})", item["value"], show=False)
+
+
+def _env_name(where: str, value: Any) -> None:
+    if not isinstance(value, str) or not value or "=" in value:
+        raise ManifestError(f"{where}: {value!r} is no name of an environment variable")
+
+
+def _string(where: str, value: Any, *, show: bool = True) -> str:
+    if not isinstance(value, str):
+        what = f"{value!r} ({type(value).__name__})" if show else f"of type {type(value).__name__}"
+        raise ManifestError(f"{where} is {what}, Kubernetes takes a string there: put it in quotes")
+    return value
+
+
+def _silent(message: str) -> None:
+    """Warnings are given when the pod is built, not whenever the DAG is parsed."""
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "labels": _labels,
+    "node_selector": _labels,
+    "annotations": _annotations,
+    "cmds": _strings,
+    "arguments": _strings,
+    "configmaps": _strings,
+    "env_vars": _env_vars,
+}
