@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow.sdk import BaseHook
 
@@ -19,11 +20,18 @@ from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
+from kpo_async.hooks.sync_client import api_client
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import SERVICE_ACCOUNT, ClusterSource
+from kpo_async.kube.config import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.pod.build import ConnectionDefaults
 
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient, CoreV1Api
+
 T = TypeVar("T")
+
+TEST_BUDGET = 5.0
+"""Seconds that the Test button tries to reach a server: somebody is looking at a form."""
 
 
 async def cluster_source(
@@ -102,7 +110,7 @@ def _service_account_namespace() -> str | None:
 class KubernetesHook(BaseHook):
     """A connection of type `kubernetes`: its form, its Test button, and clients made from it.
 
-    The constructor is the incumbent's, without `client_configuration`, which is an object of the synchronous client.
+    The constructor is the incumbent's, without `client_configuration`.
     """
 
     conn_name_attr = "kubernetes_conn_id"
@@ -163,6 +171,18 @@ class KubernetesHook(BaseHook):
         async with connect(source) as client:
             yield client
 
+    def get_conn(self) -> ApiClient:
+        """A client of the `kubernetes` package, for synchronous code. Raises `ConfigError`, `KpoError` without it."""
+        source, _ = asyncio.run(self.resolve())
+        return api_client(source)
+
+    @cached_property
+    def core_v1_client(self) -> CoreV1Api:
+        """The core API of `get_conn`, as users' callbacks get it."""
+        from kubernetes.client import CoreV1Api
+
+        return CoreV1Api(self.get_conn())
+
     def get_namespace(self) -> str | None:
         """The namespace of pods that name none: the connection's, or else this pod's own. For synchronous code."""
         return asyncio.run(self.resolve())[1].namespace
@@ -175,8 +195,8 @@ class KubernetesHook(BaseHook):
             return False, str(error)
 
     async def _probe(self) -> str:
-        _, defaults = await self.resolve()
-        async with self.connect() as client:
+        source, defaults = await self.resolve()
+        async with Client(await load(source), retry_budget=TEST_BUDGET) as client:
             namespace = defaults.namespace or client.config.namespace
             allowed = await client.review_access("create", "pods", namespace)
             verdict = "may" if allowed else "may NOT"

@@ -212,3 +212,10 @@ def test_the_form_of_older_airflows_has_the_fields_of_the_metadata():
         KubernetesHook.get_ui_field_behaviour()["hidden_fields"]
         == connection_type["ui-field-behaviour"]["hidden-fields"]
     )
+
+
+def test_the_synchronous_client_is_made_from_the_same_source(define):
+    pytest.importorskip("kubernetes")
+    define("k8s", {"kube_config": KUBECONFIG, "disable_verify_ssl": True})
+    configuration = KubernetesHook("k8s").core_v1_client.api_client.configuration
+    assert (configuration.host, configuration.verify_ssl) == ("http://127.0.0.1:9", False)
