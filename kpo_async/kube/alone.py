@@ -1,0 +1,138 @@
+"""Follows one pod by itself: when the shared watch does not show it, or may not be had.
+
+    confirm     one GET: is the pod still there?
+    watch       a watch of this one name (`fieldSelector=metadata.name=...`)
+    poll        a GET every `poll_interval`, where even that watch is forbidden
+
+Ends when the pod has ended. Absence is judged by a GET, which the API server answers from the store, never by a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
+from kpo_async.kube.backoff import Recovery
+from kpo_async.kube.client import Client
+from kpo_async.kube.retry import RateLimit
+from kpo_async.kube.slot import Presence, Slot
+from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, watch_pods
+from kpo_async.resources import Pod, pod_from_dict
+
+GRACE = 1.0
+"""Seconds that a fresh pod may take to appear in the shared watch before it is asked for by name."""
+
+
+class Turnstile:
+    """Lets those who follow pods alone ask only few at a time: 15 a second, 4 at once."""
+
+    def __init__(self) -> None:
+        self._limit = RateLimit(rate=15.0, burst=5)
+        self._places = asyncio.Semaphore(4)
+
+    async def take(self) -> None:
+        """Wait for a turn to open a watch."""
+        await self._limit.take()
+
+    async def get(self, client: Client, namespace: str, name: str) -> Pod | None:
+        """The pod of this name, None if there is none. Raises the other errors of `Client.get`."""
+        async with self._places:
+            await self._limit.take()
+            try:
+                return pod_from_dict(await client.get("pods", name, namespace))
+            except NotFoundError:
+                return None
+
+
+class Follower:
+    """Keeps one slot up to date without the shared watch."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        slot: Slot,
+        turnstile: Turnstile,
+        on_watch: Callable[[ForbiddenError | None], None],
+    ) -> None:
+        """`on_watch` hears once whether the pod can be watched by its name."""
+        self._client = client
+        self._namespace = namespace
+        self._slot = slot
+        self._turnstile = turnstile
+        self._on_watch = on_watch
+
+    async def check(self, grace: float) -> None:
+        """The shared watch does not show the pod, though it works: ask for it, and watch it if it lives on."""
+        await asyncio.sleep(grace)
+        await self._confirm()
+        if self._slot.view.presence is Presence.PRESENT:
+            # Alive, so either the shared watch is about to show it, which ends this, or its labels have changed.
+            await asyncio.sleep(GRACE)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """The shared watch may not be had: watch the pod by its name, else poll it."""
+        recovery = Recovery()
+        try:
+            while not self._slot.view.presence.final:
+                await self._turnstile.take()
+                await self._watch()
+                await self._confirm()
+                if not self._slot.view.presence.final:
+                    await asyncio.sleep(recovery.pause(asyncio.get_running_loop().time()))
+        except ForbiddenError as error:
+            self._on_watch(error)
+            await self._poll()
+
+    async def _watch(self) -> None:
+        """Show what the pod's own watch says, until it says that the pod is not there or not this one."""
+        slot, seen = self._slot, False
+        events = watch_pods(
+            self._client, self._namespace, field_selector=f"metadata.name={slot.name}", on_problem=self._hindered
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Init):
+                    seen = False
+                elif isinstance(event, InitDone):
+                    self._on_watch(None)
+                    if not seen:
+                        return
+                elif event.pod.metadata.uid != slot.uid:
+                    continue
+                elif isinstance(event, InitApply | Apply):
+                    seen = True
+                    slot.show(Presence.PRESENT, event.pod)
+                elif isinstance(event, Delete):
+                    slot.show(Presence.GONE if event.pod.metadata.deletion_timestamp else Presence.PRESENT, event.pod)
+                    return
+
+    def _hindered(self, problem: ApiError | None) -> None:
+        if isinstance(problem, ForbiddenError):
+            raise problem
+        self._slot.report(problem)
+
+    async def _poll(self) -> None:
+        while not self._slot.view.presence.final:
+            await self._confirm()
+            await asyncio.sleep(self._slot.poll_interval)
+
+    async def _confirm(self) -> None:
+        """Ask for the pod until there is an answer: it is there, or it is not, or another one has its name."""
+        slot, recovery = self._slot, Recovery()
+        while not slot.view.presence.final:
+            try:
+                pod = await self._turnstile.get(self._client, self._namespace, slot.name)
+            except ApiError as error:
+                slot.report(error)
+                await asyncio.sleep(recovery.pause(asyncio.get_running_loop().time(), error.retry_after))
+                continue
+            slot.report(None)
+            if pod is None or pod.metadata.uid != slot.uid:
+                slot.show(Presence.VANISHED, None)
+            else:
+                slot.show(Presence.PRESENT, pod)
+            return

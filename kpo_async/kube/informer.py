@@ -1,0 +1,325 @@
+"""One watch for everybody in this process who asks about pods of one selection.
+
+What a subscriber may rely on:
+
+- It learns what its pod looks like now. States may be skipped; the last one never is.
+- It never sees an older state after a newer one, and nothing after GONE or VANISHED.
+- Absence from a list is no proof: VANISHED is said after a GET, or when another pod has taken the name.
+- The informer never gives up and never goes silent: what hinders it is in `View.problem`.
+- N subscribers cost one list and one watch, and no request of their own while all goes well.
+
+Its task belongs to this module, not to the subscriber that happened to come first: it runs in an empty context,
+outlives any of them, and ends a few seconds after the last one, with its client, or with the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager
+from enum import Enum
+from itertools import chain, islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from kpo_async.exceptions import ApiError, ForbiddenError
+from kpo_async.kube.alone import GRACE, Follower, Turnstile
+from kpo_async.kube.backoff import Recovery
+from kpo_async.kube.client import Client
+from kpo_async.kube.slot import Presence, Slot, Subscription, View
+from kpo_async.kube.version import is_older
+from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watcher
+from kpo_async.resources import Pod
+
+__all__ = ["Informer", "Presence", "Subscription", "View", "follow"]
+
+log = logging.getLogger(__name__)
+
+LINGER = 5.0
+"""Seconds that an informer waits for a new subscriber after the last one has left."""
+SLICE = 0.005
+"""Seconds of work after which the loop gets its turn."""
+REMEMBERED = 256
+"""Deleted pods whose final state is kept for those who ask late."""
+FORBIDDEN_PATIENCE = 30.0
+"""Seconds that a watch which used to be allowed may be forbidden before the pods are followed one by one."""
+
+
+class Reach(Enum):
+    """How pods are followed."""
+
+    SHARED = "all by one watch"
+    SINGLE = "each by itself, because that watch is forbidden"
+
+
+class Informer:
+    """The pods of one selection, and the slots of those that somebody follows. `follow` is the way to use it."""
+
+    def __init__(self, client: Client, namespace: str, selector: str, *, on_end: Callable[[], object]) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._selector = selector
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._pods: dict[str, Pod] = {}
+        self._told: dict[str, Pod] = {}
+        self._deleted: OrderedDict[str, Pod] = OrderedDict()
+        self._slots: dict[str, Slot] = {}
+        self._synced = False
+        self._reach = Reach.SHARED
+        self._problem: ApiError | None = None
+        self._forbidden_at: float | None = None
+        self._refusal: ForbiddenError | None = None
+        self._turnstile = Turnstile()
+        self._leaving: asyncio.TimerHandle | None = None
+        self._task = self._start(self._run(), f"kpo-async informer {namespace}/{selector}")
+
+    def subscribe(self, name: str, uid: str, poll_interval: float) -> Subscription:
+        """A new place at the pod's slot. Registered before anything is read: no change falls in between."""
+        if self._leaving:
+            self._leaving.cancel()
+            self._leaving = None
+        slot = self._slots.get(uid)
+        if slot is None:
+            slot = self._slots[uid] = Slot(name, uid, poll_interval)
+        subscription = Subscription(slot)
+        if pod := self._pods.get(uid):
+            slot.show(Presence.PRESENT, pod)
+        elif pod := self._deleted.get(uid):
+            slot.show(Presence.GONE, pod)
+        if not slot.view.presence.final and (self._reach is Reach.SINGLE or (self._synced and uid not in self._pods)):
+            self._follow_alone(slot, GRACE)
+        if slot.alone is None:
+            slot.report(self._problem)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Give the place back. The last one to leave lets the informer end, a little later."""
+        slot = subscription.slot
+        slot.subscriptions.remove(subscription)
+        if slot.subscriptions:
+            return
+        _stop(slot)
+        self._slots.pop(slot.uid, None)
+        if not self._slots and not self._task.done():
+            self._leaving = self._loop.call_later(LINGER, self._task.cancel)
+
+    async def close(self) -> None:
+        """End now. Whoever still waits for a view gets a `RuntimeError`."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        # In an empty context: else our log lines would land in the log of the task instance that came first.
+        task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, work)
+        task.set_name(name)
+        return task
+
+    async def _run(self) -> None:
+        recovery = Recovery()
+        try:
+            while True:
+                try:
+                    await self._consume()
+                except Exception:  # whatever it is, a frozen cache handed out for ever is worse
+                    log.exception("the watch of pods in namespace %r failed and is begun anew", self._namespace)
+                self._synced = False
+                await asyncio.sleep(recovery.pause(self._loop.time()))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._leaving:
+            self._leaving.cancel()
+        for slot in self._slots.values():
+            _stop(slot)
+            slot.fail(RuntimeError(f"the informer ended before pod {slot.name} did: its client or its loop was closed"))
+        self._on_end()
+
+    async def _consume(self) -> None:
+        watcher = Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
+        clock, since, handled = time.perf_counter, time.perf_counter(), 0
+        async with aclosing(watcher.events()) as events:
+            async for event in events:
+                if isinstance(event, InitDone):
+                    await self._swap(event.rewound)
+                else:
+                    self._take(event)
+                handled += 1
+                if handled % 32 == 0 and clock() - since > SLICE:
+                    await asyncio.sleep(0)
+                    since = clock()
+
+    def _take(self, event: Init | InitApply | Apply | Delete) -> None:
+        if isinstance(event, Apply):
+            self._apply(event.pod)
+        elif isinstance(event, InitApply):
+            self._told[event.pod.metadata.uid] = event.pod
+        elif isinstance(event, Delete):
+            self._delete(event.pod)
+        else:
+            self._told = {}
+
+    def _apply(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        known = self._pods.get(uid)
+        if known is not None and is_older(pod.metadata.resource_version, known.metadata.resource_version):
+            return
+        self._pods[uid] = pod
+        if slot := self._slots.get(uid):
+            self._show_shared(slot, pod)
+
+    def _delete(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        self._pods.pop(uid, None)
+        self._told.pop(uid, None)
+        slot = self._slots.get(uid)
+        if pod.metadata.deletion_timestamp:
+            self._deleted[uid] = pod
+            if len(self._deleted) > REMEMBERED:
+                self._deleted.popitem(last=False)
+            if slot:
+                _stop(slot)
+                slot.show(Presence.GONE, pod)
+        elif slot:
+            # A real deletion says when. This one may have lost a label of the selector and live on.
+            slot.show(Presence.PRESENT, pod)
+            self._follow_alone(slot, 0.0)
+
+    async def _swap(self, rewound: bool) -> None:
+        """Take over a whole new telling at once, then see what it means for those who are followed."""
+        told, self._told = self._told, {}
+        if not rewound:
+            for uid, fresh in told.items():
+                known = self._pods.get(uid)
+                if known is not None and is_older(fresh.metadata.resource_version, known.metadata.resource_version):
+                    told[uid] = known
+        self._pods, self._synced, self._reach = told, True, Reach.SHARED
+        async for slot in self._slices():
+            if (pod := self._pods.get(slot.uid)) is not None:
+                self._show_shared(slot, pod, rewound=rewound)
+            elif not slot.view.presence.final:
+                self._follow_alone(slot, GRACE if slot.view.presence is Presence.UNKNOWN else 0.0)
+
+    async def _slices(self) -> AsyncIterator[Slot]:
+        """Every slot, with a turn for the loop whenever a slice of time is used up."""
+        since = time.perf_counter()
+        for slot in list(self._slots.values()):
+            if slot.subscriptions:
+                yield slot
+            if time.perf_counter() - since > SLICE:
+                await asyncio.sleep(0)
+                since = time.perf_counter()
+
+    def _show_shared(self, slot: Slot, pod: Pod, *, rewound: bool = False) -> None:
+        _stop(slot)
+        slot.show(Presence.PRESENT, pod, rewound=rewound)
+        slot.report(self._problem)
+
+    def _hindered(self, problem: ApiError | None) -> None:
+        """The shared watch is not served, or is again: say so, and do without it where it is forbidden."""
+        self._problem = problem
+        if isinstance(problem, ForbiddenError):
+            now = self._loop.time()
+            self._forbidden_at = self._forbidden_at or now
+            if not self._synced or now - self._forbidden_at > FORBIDDEN_PATIENCE:
+                self._reach, self._refusal = Reach.SINGLE, problem
+        else:
+            self._forbidden_at = None
+            if problem is None and self._synced:
+                self._reach = Reach.SHARED
+        self._spread(iter(list(self._slots.values())))
+
+    def _spread(self, slots: Iterator[Slot]) -> None:
+        """Tell the slots of the problem, a few in each turn of the loop."""
+        for slot in islice(slots, 100):
+            if not slot.subscriptions or slot.view.presence.final:
+                continue
+            if self._reach is Reach.SINGLE:
+                self._follow_alone(slot, 0.0)
+            elif slot.uid in self._pods:
+                _stop(slot)
+            if slot.alone is None:
+                slot.report(self._problem)
+        if (following := next(slots, None)) is not None:
+            self._loop.call_soon(self._spread, chain((following,), slots))
+
+    def _follow_alone(self, slot: Slot, grace: float) -> None:
+        """Keep `slot` up to date without the shared watch, until that shows the pod (again)."""
+        if slot.alone is not None:
+            return
+        follower = Follower(self._client, self._namespace, slot, self._turnstile, self._announce)
+        work = follower.follow() if self._reach is Reach.SINGLE else follower.check(grace)
+        slot.alone = self._start(work, f"kpo-async pod {self._namespace}/{slot.name}")
+        slot.alone.add_done_callback(lambda task: self._left_alone(slot, task))
+
+    def _left_alone(self, slot: Slot, task: asyncio.Task[None]) -> None:
+        if slot.alone is task:
+            slot.alone = None
+        if not task.cancelled() and (error := task.exception()):
+            log.error("following pod %s failed and is begun anew", slot.name, exc_info=error)
+            self._loop.call_later(GRACE, self._again, slot)
+
+    def _again(self, slot: Slot) -> None:
+        if self._slots.get(slot.uid) is slot and not self._task.done():
+            self._follow_alone(slot, 0.0)
+
+    def _announce(self, refusal: ForbiddenError | None) -> None:
+        """Say once what the forbidden shared watch is replaced by."""
+        place = (self._client.config.identity, self._namespace)
+        if self._refusal is None or place in _announced:
+            return
+        _announced.add(place)
+        how = "watched by its own name" if refusal is None else "read every poll_interval"
+        log.warning(
+            "%s. Each pod is %s instead, which costs the API server more: grant list and watch on pods in namespace %r",
+            self._refusal,
+            how,
+            self._namespace,
+        )
+
+
+def _stop(slot: Slot) -> None:
+    if slot.alone is not None:
+        slot.alone.cancel()
+        slot.alone = None
+
+
+_informers: WeakKeyDictionary[Client, dict[tuple[str, str], Informer]] = WeakKeyDictionary()
+_announced: set[tuple[str, str]] = set()
+
+
+@asynccontextmanager
+async def follow(
+    client: Client, namespace: str, name: str, uid: str, *, selector: str, poll_interval: float = 2.0
+) -> AsyncIterator[Subscription]:
+    """Follow the pod `uid` through the one watch that all followers of `selector` in this process share.
+
+    `poll_interval`: seconds between GETs where no watch is allowed at all.
+    """
+    informer = _informer(client, namespace, selector)
+    subscription = informer.subscribe(name, uid, poll_interval)
+    try:
+        yield subscription
+    finally:
+        informer.unsubscribe(subscription)
+
+
+def _informer(client: Client, namespace: str, selector: str) -> Informer:
+    informers = _informers.get(client)
+    if informers is None:
+        informers = _informers[client] = {}
+        client.on_close(lambda: _close(client))
+    key = (namespace, selector)
+    if key not in informers:
+        informers[key] = Informer(client, namespace, selector, on_end=lambda: informers.pop(key, None))
+    return informers[key]
+
+
+async def _close(client: Client) -> None:
+    for informer in list(_informers.pop(client, {}).values()):
+        await informer.close()
