@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _interruptible(options: Options) -> int:
-    """Ctrl-C, SIGTERM and a closed terminal cancel the demo, which stops all that it started; a second one changes nothing."""
+    """Ctrl-C, SIGTERM and a closed terminal cancel the demo, which stops all it started; once is enough."""
     demo = asyncio.create_task(_demo(options), name="demo")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
