@@ -9,10 +9,12 @@
     │   ├── ConflictError          409
     │   ├── ExpiredError           410, the resourceVersion is older than the server's history
     │   ├── InvalidError           400, 413 and 422, the request itself is wrong
+    │   │   └── NotStartedError        400 for the log of a container that has not started yet
     │   ├── ThrottledError         429, still refused when the retry budget was spent
     │   ├── ServerError            5xx, likewise
     │   └── UnreachableError       no HTTP answer: DNS, refused, reset, TLS, time-out
     ├── ManifestError          parameters that cannot become a pod manifest
+    ├── ImportPathError        a callable that cannot travel to another process by its import path, or not be found there
     ├── PodError               the pod's story ended badly
     │   ├── PodConflictError       the name is taken by a pod that is not this task's
     │   ├── PodStartError          the pod cannot start: image, config, quota, scheduling
@@ -51,6 +53,10 @@ class ConfigError(KpoError):
 
 class ManifestError(KpoError):
     """The parameters cannot become a pod manifest."""
+
+
+class ImportPathError(KpoError):
+    """The callable has no import path, or nothing importable is at it."""
 
 
 class ApiError(KpoError):
@@ -103,6 +109,10 @@ class ExpiredError(ApiError):
 
 class InvalidError(ApiError):
     """The server understood the request and found it wrong."""
+
+
+class NotStartedError(InvalidError):
+    """The container has no log yet because it has not started."""
 
 
 class ThrottledError(ApiError):

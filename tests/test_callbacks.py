@@ -1,0 +1,216 @@
+"""Callbacks: who is called with what, and what happens when users' code misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from kpo_async.callbacks import Callbacks, ExecutionMode, Hook, KubernetesPodOperatorCallback
+
+pytest.importorskip("kubernetes")
+import kubernetes.client
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "namespace": "n", "labels": {"a": "b"}},
+    "spec": {"containers": [{"name": "base", "image": "i"}]},
+}
+
+
+class Recorder:
+    """A callback class that notes every call it gets."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def make(self, *names: str) -> type:
+        def note(name: str):
+            return staticmethod(lambda **arguments: self.calls.append((name, arguments)))
+
+        return type("Mine", (KubernetesPodOperatorCallback,), {name: note(name) for name in names})
+
+
+async def test_a_pod_event_hands_over_a_v1pod_the_mode_and_what_the_task_gave():
+    recorder = Recorder()
+    callbacks = Callbacks(
+        [recorder.make("on_pod_creation")], operator="op", context={"ti": 1}, make_client=lambda: "client"
+    )
+    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    ((name, arguments),) = recorder.calls
+    assert name == "on_pod_creation"
+    assert isinstance(arguments["pod"], kubernetes.client.V1Pod)
+    assert arguments["pod"].metadata.name == "p"
+    assert (arguments["mode"], arguments["operator"], arguments["context"]) == ("sync", "op", {"ti": 1})
+    assert arguments["client"] == "client"
+
+
+async def test_every_moment_has_its_function():
+    recorder = Recorder()
+    callbacks = Callbacks([recorder.make(*Hook)], mode=ExecutionMode.ASYNC)
+    await callbacks.client_created()
+    await callbacks.manifest_created(POD)
+    for hook in (Hook.POD_CREATION, Hook.POD_STARTING, Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP):
+        await callbacks.pod_event(hook, POD)
+    await callbacks.pod_event(Hook.OPERATOR_RESUMING, POD, event={"status": "success"})
+    await callbacks.progress("base", [(None, "hello")], POD)
+    assert {name for name, _ in recorder.calls} == set(Hook)
+    assert recorder.calls[-2][1]["event"] == {"status": "success"}
+    assert recorder.calls[-1][1]["line"] == "hello"
+
+
+async def test_nothing_is_made_for_functions_that_nobody_overrides():
+    class Idle(KubernetesPodOperatorCallback):
+        pass
+
+    def fail() -> object:
+        raise AssertionError("a client was made for nobody")
+
+    callbacks = Callbacks([Idle], make_client=fail)
+    assert not any(callbacks.wants(hook) for hook in Hook)
+    await callbacks.client_created()
+    await callbacks.pod_event(Hook.POD_CREATION, POD)
+
+
+async def test_the_client_is_made_once_and_only_for_who_asks_for_it():
+    made: list[int] = []
+
+    class Modest:
+        @staticmethod
+        def on_pod_creation(*, pod):
+            pass
+
+    class Asking:
+        @staticmethod
+        def on_pod_starting(*, client, **kwargs):
+            assert client is made
+
+    callbacks = Callbacks([Modest, Asking], make_client=lambda: made.append(1) or made)
+    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    assert made == []
+    await callbacks.pod_event(Hook.POD_STARTING, POD)
+    await callbacks.pod_event(Hook.POD_STARTING, POD)
+    assert made == [1]
+
+
+async def test_the_incumbents_callback_classes_are_accepted_and_their_empty_functions_are_not_called():
+    incumbent = pytest.importorskip("airflow.providers.cncf.kubernetes.callbacks")
+    seen: list[str] = []
+
+    class Theirs(incumbent.KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_cleanup(*, pod, **kwargs):
+            seen.append(pod.metadata.name)
+
+    callbacks = Callbacks([Theirs])
+    assert [hook for hook in Hook if callbacks.wants(hook)] == [Hook.POD_CLEANUP]
+    await callbacks.pod_event(Hook.POD_CLEANUP, POD)
+    assert seen == ["p"]
+
+
+async def test_plain_functions_run_in_a_thread_and_async_ones_in_the_loop():
+    threads: list[int] = []
+
+    class Both(KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_creation(**kwargs):
+            threads.append(threading.get_ident())
+
+        @staticmethod
+        async def on_pod_starting(**kwargs):
+            threads.append(threading.get_ident())
+
+    callbacks = Callbacks([Both])
+    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    await callbacks.pod_event(Hook.POD_STARTING, POD)
+    plain, coroutine = threads
+    assert plain != coroutine == threading.get_ident()
+
+
+async def test_an_instance_serves_as_well_as_a_class():
+    class Counting(KubernetesPodOperatorCallback):
+        count = 0
+
+        def on_pod_creation(self, **kwargs):
+            self.count += 1
+
+    counting = Counting()
+    await Callbacks([counting]).pod_event(Hook.POD_CREATION, POD)
+    assert counting.count == 1
+
+
+async def test_changes_of_a_callback_to_the_manifest_are_kept():
+    class Labelling(KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_manifest_created(*, pod_request, **kwargs):
+            pod_request.metadata.labels["team"] = "data"
+
+    manifest = await Callbacks([Labelling]).manifest_created(POD)
+    assert manifest["metadata"]["labels"] == {"a": "b", "team": "data"}
+
+
+async def test_a_manifest_that_no_callback_changed_keeps_what_the_client_does_not_know():
+    recorder = Recorder()
+    manifest = {**POD, "spec": {**POD["spec"], "fieldOfTheFuture": True}}
+    assert await Callbacks([recorder.make("on_pod_manifest_created")]).manifest_created(manifest) is manifest
+
+
+async def test_what_a_callback_raises_is_raised():
+    class Failing(KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_completion(**kwargs):
+            raise ValueError("of the user's own")
+
+    with pytest.raises(ValueError, match="of the user's own"):
+        await Callbacks([Failing]).pod_event(Hook.POD_COMPLETION, POD)
+
+
+async def test_an_error_about_a_line_of_log_is_logged_once_and_every_line_is_offered(caplog: pytest.LogCaptureFixture):
+    lines: list[str] = []
+
+    class Failing(KubernetesPodOperatorCallback):
+        @staticmethod
+        def progress_callback(*, line, **kwargs):
+            lines.append(line)
+            raise ValueError("about a line")
+
+    await Callbacks([Failing]).progress("base", [(None, "a"), (None, "b")], POD)
+    assert lines == ["a", "b"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_a_callback_over_its_limit_is_left_behind_with_a_warning(caplog: pytest.LogCaptureFixture):
+    cancelled = asyncio.Event()
+
+    class Endless(KubernetesPodOperatorCallback):
+        @staticmethod
+        async def on_pod_starting(**kwargs):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+    await Callbacks([Endless], limit=0.01).pod_event(Hook.POD_STARTING, POD)
+    assert cancelled.is_set()
+    assert "on_pod_starting took longer than 0.01 s" in caplog.text
+
+
+async def test_a_timeout_of_the_users_own_is_not_taken_for_ours():
+    class Slow(KubernetesPodOperatorCallback):
+        @staticmethod
+        async def on_pod_starting(**kwargs):
+            raise asyncio.TimeoutError
+
+    with pytest.raises(asyncio.TimeoutError):
+        await Callbacks([Slow], limit=60).pod_event(Hook.POD_STARTING, POD)
+
+
+async def test_the_same_pod_is_converted_once():
+    recorder = Recorder()
+    await Callbacks([recorder.make("progress_callback")]).progress("base", [(None, "a"), (None, "b")], POD)
+    first, second = (arguments["pod"] for _, arguments in recorder.calls)
+    assert first is second
