@@ -139,6 +139,16 @@ def task_labels(task: TaskIdentity) -> dict[str, str]:
     return {key: label_value(value) for key, value in labels.items()}
 
 
+def earlier_tries(task: TaskIdentity) -> str:
+    """A label selector for the unfinished pods of all tries of this task instance, this one's included."""
+    labels = task_labels(task)
+    del labels["try_number"]
+    terms = [f"{key}={value}" for key, value in labels.items()]
+    if task.map_index < 0:
+        terms.append("!map_index")
+    return ",".join([*terms, SELECTOR])
+
+
 def _legal(name: str) -> str:
     """`name` if the API server takes it, else the nearest name that it takes."""
     if is_pod_name(name):

@@ -1,0 +1,60 @@
+"""When to stop waiting for a pod, and why. Pure: a task's terms and a view in, an absolute moment out.
+
+Moments come from Kubernetes' own timestamps, so a triggerer that was restarted or late goes on with the same clock.
+While the API server cannot be seen, nothing about the pod is overdue: only the task's own deadline runs then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from kpo_async.handover import Ending, PodTask
+from kpo_async.kube.informer import Presence, View
+from kpo_async.pod.start import StartProblem, start_deadline, start_problem
+from kpo_async.pod.status import PodState
+
+UNSEEN_PATIENCE = timedelta(seconds=60)
+"""How long a triggerer tries to get a first sight of the pod before it says why it cannot."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Until when to wait, and what it means when nothing has happened by then."""
+
+    at: datetime
+    ending: Ending
+    problem: StartProblem | None = None
+    """What keeps the pod from starting, if that is the reason."""
+
+
+def limit(task: PodTask, view: View, state: PodState, *, since: datetime) -> Limit | None:
+    """The first moment at which waiting ends for `view`; None when only the pod can end it.
+
+    `since` is when the caller began to look.
+    """
+    found = [] if task.deadline is None else [Limit(_moment(task.deadline), Ending.TIMED_OUT)]
+    if view.presence is Presence.UNKNOWN:
+        found.append(Limit(since + UNSEEN_PATIENCE, Ending.ERROR))
+    elif view.problem is None:
+        found.extend(_pod_limits(task, view, state))
+    return min(found, key=lambda item: item.at, default=None)
+
+
+def _pod_limits(task: PodTask, view: View, state: PodState) -> list[Limit]:
+    found = []
+    problem = start_problem(view.pod, task.base_container) if view.pod is not None else None
+    if problem is not None and problem.fatal_at is not None:
+        found.append(Limit(problem.fatal_at, Ending.NOT_STARTED, problem))
+    overdue = start_deadline(
+        state, schedule_timeout=task.schedule_timeout, startup_timeout=task.startup_timeout
+    )
+    if overdue is not None:
+        found.append(Limit(overdue.at, Ending.NOT_STARTED, problem))
+    if state.lost_at is not None:
+        found.append(Limit(state.lost_at, Ending.LOST))
+    return found
+
+
+def _moment(epoch: float) -> datetime:
+    return datetime.fromtimestamp(epoch, timezone.utc)

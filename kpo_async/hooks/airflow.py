@@ -1,0 +1,65 @@
+"""What is particular to Airflow's versions and internals: the one place that asks for them.
+
+Above this, code says what it wants (the state of a task instance, an XCom, the time a deferral takes to settle).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow import __version__
+from airflow.configuration import conf
+from airflow.triggers.base import BaseTrigger
+from asgiref.sync import sync_to_async
+from packaging.version import Version
+
+TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
+"""Airflow 3.3 calls a trigger's `on_kill` when a user ends its task; before, `cleanup` is all there is."""
+
+FAILING_IN_TRIGGERER_RETRIES = Version(__version__) >= Version("3.3.1")
+"""Whether a `TaskFailedEvent` leaves a task its retries (apache/airflow#71163)."""
+
+SCHEDULER_LAG = 2.0
+"""Seconds the scheduler may take to hear of a process's end from its executor: two turns of its loop."""
+
+
+def deferral_settles_after() -> float:
+    """Seconds after a deferral before its task may be queued again without being failed by the scheduler.
+
+    A worker's supervisor may notice the end of the deferring process a whole `[workers] min_heartbeat_interval` late
+    (`ActivitySubprocess._monitor_subprocess` sleeps that long once the sockets are closed). If the task has been queued
+    again by then, the scheduler takes that end for the new run's and fails the task ("executor reported that the task
+    instance finished with state success, but the task instance's state attribute is queued", apache/airflow#66374).
+    """
+    return conf.getint("workers", "min_heartbeat_interval", fallback=5) + SCHEDULER_LAG
+
+
+async def task_state(task_instance: Any) -> str | None:
+    """The state of a trigger's task instance now, or None when it has none or is gone."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=task_instance.map_index,
+    )
+    index = task_instance.map_index
+    # The server answers for mapped instances under `<task_id>_<map_index>`.
+    key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
+    state = states.get(task_instance.run_id, {}).get(key)
+    return None if state is None else str(getattr(state, "value", state))
+
+
+async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
+    """Set an XCom from a trigger, through the XCom backend that is configured (an end event's `xcoms` bypass it)."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    await sync_to_async(XCom.set)(
+        key=key,
+        value=value,
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
+    )

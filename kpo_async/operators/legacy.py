@@ -1,0 +1,26 @@
+"""Parameters of former days, read as what they mean today. Each warns once, at DAG parse."""
+
+from __future__ import annotations
+
+import warnings
+
+from kpo_async.handover import OnFinishAction
+
+
+def resolve_finish_action(on_finish_action: str, is_delete_operator_pod: bool | None) -> OnFinishAction:
+    """`on_finish_action`, unless the old boolean was given. Raises `ValueError` for a word that is no action."""
+    if is_delete_operator_pod is None:
+        return OnFinishAction(on_finish_action)
+    action = OnFinishAction.DELETE_POD if is_delete_operator_pod else OnFinishAction.KEEP_POD
+    warnings.warn(
+        f"is_delete_operator_pod is deprecated: use on_finish_action={action.value!r}", DeprecationWarning, stacklevel=4
+    )
+    return action
+
+
+def resolve_reattach(reattach_on_restart: bool | None, durable: bool | None) -> bool:
+    """Whether a new try takes over a pod that an earlier try left running; True unless one of the names says no."""
+    if reattach_on_restart is not None:
+        warnings.warn("reattach_on_restart is deprecated: use durable", DeprecationWarning, stacklevel=4)
+    given = durable if durable is not None else reattach_on_restart
+    return True if given is None else given

@@ -1,0 +1,108 @@
+"""From an operator and its Airflow context to the manifest: the context's identity, the connection's defaults, the
+deployment's `pod_mutation_hook`. How a manifest is put together is `pod.build`'s affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kpo_async import models
+from kpo_async.hooks.kubernetes import cluster_source
+from kpo_async.pod.build import ConnectionDefaults, build_pod
+from kpo_async.pod.names import TaskIdentity
+from kpo_async.pod.parameters import PodParameters
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from kpo_async.kube.config import ClusterSource
+    from kpo_async.operators.pod import KubernetesPodOperator
+
+Json = dict[str, Any]
+
+
+def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
+    """The manifest, after the deployment's `pod_mutation_hook`. Without a context nothing is asked of Airflow.
+
+    Raises `ManifestError` for parameters that make no pod, `ConfigError` for a connection that cannot be read.
+    """
+    parameters = PodParameters.of(values(operator), warn=operator.log.warning)
+    if context is None:
+        manifest = build_pod(parameters, airflow_version=_airflow_version())
+    else:
+        source, defaults = asyncio.run(resolve(operator))
+        manifest = build_pod(
+            parameters,
+            task=identity(context),
+            connection=defaults,
+            in_cluster=_is_in_cluster(source),
+            airflow_version=_airflow_version(),
+        )
+    return _mutated(manifest)
+
+
+async def resolve(operator: KubernetesPodOperator) -> tuple[ClusterSource, ConnectionDefaults]:
+    """The operator's cluster and its connection's defaults."""
+    return await cluster_source(
+        operator.kubernetes_conn_id,
+        in_cluster=operator.in_cluster,
+        config_file=operator.config_file,
+        cluster_context=operator.cluster_context,
+    )
+
+
+def identity(context: Context) -> TaskIdentity:
+    """Which try of which task instance `context` is about."""
+    ti = context["ti"]
+    return TaskIdentity(
+        id=str(ti.id),
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        try_number=ti.try_number,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )
+
+
+def base_container_name(operator: KubernetesPodOperator) -> str:
+    """The parameter, or else what the class says."""
+    return operator.base_container_name or operator.BASE_CONTAINER_NAME
+
+
+def values(operator: KubernetesPodOperator) -> Mapping[str, Any]:
+    """The operator's attributes, by parameter name, with the base container's name made certain."""
+    return {**vars(operator), "base_container_name": base_container_name(operator)}
+
+
+def _is_in_cluster(source: ClusterSource) -> bool:
+    """Whether the configuration in use is the pod's own service account."""
+    if source.in_cluster is not None:
+        return source.in_cluster
+    return not (source.config_file or source.config_dict) and "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _airflow_version() -> str:
+    from airflow import __version__
+
+    return __version__
+
+
+def _mutated(manifest: Json) -> Json:
+    """The manifest after the deployment's hook. Only a hook that exists is worth a `V1Pod` and the client it needs."""
+    from airflow import settings
+
+    if not _has_mutation_hook(settings):
+        return manifest
+    pod = models.to_v1pod(manifest)
+    settings.pod_mutation_hook(pod)
+    mutated: Json = models.to_dict(pod)
+    return mutated
+
+
+def _has_mutation_hook(settings: Any) -> bool:
+    """Whether a plugin or `airflow_local_settings` implements the hook."""
+    hook = settings.get_policy_plugin_manager().hook.pod_mutation_hook
+    return bool(hook.get_hookimpls()) or settings.pod_mutation_hook.__module__ != settings.__name__

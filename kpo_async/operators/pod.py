@@ -1,0 +1,300 @@
+"""`KubernetesPodOperator`: run one pod to its end, holding no worker slot while it runs.
+
+This module is the parameters, their templates and the three doors Airflow enters by (`execute`, `trigger_reentry`,
+`on_kill`). What happens behind them is `operators.worker`, which is imported when a task runs: a DAG file that is parsed
+all day long loads no Kubernetes client through this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperator
+
+from kpo_async import models
+from kpo_async.handover import OnFinishAction, OnKillAction
+from kpo_async.operators.legacy import resolve_finish_action, resolve_reattach
+from kpo_async.operators.validate import check_parameters
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+    from kpo_async.operators.worker import Run
+
+Json = dict[str, Any]
+Model = Any
+"""A Kubernetes object: a plain dict in the API's spelling, or a model of `kubernetes` or `kubernetes_asyncio`."""
+
+
+class KubernetesPodOperator(BaseOperator):
+    """Run a task as a pod.
+
+    A drop-in for the operator of apache-airflow-providers-cncf-kubernetes: same parameters, labels, XCom path and
+    connection. `REFERENCE.md` in this package lists every parameter with type, default, meaning and differences.
+    """
+
+    BASE_CONTAINER_NAME: ClassVar[str] = "base"
+
+    template_fields: Sequence[str] = (
+        "image",
+        "name",
+        "hostname",
+        "cmds",
+        "annotations",
+        "arguments",
+        "env_vars",
+        "labels",
+        "config_file",
+        "pod_template_file",
+        "pod_template_dict",
+        "namespace",
+        "container_resources",
+        "volumes",
+        "volume_mounts",
+        "cluster_context",
+        "env_from",
+        "configmaps",
+        "node_selector",
+        "kubernetes_conn_id",
+        "base_container_name",
+        "trigger_kwargs",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
+    ui_color = "#d9e8ff"
+
+    def __init__(
+        self,
+        *,
+        kubernetes_conn_id: str | None = "kubernetes_default",
+        namespace: str | None = None,
+        image: str | None = None,
+        name: str | None = None,
+        random_name_suffix: bool = True,
+        cmds: list[str] | None = None,
+        arguments: list[str] | None = None,
+        ports: list[Model] | None = None,
+        volume_mounts: list[Model] | None = None,
+        volumes: list[Model] | None = None,
+        env_vars: list[Model] | dict[str, str] | None = None,
+        env_from: list[Model] | None = None,
+        secrets: list[Any] | None = None,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
+        labels: dict[str, Any] | None = None,
+        reattach_on_restart: bool | None = None,
+        durable: bool | None = None,
+        startup_timeout_seconds: int = 120,
+        startup_check_interval_seconds: int = 5,
+        schedule_timeout_seconds: int | None = None,
+        get_logs: bool = True,
+        base_container_name: str | None = None,
+        base_container_status_polling_interval: float = 1,
+        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
+        container_logs: Iterable[str] | str | Literal[True] | None = None,
+        image_pull_policy: str | None = None,
+        annotations: dict[str, Any] | None = None,
+        container_resources: Model | None = None,
+        affinity: Model | None = None,
+        config_file: str | None = None,
+        runtime_class_name: str | None = None,
+        node_selector: dict[str, str] | None = None,
+        image_pull_secrets: list[Model] | None = None,
+        service_account_name: str | None = None,
+        automount_service_account_token: bool | None = None,
+        hostnetwork: bool = False,
+        host_aliases: list[Model] | None = None,
+        tolerations: list[Model] | None = None,
+        security_context: Model | None = None,
+        container_security_context: Model | None = None,
+        xcom_sidecar_container_security_context: Model | None = None,
+        dnspolicy: str | None = None,
+        dns_config: Model | None = None,
+        hostname: str | None = None,
+        subdomain: str | None = None,
+        schedulername: str | None = None,
+        full_pod_spec: Model | None = None,
+        init_containers: list[Model] | None = None,
+        log_events_on_failure: bool = False,
+        log_events_on_startup: bool = True,
+        do_xcom_push: bool = False,
+        pod_template_file: str | None = None,
+        pod_template_dict: dict[str, Any] | None = None,
+        priority_class_name: str | None = None,
+        pod_runtime_info_envs: list[Model] | None = None,
+        termination_grace_period: int | None = None,
+        configmaps: list[str] | None = None,
+        skip_on_exit_code: int | Container[int] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 2,
+        log_pod_spec_on_failure: bool = True,
+        on_finish_action: str = OnFinishAction.DELETE_POD,
+        on_kill_action: str = OnKillAction.DELETE_POD,
+        is_delete_operator_pod: bool | None = None,
+        termination_message_policy: str = "File",
+        active_deadline_seconds: int | None = None,
+        callbacks: list[type] | type | None = None,
+        progress_callback: Callable[[str], None] | None = None,
+        logging_interval: int | None = None,
+        trigger_kwargs: dict[str, Any] | None = None,
+        container_name_log_prefix_enabled: bool = True,
+        log_formatter: Callable[[str, str], str] | None = None,
+        end_from_trigger: bool = False,
+        xcom_transport: str = "sidecar",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.namespace = namespace
+        self.image = image
+        self.name = name
+        self.random_name_suffix = random_name_suffix
+        self.cmds = cmds
+        self.arguments = arguments
+        self.ports = ports
+        self.volume_mounts = volume_mounts
+        self.volumes = volumes
+        self.env_vars = env_vars
+        self.env_from = env_from
+        self.secrets = secrets
+        self.in_cluster = in_cluster
+        self.cluster_context = cluster_context
+        self.labels = labels
+        self.durable = resolve_reattach(reattach_on_restart, durable)
+        self.startup_timeout_seconds = startup_timeout_seconds
+        self.startup_check_interval_seconds = startup_check_interval_seconds
+        self.schedule_timeout_seconds = schedule_timeout_seconds
+        self.get_logs = get_logs
+        self.base_container_name = base_container_name
+        self.base_container_status_polling_interval = base_container_status_polling_interval
+        self.init_container_logs = init_container_logs
+        self.container_logs = container_logs
+        self.image_pull_policy = image_pull_policy
+        self.annotations = annotations
+        self.container_resources = container_resources
+        self.affinity = affinity
+        self.config_file = config_file
+        self.runtime_class_name = runtime_class_name
+        self.node_selector = node_selector
+        self.image_pull_secrets = image_pull_secrets
+        self.service_account_name = service_account_name
+        self.automount_service_account_token = automount_service_account_token
+        self.hostnetwork = hostnetwork
+        self.host_aliases = host_aliases
+        self.tolerations = tolerations
+        self.security_context = security_context
+        self.container_security_context = container_security_context
+        self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
+        self.dnspolicy = dnspolicy
+        self.dns_config = dns_config
+        self.hostname = hostname
+        self.subdomain = subdomain
+        self.schedulername = schedulername
+        self.full_pod_spec = full_pod_spec
+        self.init_containers = init_containers
+        self.log_events_on_failure = log_events_on_failure
+        self.log_events_on_startup = log_events_on_startup
+        self.do_xcom_push = do_xcom_push
+        self.pod_template_file = pod_template_file
+        self.pod_template_dict = pod_template_dict
+        self.priority_class_name = priority_class_name
+        self.pod_runtime_info_envs = pod_runtime_info_envs
+        self.termination_grace_period = termination_grace_period
+        self.configmaps = configmaps
+        self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.log_pod_spec_on_failure = log_pod_spec_on_failure
+        self.on_finish_action = resolve_finish_action(on_finish_action, is_delete_operator_pod)
+        self.on_kill_action = OnKillAction(on_kill_action)
+        self.termination_message_policy = termination_message_policy
+        self.active_deadline_seconds = active_deadline_seconds
+        self.callbacks = callbacks
+        self.progress_callback = progress_callback
+        self.logging_interval = logging_interval
+        self.trigger_kwargs = trigger_kwargs
+        self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
+        self.log_formatter = log_formatter
+        self.end_from_trigger = end_from_trigger
+        self.xcom_transport = xcom_transport
+        self.visit: Run | None = None
+        check_parameters(self)
+
+    @property
+    def reattach_on_restart(self) -> bool:
+        """The old name of `durable`."""
+        return self.durable
+
+    def execute(self, context: Context) -> Any:
+        """Create the pod (or find it), then defer; or see it through here when not deferrable."""
+        from kpo_async.operators import worker
+
+        if self.deferrable:
+            return worker.start(self, context)
+        return worker.run(self, context)
+
+    def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
+        """Airflow's way back in. A trigger that broke or timed out left a pod that nobody looks after any more."""
+        from kpo_async.operators import worker
+
+        if next_method != "trigger_reentry":
+            worker.abandon(self, context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def trigger_reentry(self, context: Context, event: Json) -> Any:
+        """Finish a task whose pod's story the trigger told: what is left of logs and XCom, callbacks, clean-up."""
+        from kpo_async.operators import worker
+
+        return worker.resume(self, context, event)
+
+    def on_kill(self) -> None:
+        """Stop the pod this worker is looking after. Called from a signal handler, so it only asks the loop to."""
+        if self.visit is not None:
+            self.visit.kill()
+
+    def build_pod_request_obj(self, context: Context | None = None) -> Json:
+        """The pod's manifest as a plain dict, complete as it would be created. Needs no cluster.
+
+        Raises `ManifestError` when the parameters contradict each other or Kubernetes.
+        """
+        from kpo_async.operators import manifest
+
+        return manifest.build(self, context)
+
+    def dry_run(self) -> None:
+        """Print the manifest as YAML. Needs no cluster."""
+        import yaml
+
+        print(yaml.safe_dump(self.build_pod_request_obj(), sort_keys=False))
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render templates inside Kubernetes models too, into plain dicts; the models stay as they were."""
+        if models.is_model(content):
+            return models.render(content, lambda value: self.render_template(value, context, jinja_env, seen_oids))
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        # Names of environment variables are templates too, and rendering a dict covers its values only. Hooked in here
+        # because a mapped task renders its unmapped twin without going through `render_template_fields`.
+        if isinstance(parent, KubernetesPodOperator) and isinstance(parent.env_vars, dict):
+            parent.env_vars = [{"name": name, "value": value} for name, value in parent.env_vars.items()]
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+
+def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:
+    """Any container of exit codes as a collection that can be stored; exit codes are 0 to 255."""
+    if codes is None:
+        return ()
+    if isinstance(codes, int):
+        return (codes,)
+    return tuple(code for code in range(256) if code in codes)

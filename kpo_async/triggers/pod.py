@@ -1,0 +1,141 @@
+"""`KubernetesPodTrigger`: sees one pod through in the triggerer, on the watch that all of them share.
+
+It fires exactly one event, when the story is over. Killing the triggerer changes nothing: the row in Airflow's database
+says all that the next one needs. Only a user who ends the task ends the pod (`on_kill`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+
+from kpo_async import lifecycle
+from kpo_async.callbacks import Callbacks, ExecutionMode
+from kpo_async.exceptions import KpoError
+from kpo_async.handover import Ending, Outcome, PodTask
+from kpo_async.hooks.airflow import (
+    FAILING_IN_TRIGGERER_RETRIES,
+    TRIGGERS_ARE_KILLED,
+    deferral_settles_after,
+    push_xcom,
+    task_state,
+)
+from kpo_async.hooks.kubernetes import cluster_source
+from kpo_async.import_path import from_import_path
+from kpo_async.kube.client import Client, connect
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+DEFERRED = "deferred"
+RETURN_VALUE = "return_value"
+STATUS = {Ending.SUCCEEDED: "success", Ending.TIMED_OUT: "timeout", Ending.NOT_STARTED: "failed", Ending.ERROR: "error"}
+"""The event's `status`, in the incumbent's words; what is not named is "failed"."""
+
+
+class KubernetesPodTrigger(BaseTrigger):
+    """Waits for one pod. `pod_task` is a `handover.PodTask` as a dict.
+
+    Raises `KpoError` when another version of this library wrote it.
+    """
+
+    def __init__(self, pod_task: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.pod_task = PodTask.from_dict(pod_task)
+
+    def serialize(self) -> tuple[str, Json]:
+        """The class's path and its only argument."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"pod_task": self.pod_task.to_dict()}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Show the logs while the pod runs, then fire the one event that ends or resumes the task."""
+        yield await self._story()
+
+    async def _story(self) -> TriggerEvent:
+        task = self.pod_task
+        try:
+            callbacks = Callbacks([from_import_path(path) for path in task.callbacks], mode=ExecutionMode.ASYNC)
+            formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
+            async with self._client() as client:
+                outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
+                if task.end_here and (outcome.succeeded or FAILING_IN_TRIGGERER_RETRIES):
+                    return await self._end(client, outcome, callbacks)
+        except KpoError as error:
+            outcome = Outcome(Ending.ERROR, category=type(error).__name__, message=str(error), logs_complete=False)
+        await self._settle()
+        return TriggerEvent(self._event(outcome))
+
+    async def on_kill(self) -> None:
+        """A user ended the task, so end its pod. Also called when another triggerer took over, where it must not.
+
+        Airflow 3.3 takes a trigger that was handed to another triggerer for one that a user removed
+        (apache/airflow#73454); the task's state tells which it was.
+        """
+        if await task_state(self.task_instance) == DEFERRED:
+            return
+        async with self._client() as client:
+            await lifecycle.kill(client, self.pod_task)
+
+    async def cleanup(self) -> None:
+        """Airflow before 3.3 has no `on_kill`; its triggers learn of a kill here."""
+        if not TRIGGERS_ARE_KILLED and self.task_instance is not None:
+            await self.on_kill()
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[Client]:
+        cluster = self.pod_task.cluster
+        source, _ = await cluster_source(
+            cluster.conn_id,
+            in_cluster=cluster.in_cluster,
+            config_file=cluster.config_file,
+            cluster_context=cluster.context,
+        )
+        async with connect(source) as client:
+            yield client
+
+    async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
+        """Do here what a worker would do, and end the task."""
+        task = self.pod_task
+        try:
+            async with lifecycle.ending(client, task, outcome, callbacks):
+                result = await lifecycle.collect(client, task, outcome)
+            if result is not None:
+                await self._push(result)
+        except KpoError as error:
+            outcome = Outcome(Ending.ERROR, message=str(error))
+        if outcome.succeeded:
+            return TaskSuccessEvent()
+        if outcome.exit_code in task.skip_on_exit_code:
+            return TaskSkippedEvent()
+        log.error("%s", outcome.message)
+        return TaskFailedEvent()
+
+    async def _push(self, result: Any) -> None:
+        if self.pod_task.multiple_outputs and isinstance(result, dict):
+            for key, value in result.items():
+                await push_xcom(self.task_instance, key, value)
+        await push_xcom(self.task_instance, RETURN_VALUE, result)
+
+    async def _settle(self) -> None:
+        """Hold the event back while Airflow would lose the task over it; see `deferral_settles_after`."""
+        remaining = self.pod_task.deferred_at + deferral_settles_after() - time.time()
+        if remaining > 0:
+            await asyncio.sleep(min(remaining, deferral_settles_after()))
+
+    def _event(self, outcome: Outcome) -> Json:
+        task = self.pod_task
+        return {
+            "status": STATUS.get(Ending(outcome.ending), "failed"),
+            "name": task.name,
+            "namespace": task.namespace,
+            "uid": task.uid,
+            "message": outcome.message,
+            "outcome": outcome.to_dict(),
+            **task.user_event,
+        }
