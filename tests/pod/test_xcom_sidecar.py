@@ -132,7 +132,7 @@ def test_a_file_that_may_not_be_read_is_told_from_none(tmp_path: Path) -> None:
     script = native_script(
         containers=2, file=str(tmp_path / "return.json"), message=str(tmp_path / "termination-log")
     ).replace("[ -r ", "false && [ -r ")  # root reads everything, so the shell is told otherwise
-    script = script[: script.index("trap 'kill")] + "hand_over"
+    script = script[: script.index("trap '{ kill")] + "hand_over"
     subprocess.run(["sh", "-c", script], check=True)
     assert (tmp_path / "termination-log").read_text() == "kpo-async/1 unreadable\n"
 

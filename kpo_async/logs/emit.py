@@ -1,0 +1,188 @@
+"""Lines to log records, at a pace that the process can bear.
+
+Airflow's trigger log takes about 1,500 records a second for the whole process and holds up the event loop while it
+does. So all followers of a loop share one `Pace`: it lets one of them at a time emit, never more than one record in a
+row before the loop may do other things, and gives a record to each line only as long as records are plenty. Who has to
+wait for a turn collects lines meanwhile, and then many lines become one record. A follower that has collected enough
+stops reading, and the server is held back by TCP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from kpo_async.logs.lines import LogLine
+from kpo_async.logs.plan import LogPlan, level_of
+
+RECORD_BYTES = 64 * 1024
+"""Text of one record; longer ones are cut and lost on Airflow's way to the file (apache/airflow#66158)."""
+RECORD_LINES = 1000
+PENDING_BYTES = 256 * 1024
+"""Text a follower collects before it stops reading."""
+ALL_PENDING_BYTES = 16 * 1024 * 1024
+"""The same for all followers of a loop together."""
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """What is logged at once: one line, or many under load. `text` is formatted, `lines` are as they were read."""
+
+    level: int
+    text: str
+    lines: tuple[LogLine, ...]
+
+
+Sink = Callable[[LogRecord], None]
+"""Where records go: a logger, in the end. Called on the event loop, in the context of who follows."""
+
+
+class Pace:
+    """Whose turn it is to emit, on one event loop."""
+
+    def __init__(self, *, rate: float = 200.0, burst: int = 100, patience: float = 1.0) -> None:
+        """`rate`, `burst`: records a second; more if otherwise somebody had to wait for longer than `patience`."""
+        self._loop = asyncio.get_running_loop()
+        self._rate, self._burst, self._patience = rate, burst, patience
+        self._tokens = float(burst)
+        self._counted_at = self._loop.time()
+        self._queue: deque[Emitter] = deque()
+        self._scheduled = False
+        self.pending = 0
+        """Bytes collected by all emitters."""
+
+    @property
+    def full(self) -> bool:
+        return self.pending >= ALL_PENDING_BYTES
+
+    def request(self, emitter: Emitter) -> None:
+        """Queue for a turn."""
+        self._queue.append(emitter)
+        self._schedule()
+
+    def cancel(self, emitter: Emitter) -> None:
+        self._queue.remove(emitter)
+
+    def _schedule(self) -> None:
+        if self._scheduled or not self._queue:
+            return
+        self._scheduled = True
+        self._refill()
+        if self._tokens >= 1:
+            self._loop.call_soon(self._turn, context=contextvars.Context())
+        else:
+            self._loop.call_later(
+                (1 - self._tokens) / self._effective_rate(), self._turn, context=contextvars.Context()
+            )
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._queue:
+            self._refill()
+            emitter = self._queue.popleft()
+            self._tokens -= 1
+            if emitter.emit(single=self._tokens >= emitter.lines):
+                self._queue.append(emitter)
+        self._schedule()
+
+    def _refill(self) -> None:
+        now = self._loop.time()
+        self._tokens = min(self._burst, self._tokens + (now - self._counted_at) * self._effective_rate())
+        self._counted_at = now
+
+    def _effective_rate(self) -> float:
+        return max(self._rate, len(self._queue) / self._patience)
+
+
+_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
+
+
+def pace() -> Pace:
+    """The one that all followers of the running loop share."""
+    loop = asyncio.get_running_loop()
+    if loop not in _paces:
+        _paces[loop] = Pace()
+    return _paces[loop]
+
+
+class Emitter:
+    """Collects the lines of one follower and emits them when it is its turn. Close it: that emits the rest."""
+
+    def __init__(self, plan: LogPlan, sink: Sink, *, shared: Pace | None = None) -> None:
+        self._plan, self._sink = plan, sink
+        self._pace = shared or pace()
+        self._context = contextvars.copy_context()
+        self._pending: deque[LogLine] = deque()
+        self._bytes = 0
+        self._queued = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._failure: Exception | None = None
+
+    @property
+    def lines(self) -> int:
+        """How many lines wait to be emitted."""
+        return len(self._pending)
+
+    def put(self, lines: list[LogLine]) -> None:
+        """Take lines; they appear as soon as it is our turn. Raises what the sink raised."""
+        if self._failure is not None:
+            raise self._failure
+        size = sum(len(line.text) for line in lines)
+        self._pending.extend(lines)
+        self._bytes += size
+        self._pace.pending += size
+        if self._bytes >= PENDING_BYTES or self._pace.full:
+            self._room.clear()
+        if self._pending and not self._queued:
+            self._queued = True
+            self._pace.request(self)
+
+    async def room(self) -> None:
+        """Wait until there is room for more."""
+        await self._room.wait()
+
+    def close(self) -> None:
+        """Emit what is left at once."""
+        if self._queued:
+            self._pace.cancel(self)
+            self._queued = False
+        while self._pending and self._failure is None:
+            self._one(single=False)
+        self._pace.pending -= self._bytes
+        self._bytes = 0
+
+    def emit(self, *, single: bool) -> bool:
+        """Take a turn: one record. Returns whether another turn is wanted."""
+        self._one(single=single)
+        self._queued = bool(self._pending) and self._failure is None
+        if self._bytes < PENDING_BYTES // 2 or self._failure is not None:
+            self._room.set()
+        return self._queued
+
+    def _one(self, *, single: bool) -> None:
+        lines, level = self._take(1 if single else RECORD_LINES)
+        text = "\n".join(self._plan.format(line.container, line.text) for line in lines)
+        try:
+            self._context.run(self._sink, LogRecord(level, text, tuple(lines)))
+        except Exception as error:  # the sink is the caller's: its error is raised where the caller can see it
+            self._failure = error
+
+    def _take(self, limit: int) -> tuple[list[LogLine], int]:
+        """Lines for one record: neighbours of one level, no more than a record holds."""
+        level = level_of(self._pending[0].text)
+        taken: list[LogLine] = []
+        size = 0
+        while self._pending and len(taken) < limit:
+            line = self._pending[0]
+            if taken and (size + len(line.text) > RECORD_BYTES or level_of(line.text) != level):
+                break
+            taken.append(self._pending.popleft())
+            size += len(line.text)
+        self._bytes -= size
+        self._pace.pending -= size
+        return taken, level

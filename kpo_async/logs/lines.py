@@ -1,0 +1,211 @@
+"""Bytes of a container's log to lines, each line once: parser and cursor. Pure.
+
+Where to resume is counted, not compared. The API server cuts `sinceTime` down to whole seconds, and the runtime stamps
+stdout and stderr apart, so that a log's timestamps are not even in order (both seen on Kubernetes 1.34). So a cursor is
+a whole second and the number of lines seen from it on: the file only grows and the server's choice of lines is always
+the same, hence those are the first lines of the answer. No clock of this host is involved.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from kpo_async.compat import Self
+
+MAX_LINE = 64 * 1024
+"""Bytes of a line after which it is shown in pieces."""
+CONTINUED = "\u2026"
+"""Ends a piece that goes on, and begins the piece that goes on from there."""
+
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)(?: |$)")
+_STAMP_ROOM = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_ENDLESS = 1 << 62
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a container. `timestamp` is the runtime's, RFC 3339 with nanoseconds, or "" if none was ever seen."""
+
+    container: str
+    timestamp: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How much of a container's log has been shown. The default is nothing."""
+
+    since: str = ""
+    """A whole second, to ask for as `sinceTime`: the one before the newest, for lines a little out of order."""
+    seen: int = 0
+    """How many of the lines from `since` on have been shown."""
+    last: str = ""
+    """The newest timestamp shown: when a line beyond it comes too early, the lines before it were rotated away."""
+    part: int = 0
+    """How many bytes of the line after those have been shown: it is a long one."""
+
+    def to_list(self) -> list[Any]:
+        """For JSON."""
+        return [self.since, self.seen, self.last, self.part]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> Self:
+        """The cursor that `to_list` wrote."""
+        return cls(*values)
+
+
+class LineReader:
+    """Turns the chunks of one answer to `pods/log?timestamps=true` into the lines that come after a cursor.
+
+    The answer must have been asked for with the cursor's `since`. A line without a timestamp (the kubelet's own words)
+    inherits the one before it and is not counted.
+    """
+
+    def __init__(self, container: str, cursor: Cursor | None = None) -> None:
+        self._container = container
+        self._start = cursor or Cursor()
+        self.gap = False
+        """Whether lines are missing before the first one returned: the log was rotated, or the container restarted."""
+        self._rest = b""
+        # The line that is being read: where we are in it, how much of it is not to be shown.
+        self._begun = self._stamped = False
+        self._offset = self._hide = 0
+        # What was shown before, and comes again at the beginning of this answer.
+        self._skip, self._resume_part = self._start.seen, self._start.part
+        # What the next cursor is made of: lines in the newest second, and in the second before it.
+        since = _STAMP.match(self._start.since.encode())
+        self._second = _epoch_second(since) + 1 if since else 0
+        self._count = self._count_before = 0
+        last = _STAMP.match(self._start.last.encode())
+        self._newest = _order(last, _epoch_second(last)) if last else (0, b"")
+        self._newest_stamp = self._start.last
+        self._stamp = ""
+        self._known_second: tuple[bytes, bytes, int] = (b"", b"", 0)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on after the lines returned so far."""
+        if self._skip:
+            return self._start
+        part = max(self._offset, self._hide) if self._begun else self._resume_part
+        if not self._newest_stamp:
+            return Cursor(part=part)
+        since = (_EPOCH + timedelta(seconds=self._second - 1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Cursor(since, self._count_before + self._count, self._newest_stamp, part)
+
+    def feed(self, chunk: bytes) -> list[LogLine]:
+        """The lines that `chunk` completes, and the pieces of a long one that it goes on with."""
+        found: list[LogLine] = []
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._read(line, found, complete=True)
+        if len(self._rest) > MAX_LINE + _STAMP_ROOM:
+            self._rest = self._read(self._rest, found, complete=False)
+        return found
+
+    def end(self) -> list[LogLine]:
+        """The last line, if it lacks its line end. Only for an answer that came whole."""
+        found: list[LogLine] = []
+        if self._rest:
+            self._read(self._rest, found, complete=True)
+            self._rest = b""
+        return found
+
+    def _read(self, data: bytes, found: list[LogLine], *, complete: bool) -> bytes:
+        """Go on with the current line; returns what of it is left for the next time."""
+        if not self._begun:
+            data = self._begin(data)
+        if self._offset < self._hide:
+            hidden = min(len(data), self._hide - self._offset)
+            self._offset += hidden
+            data = data[hidden:]
+        elif complete and not data and not self._offset:
+            found.append(LogLine(self._container, self._stamp, ""))
+        while len(data) > MAX_LINE or (complete and data):
+            piece = data if len(data) <= MAX_LINE else data[: _boundary(data, MAX_LINE)]
+            data = data[len(piece) :]
+            text = _as_terminals_show(piece.decode("utf-8", "backslashreplace"))
+            before = CONTINUED if self._offset else ""
+            after = CONTINUED if data or not complete else ""
+            found.append(LogLine(self._container, self._stamp, before + text + after))
+            self._offset += len(piece)
+        if complete:
+            self._finish()
+        return data
+
+    def _begin(self, line: bytes) -> bytes:
+        """Read the timestamp, decide how much of the line is known already; returns its text."""
+        self._begun = True
+        self._offset = 0
+        match = _STAMP.match(line)
+        self._stamped = match is not None
+        if match is not None:
+            self._advance(match)
+        if self._skip:
+            self._hide = _ENDLESS
+        elif self._stamped:
+            self._hide, self._resume_part = self._resume_part, 0
+        else:
+            self._hide = 0
+        return line[match.end() :] if match is not None else line
+
+    def _advance(self, match: re.Match[bytes]) -> None:
+        date, zone = match.group(1, 3)
+        if (date, zone) != self._known_second[:2]:
+            self._known_second = (date, zone, _epoch_second(match))
+        second = self._known_second[2]
+        self._stamp = match[0].decode().rstrip()
+        order = _order(match, second)
+        if order <= self._newest:
+            return
+        if self._skip:
+            # Beyond all that was shown, yet we are not through with what was shown: the answer lacks the beginning.
+            self.gap, self._skip, self._resume_part = True, 0, 0
+        self._newest, self._newest_stamp = order, self._stamp
+        if second > self._second:
+            self._count_before = self._count if second == self._second + 1 else 0
+            self._second, self._count = second, 0
+
+    def _finish(self) -> None:
+        if self._stamped:
+            self._skip -= self._skip > 0
+            second = self._known_second[2]
+            self._count += second == self._second
+            self._count_before += second == self._second - 1
+        self._begun = False
+        self._offset = self._hide = 0
+
+
+def _epoch_second(match: re.Match[bytes]) -> int:
+    """Seconds since 1970. Zones matter: nodes stamp in their own, and change it twice a year."""
+    date, zone = match[1], match[3].decode()
+    try:
+        moment = datetime.strptime(date.decode(), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return 0
+    ahead = 0 if zone == "Z" else (int(zone[1:3]) * 60 + int(zone[4:6])) * 60 * (-1 if zone[0] == "-" else 1)
+    return int((moment - _EPOCH).total_seconds()) - ahead
+
+
+def _order(match: re.Match[bytes], second: int) -> tuple[int, bytes]:
+    """What timestamps compare by."""
+    return second, (match[2] or b"").ljust(9, b"0")
+
+
+def _boundary(text: bytes, limit: int) -> int:
+    """Where to cut, at most at `limit`, without cutting a character of UTF-8."""
+    for end in range(limit, limit - 4, -1):
+        if text[end] & 0xC0 != 0x80:
+            return end
+    return limit
+
+
+def _as_terminals_show(text: str) -> str:
+    """A carriage return starts the line over: of a progress bar its last state is shown."""
+    if "\r" not in text:
+        return text
+    return next((part for part in reversed(text.split("\r")) if part.strip()), "")
