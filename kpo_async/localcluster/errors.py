@@ -62,6 +62,8 @@ class Refusal(Exception):
         self.reason = _REASONS[code] if reason is None else reason
         self.details = details
         self.retry_after = retry_after
+        self.continue_token: str | None = None
+        """Where a list that has become too old could be continued inconsistently."""
         super().__init__(message)
 
     def status(self) -> Object:
@@ -69,7 +71,7 @@ class Refusal(Exception):
         status: Object = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
         }

@@ -43,7 +43,7 @@ def fill(pod: Object) -> Object:
         spec["terminationGracePeriodSeconds"] = 1
     for key in ("initContainers", "containers"):
         if key in spec:
-            spec[key] = [_container(found) for found in spec[key]]
+            spec[key] = [_container(found, init=key == "initContainers") for found in spec[key]]
     if "volumes" in spec:
         spec["volumes"] = [_volume(found) for found in spec["volumes"]]
     filled = {"kind": "Pod", "apiVersion": "v1", "metadata": pod["metadata"], "spec": spec}
@@ -51,7 +51,7 @@ def fill(pod: Object) -> Object:
     return filled
 
 
-def _container(container: Object) -> Object:
+def _container(container: Object, *, init: bool) -> Object:
     filled = {
         "resources": {},
         "terminationMessagePath": "/dev/termination-log",
@@ -59,6 +59,9 @@ def _container(container: Object) -> Object:
         "imagePullPolicy": _pull_policy(container.get("image", "")),
         **container,
     }
+    if not init or filled.get("restartPolicy") != "Always":
+        # Kubernetes 1.34 knows restart policies of containers for native sidecars only.
+        filled.pop("restartPolicy", None)
     if limits := filled["resources"].get("limits"):
         requests = {**limits, **filled["resources"].get("requests", {})}
         filled["resources"] = {**filled["resources"], "requests": requests}
@@ -160,7 +163,7 @@ def admit(pod: Object, *, priority: int, preemption: str) -> Object:
 
 
 def _tolerates(toleration: Object, key: str) -> bool:
-    return toleration.get("key", key) == key and toleration.get("effect", "NoExecute") == "NoExecute"
+    return bool(toleration.get("key", key) == key and toleration.get("effect", "NoExecute") == "NoExecute")
 
 
 def _mount_token(spec: Object) -> Object:
@@ -171,7 +174,7 @@ def _mount_token(spec: Object) -> Object:
         containers = []
         for container in spec.get(key, []):
             mounts = container.get("volumeMounts", [])
-            if not any(mount["mountPath"] == TOKEN_PATH for mount in mounts):
+            if not any(mount.get("mountPath") == TOKEN_PATH for mount in mounts):
                 mounted = True
                 mounts = [*mounts, {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}]
             containers.append({**container, "volumeMounts": mounts})

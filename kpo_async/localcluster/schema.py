@@ -38,7 +38,7 @@ class Decoded:
 
 
 def decode(value: Any, kind: str) -> Decoded:
-    """`value` as an object of type `kind`. Raises Refusal (400) for values of wrong types, worded as Go's decoder does."""
+    """`value` as an object of type `kind`. Raises Refusal (400) for wrong types, in the words of Go's decoder."""
     decoder = _Decoder(kind)
     decoded = decoder.struct(value, kind, ())
     return Decoded({} if decoded is _ABSENT else decoded, decoder.unknown)

@@ -12,7 +12,7 @@ import asyncio
 import bisect
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -131,16 +131,17 @@ class Change:
     def version(self) -> int:
         return self.stored.version
 
-    def frame(self, kind: EventType) -> bytes:
-        """The watch line that tells this change as a `kind` event; made once for all watchers.
+    @property
+    def left(self) -> Stored:
+        """How an object that leaves a selection is told: DELETED, with its former state at the new version."""
+        return self.previous_stored.at(self.version) if self.previous_stored else self.stored
 
-        An object that leaves a selection is told as DELETED with its former state at the new version.
-        """
+    def frame(self, kind: EventType) -> bytes:
+        """The watch line that tells this change as a `kind` event; made once for all watchers."""
         line = self._frames.get(kind)
         if line is None:
-            stored = self.stored
-            if kind is EventType.DELETED and self.type is not EventType.DELETED and self.previous_stored:
-                stored = self.previous_stored.at(self.version)
+            leaves = kind is EventType.DELETED and self.type is not EventType.DELETED
+            stored = self.left if leaves else self.stored
             line = b'{"type":"' + kind.value.encode() + b'","object":' + stored.json + b"}\n"
             self._frames[kind] = line
         return line
@@ -181,9 +182,13 @@ class Subscription:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def nudge(self) -> None:
+        """Let a waiting `batch` return what there is, be it nothing."""
+        self._wake()
+
     async def batch(self) -> list[Change]:
-        """All changes that are waiting, at least one; an empty list once the subscription is closed and drained."""
-        while not self._pending and not self.closed:
+        """All changes that are waiting, after waiting for the first; empty when nudged or closed."""
+        if not self._pending and not self.closed:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -202,8 +207,8 @@ class Subscription:
 
     async def __aiter__(self) -> AsyncIterator[Change]:
         try:
-            while changes := await self.batch():
-                for change in changes:
+            while not self.closed or self._pending:
+                for change in await self.batch():
                     yield change
         finally:
             self.close()
@@ -341,6 +346,13 @@ class Store:
             ):
                 subscription.push(change)
         return subscription
+
+    def history(self, resource: str, version: int) -> Sequence[Change]:
+        """The changes after a version, oldest first. Raises Expired if some are already forgotten."""
+        table = self._tables[resource]
+        if version < table.oldest:
+            raise Expired(resource, version, table.oldest)
+        return table.since(version)
 
     def _unsubscribe(self, resource: str, selection: Selection, subscription: Subscription) -> None:
         subscribers = self._tables[resource].subscribers

@@ -1,0 +1,32 @@
+"""The kubeconfig by which clients find the cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+NAME = "kpo-async-local"
+
+
+def document(url: str, token: str, certificate: Path | None = None, namespace: str = "default") -> dict[str, object]:
+    """A kubeconfig with one cluster, one user and one context."""
+    cluster: dict[str, object] = {"server": url}
+    if certificate is not None:
+        cluster["certificate-authority"] = str(certificate)
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": NAME, "cluster": cluster}],
+        "users": [{"name": NAME, "user": {"token": token}}],
+        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME, "namespace": namespace}}],
+        "current-context": NAME,
+    }
+
+
+def write(path: Path, content: dict[str, object]) -> None:
+    """Write it so that only its owner can read the token in it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        yaml.safe_dump(content, file, sort_keys=False)
