@@ -19,17 +19,17 @@ import contextvars
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager
 from enum import Enum
 from itertools import chain, islice
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from kpo_async.exceptions import ApiError, ForbiddenError
 from kpo_async.kube.alone import GRACE, Follower, Turnstile
 from kpo_async.kube.backoff import Recovery
 from kpo_async.kube.client import Client
+from kpo_async.kube.sharing import Shared
 from kpo_async.kube.slot import Presence, Slot, Subscription, View
 from kpo_async.kube.version import is_older
 from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watcher
@@ -39,8 +39,6 @@ __all__ = ["Informer", "Presence", "Subscription", "View", "follow"]
 
 log = logging.getLogger(__name__)
 
-LINGER = 5.0
-"""Seconds that an informer waits for a new subscriber after the last one has left."""
 SLICE = 0.005
 """Seconds of work after which the loop gets its turn."""
 REMEMBERED = 256
@@ -59,11 +57,10 @@ class Reach(Enum):
 class Informer:
     """The pods of one selection, and the slots of those that somebody follows. `follow` is the way to use it."""
 
-    def __init__(self, client: Client, namespace: str, selector: str, *, on_end: Callable[[], object]) -> None:
+    def __init__(self, client: Client, namespace: str, selector: str) -> None:
         self._client = client
         self._namespace = namespace
         self._selector = selector
-        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._pods: dict[str, Pod] = {}
         self._told: dict[str, Pod] = {}
@@ -75,14 +72,11 @@ class Informer:
         self._forbidden_at: float | None = None
         self._refusal: ForbiddenError | None = None
         self._turnstile = Turnstile()
-        self._leaving: asyncio.TimerHandle | None = None
+        self._forget_client = client.on_close(self.close)
         self._task = self._start(self._run(), f"kpo-async informer {namespace}/{selector}")
 
     def subscribe(self, name: str, uid: str, poll_interval: float) -> Subscription:
         """A new place at the pod's slot. Registered before anything is read: no change falls in between."""
-        if self._leaving:
-            self._leaving.cancel()
-            self._leaving = None
         slot = self._slots.get(uid)
         if slot is None:
             slot = self._slots[uid] = Slot(name, uid, poll_interval)
@@ -98,20 +92,19 @@ class Informer:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Give the place back. The last one to leave lets the informer end, a little later."""
+        """Give the place back."""
         slot = subscription.slot
         slot.subscriptions.remove(subscription)
-        if slot.subscriptions:
-            return
-        _stop(slot)
-        self._slots.pop(slot.uid, None)
-        if not self._slots and not self._task.done():
-            self._leaving = self._loop.call_later(LINGER, self._task.cancel)
+        if not slot.subscriptions:
+            _stop(slot)
+            del self._slots[slot.uid]
 
     async def close(self) -> None:
         """End now. Whoever still waits for a view gets a `RuntimeError`."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        tasks = [self._task, *(slot.alone for slot in self._slots.values() if slot.alone)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         # In an empty context: else our log lines would land in the log of the task instance that came first.
@@ -133,12 +126,10 @@ class Informer:
             self._end()
 
     def _end(self) -> None:
-        if self._leaving:
-            self._leaving.cancel()
+        self._forget_client()
         for slot in self._slots.values():
             _stop(slot)
             slot.fail(RuntimeError(f"the informer ended before pod {slot.name} did: its client or its loop was closed"))
-        self._on_end()
 
     async def _consume(self) -> None:
         watcher = Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
@@ -289,7 +280,7 @@ def _stop(slot: Slot) -> None:
         slot.alone = None
 
 
-_informers: WeakKeyDictionary[Client, dict[tuple[str, str], Informer]] = WeakKeyDictionary()
+_INFORMERS: Shared[tuple[Client, str, str], Informer] = Shared(Informer.close)
 _announced: set[tuple[str, str]] = set()
 
 
@@ -301,25 +292,10 @@ async def follow(
 
     `poll_interval`: seconds between GETs where no watch is allowed at all.
     """
-    informer = _informer(client, namespace, selector)
-    subscription = informer.subscribe(name, uid, poll_interval)
-    try:
-        yield subscription
-    finally:
-        informer.unsubscribe(subscription)
-
-
-def _informer(client: Client, namespace: str, selector: str) -> Informer:
-    informers = _informers.get(client)
-    if informers is None:
-        informers = _informers[client] = {}
-        client.on_close(lambda: _close(client))
-    key = (namespace, selector)
-    if key not in informers:
-        informers[key] = Informer(client, namespace, selector, on_end=lambda: informers.pop(key, None))
-    return informers[key]
-
-
-async def _close(client: Client) -> None:
-    for informer in list(_informers.pop(client, {}).values()):
-        await informer.close()
+    key = (client, namespace, selector)
+    async with _INFORMERS.use(key, lambda: Informer(client, namespace, selector)) as informer:
+        subscription = informer.subscribe(name, uid, poll_interval)
+        try:
+            yield subscription
+        finally:
+            informer.unsubscribe(subscription)
