@@ -1,0 +1,94 @@
+"""What becomes what, what cannot, and why. Tables only: a name that is in none of them is reported, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+INCUMBENT = "airflow.providers.cncf.kubernetes"
+EXAMPLE = f"{INCUMBENT}.operators.pod.KubernetesPodOperator"
+
+MOVED: Mapping[str, str] = {
+    f"{INCUMBENT}.operators.pod.KubernetesPodOperator": "kpo_async.operators.pod",
+    f"{INCUMBENT}.operators.kubernetes_pod.KubernetesPodOperator": "kpo_async.operators.pod",
+    f"{INCUMBENT}.secret.Secret": "kpo_async.secret",
+    f"{INCUMBENT}.callbacks.KubernetesPodOperatorCallback": "kpo_async.callbacks",
+    f"{INCUMBENT}.callbacks.ExecutionMode": "kpo_async.callbacks",
+    f"{INCUMBENT}.utils.pod_manager.OnFinishAction": "kpo_async.handover",
+    f"{INCUMBENT}.utils.pod_manager.OnKillAction": "kpo_async.handover",
+    "airflow.kubernetes.secret.Secret": "kpo_async.secret",
+}
+"""Old name in full -> the module that has it here, under the same name."""
+
+MODULES: Mapping[str, str] = {old.rpartition(".")[0]: new for old, new in MOVED.items()}
+"""Old module -> new module, for `import old as x` where every `x.name` is in `MOVED`."""
+
+DECORATORS: Mapping[str, str] = {
+    f"{module}.task.{name}": f"{name}_async"
+    for module in ("airflow.sdk", "airflow.decorators", "airflow.sdk.definitions.decorators")
+    for name in ("kubernetes", "kubernetes_cmd")
+}
+"""Decorator in full -> its attribute of `task` here."""
+
+_NOT_OURS = "is not part of kpo_async: keep the incumbent installed for it"
+UNMOVABLE: Mapping[str, str] = {
+    f"{INCUMBENT}.hooks": "the hook's methods differ: kpo_async.hooks.kubernetes.KubernetesHook has connect() and "
+    "core_v1_client. Change it by hand",
+    f"{INCUMBENT}.triggers": "triggers are made by the operator and are no public API here",
+    f"{INCUMBENT}.pod_generator": "use full_pod_spec or pod_template_file, or build the manifest as a dict",
+    f"{INCUMBENT}.utils.pod_manager": "there is no pod manager here: see kpo_async.lifecycle",
+    f"{INCUMBENT}.utils.xcom_sidecar": "set the sidecar by the connection's xcom_sidecar_* extras",
+    f"{INCUMBENT}.operators.job": f"KubernetesJobOperator {_NOT_OURS}",
+    f"{INCUMBENT}.operators.spark_kubernetes": f"SparkKubernetesOperator {_NOT_OURS}",
+    f"{INCUMBENT}.operators.pod": "is no name of kpo_async.operators.pod",
+    f"{INCUMBENT}.callbacks": "is no name of kpo_async.callbacks",
+    "airflow.providers.google.cloud.operators.kubernetes_engine": "GKE's operators build on the incumbent: use "
+    "KubernetesPodOperator with a connection whose kubeconfig runs gke-gcloud-auth-plugin",
+    "airflow.providers.amazon.aws.operators.eks": "EKS's operators build on the incumbent: use KubernetesPodOperator "
+    "with a connection whose kubeconfig runs `aws eks get-token`",
+}
+"""Name in full, or a module it is in -> why it stays. The longest that fits is shown."""
+
+BUILT_ON_INCUMBENT = (
+    "airflow.providers.google.cloud.operators.kubernetes_engine.GKE",
+    "airflow.providers.amazon.aws.operators.eks.EksPod",
+)
+"""Prefixes of operators of other providers that are subclasses of the incumbent's."""
+
+OVERRIDES_NEVER_CALLED = frozenset(
+    {
+        "await_init_containers_completion",
+        "await_pod_completion",
+        "await_pod_start",
+        "cleanup",
+        "client",
+        "convert_config_file_to_dict",
+        "execute_async",
+        "execute_sync",
+        "extract_xcom",
+        "find_pod",
+        "get_or_create_pod",
+        "hook",
+        "invoke_defer_method",
+        "kill_istio_sidecar",
+        "patch_already_checked",
+        "pod_manager",
+        "post_complete_action",
+        "process_duplicate_label_pods",
+        "process_pod_deletion",
+    }
+)
+"""Methods of the incumbent's operator that a subclass may override and that nothing here would call."""
+
+
+def why_not(name: str) -> str:
+    """Why `name` (in full) stays as it is."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        if reason := UNMOVABLE.get(".".join(parts[:length])):
+            return reason
+    return _NOT_OURS
+
+
+def concerns_us(name: str) -> bool:
+    """Whether `name` (in full) is the incumbent's, or built on it."""
+    return name in MOVED or name == INCUMBENT or name.startswith((f"{INCUMBENT}.", *BUILT_ON_INCUMBENT))
