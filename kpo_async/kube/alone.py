@@ -107,7 +107,8 @@ class Follower:
                     seen = True
                     slot.show(Presence.PRESENT, event.pod)
                 elif isinstance(event, Delete):
-                    slot.show(Presence.GONE if event.pod.metadata.deletion_timestamp else Presence.PRESENT, event.pod)
+                    if event.pod.metadata.deletion_timestamp:
+                        slot.show(Presence.GONE, event.pod)
                     return
 
     def _hindered(self, problem: ApiError | None) -> None:

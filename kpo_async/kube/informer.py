@@ -177,8 +177,8 @@ class Informer:
                 _stop(slot)
                 slot.show(Presence.GONE, pod)
         elif slot:
-            # A real deletion says when. This one may have lost a label of the selector and live on.
-            slot.show(Presence.PRESENT, pod)
+            # A real deletion says when. This pod may have lost a label of the selector and live on. The object is of no
+            # use: a server sends the state before the change under the version after it.
             self._follow_alone(slot, 0.0)
 
     async def _swap(self, rewound: bool) -> None:

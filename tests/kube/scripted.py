@@ -122,9 +122,12 @@ class ScriptedServer:
         self.asked: list[dict[str, str]] = []
         self.asked_at: list[float] = []
         self.headers: list[dict[str, str]] = []
+        self.singles: dict[str, list[Answer]] = {}
+        """Scripts for requests about one pod by `fieldSelector`, by its name."""
         self.gets: dict[str, Answer] = {}
         """Answers to GETs of one pod, by its name."""
         self.got: list[str] = []
+        self.got_at: list[float] = []
         self.open = 0
         self.url = ""
 
@@ -132,7 +135,9 @@ class ScriptedServer:
         self.asked.append(dict(request.query))
         self.asked_at.append(asyncio.get_running_loop().time())
         self.headers.append(dict(request.headers))
-        answer = self.script.pop(0) if self.script else stream()
+        _, _, single = request.query.get("fieldSelector", "").partition("metadata.name=")
+        script = self.singles.get(single, []) if single else self.script
+        answer = script.pop(0) if script else stream()
         self.open += 1
         try:
             return await answer(request)
@@ -142,14 +147,15 @@ class ScriptedServer:
     async def get(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         self.got.append(name)
+        self.got_at.append(asyncio.get_running_loop().time())
         return await self.gets.get(name, refuse(404, "NotFound"))(request)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Client]:
         """A client of this server while it runs."""
         app = web.Application()
-        app.router.add_get("/api/v1/namespaces/ns/pods", self.answer)
-        app.router.add_get("/api/v1/namespaces/ns/pods/{name}", self.get)
+        app.router.add_get("/api/v1/namespaces/{namespace}/pods", self.answer)
+        app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}", self.get)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
