@@ -20,6 +20,8 @@ from tests.virtual_time import VirtualTimeLoop
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Else pytest-asyncio, looking for a loop to put back after a test, makes one that nobody closes.
+    asyncio.set_event_loop(None)
     config.addinivalue_line("markers", "virtual_time: the test's event loop jumps over idle time")
 
 
@@ -53,7 +55,7 @@ async def nothing_left_behind() -> AsyncIterator[None]:
 @pytest.fixture
 def nothing_blocks_the_loop() -> Iterator[None]:
     # The emulator's node is local processes and files by design, and it has a loop of its own outside tests.
-    detector = BlockBuster(scanned_modules=["kpo_async"], excluded_modules=["kpo_async.localcluster"])
+    detector = BlockBuster(scanned_modules=["kpo_async"], excluded_modules=["kpo_async.localcluster", "kpo_async.demo"])
     detector.activate()
     yield
     detector.deactivate()

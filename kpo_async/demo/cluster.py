@@ -22,8 +22,6 @@ from kpo_async.demo.processes import Program
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
 from kpo_async.kube.config import ClusterSource, load
-from kpo_async.kube.errors import Action
-from kpo_async.kube.transport import Pool, Transport
 
 START_TIMEOUT = 30.0
 STOP_GRACE = 10.0
@@ -59,17 +57,11 @@ class Cluster:
 
     async def traffic(self) -> Traffic | None:
         """What its API server was asked so far, ever and by everybody; None if its metrics are not for us."""
-        transport = Transport(self.client.config)
-        deadline = asyncio.get_running_loop().time() + METRICS_TIMEOUT
         try:
-            async with transport.exchange(
-                Action("get", "metrics"), "GET", "/metrics", pool=Pool.CALLS, deadline=deadline
-            ) as answer:
-                return parse_metrics((await answer.read()).decode())
-        except ApiError:
+            async with timeout(METRICS_TIMEOUT):
+                return parse_metrics((await self.client.read_path("/metrics")).decode())
+        except (ApiError, asyncio.TimeoutError):
             return None
-        finally:
-            await transport.close()
 
 
 @contextlib.asynccontextmanager

@@ -88,8 +88,8 @@ class Observer:
         now = await self._cluster.traffic()
         traffic = None
         if now and before:
-            own = Counter(WATCH=1)
-            traffic = Traffic(now.requests - before.requests - own, max(now.watches - before.watches - 1, 0))
+            # A watch counts as a request when it has ended: the demo's own is only among those that are open.
+            traffic = Traffic(now.requests - before.requests, max(now.watches - before.watches - 1, 0))
         tasks = await asyncio.to_thread(self._airflow.task_states, self._run)
         log_lines = await asyncio.to_thread(self._logs.count)
         return Sample(elapsed, Counter(self._phases.values()), tasks, traffic, log_lines)

@@ -1,0 +1,181 @@
+"""The demo: what it reads, what it shows, and that nothing of it is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from kpo_async.demo.airflow import Airflow, ProgramError
+from kpo_async.demo.cluster import Traffic, parse_metrics
+from kpo_async.demo.observe import GONE, Sample
+from kpo_async.demo.picture import draw
+from kpo_async.demo.processes import Program
+from kpo_async.demo.view import LiveView, PlainView, plain_line, summary
+
+FORKING = """
+import os, sys, time
+if os.fork() == 0:
+    os.setpgid(0, 0)  # as Airflow's supervisors do to their tasks
+    if os.fork():
+        os._exit(0)  # and one whose parent has ended
+    open(sys.argv[1], "w").close()  # a FIFO: this is the sign that all is set up
+time.sleep(600)
+"""
+
+
+def sample(elapsed: float = 1.5, running: int = 3) -> Sample:
+    return Sample(
+        elapsed,
+        pods=Counter({"Running": running, GONE: 2}),
+        tasks=Counter({"running": 1, "deferred": 3, "success": 2}),
+        traffic=Traffic(Counter(POST=5, LIST=1), watches=1),
+        log_lines=17,
+    )
+
+
+def processes_marked(mark: str) -> list[psutil.Process]:
+    """Living processes with `mark` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("KPO_ASYNC_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def test_requests_and_watches_about_pods_of_a_namespace_are_counted() -> None:
+    text = "\n".join(
+        [
+            'apiserver_request_total{code="200",resource="pods",scope="namespace",subresource="",verb="LIST"} 2',
+            'apiserver_request_total{code="201",resource="pods",scope="resource",subresource="",verb="POST"} 3',
+            'apiserver_request_total{code="409",resource="pods",scope="resource",subresource="",verb="POST"} 1',
+            'apiserver_request_total{code="200",resource="pods",scope="resource",subresource="log",verb="CONNECT"} 4',
+            'apiserver_request_total{code="200",resource="pods",scope="cluster",subresource="",verb="LIST"} 90',
+            'apiserver_request_total{code="200",resource="pods",scope="resource",subresource="status",verb="PATCH"} 90',
+            'apiserver_request_total{code="200",resource="nodes",scope="resource",subresource="",verb="GET"} 90',
+            'apiserver_longrunning_requests{resource="pods",scope="namespace",subresource="",verb="WATCH"} 1',
+            'apiserver_longrunning_requests{resource="pods",scope="cluster",subresource="",verb="WATCH"} 5',
+        ]
+    )
+    assert parse_metrics(text) == Traffic(Counter(POST=4, LOG=4, LIST=2), watches=1)
+
+
+def test_a_plain_line_tells_everything() -> None:
+    assert plain_line(sample()).strip().split("  ") == [
+        "1.5 s",
+        "pods: 3 Running, 2 gone",
+        "tasks: 1 running, 3 deferred, 2 success",
+        "watches open: 1",
+        "requests: 5 POST, 1 LIST",
+        "log lines: 17",
+    ]
+
+
+def test_the_plain_view_says_a_line_every_five_seconds() -> None:
+    screen = io.StringIO()
+    view = PlainView(Console(width=300, file=screen))
+    for elapsed in (0.0, 0.5, 4.9, 5.0, 9.9, 10.0):
+        view.show(sample(elapsed))
+    assert len(screen.getvalue().splitlines()) == 3
+
+
+def test_the_live_view_draws_pods_tasks_slots_and_requests() -> None:
+    screen = io.StringIO()
+    view = LiveView(Console(width=100, height=40, file=screen, force_terminal=True), pods=5, slots=4)
+    view.show(sample())
+    view.close()
+    text = screen.getvalue()
+    assert "Slots held, of 4" in text
+    assert "requests: 5 POST, 1 LIST" in text
+    assert "Log lines 17" in text
+
+
+def test_the_summary_is_a_table_of_its_rows() -> None:
+    screen = io.StringIO()
+    Console(width=100, file=screen).print(summary({"pods": "5 of 2 s", "log lines": "17"}))
+    assert "5 of 2 s" in screen.getvalue()
+    assert "log lines" in screen.getvalue()
+
+
+def test_the_picture_is_a_png(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.png"
+    draw([sample(0.0), sample(5.0, running=5), sample(9.0)], slots=4, path=picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+async def test_stopping_a_program_ends_what_it_forked_in_other_groups_and_orphaned(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+
+    environment = {**os.environ, "KPO_ASYNC_TEST_MARK": mark}
+    command = [sys.executable, "-c", FORKING, str(ready)]
+    program = await Program.start("forking", command, environment, tmp_path / "log")
+    await asyncio.to_thread(ready.read_text)
+    assert len(processes_marked(mark)) == 2
+    await program.stop(grace=0.0)
+    assert processes_marked(mark) == []
+
+
+async def test_the_end_of_a_program_is_told_with_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "exit('no more')"]
+    program = await Program.start("quitter", command, os.environ, tmp_path / "log")
+    with pytest.raises(ProgramError, match=r"(?s)quitter ended with 1.*no more"):
+        await program.finished()
+
+
+async def test_an_airflow_that_cannot_start_leaves_no_home_behind(tmp_path: Path) -> None:
+    airflow = Airflow(tmp_path, environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "nonsense://"})
+
+    with pytest.raises(ProgramError, match="migration ended with 1"):
+        await airflow.__aenter__()
+    assert not airflow.home.exists()
+
+
+@pytest.mark.airflow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "words", [pytest.param("Starting Airflow", id="while-starting"), pytest.param("Running", id="while-running")]
+)
+def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str) -> None:
+    mark = uuid.uuid4().hex
+    command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "4", "--pod-seconds", "60", "--plain"]
+    command += ["--picture", str(tmp_path / "demo.png")]
+    environment = {**os.environ, "KPO_ASYNC_TEST_MARK": mark, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        said = ""
+        for line in demo.stdout:
+            said += line
+            if words in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        said += demo.stdout.read()
+    assert demo.returncode == 130, said
+    assert processes_marked(mark) == []
+
+
+@pytest.mark.airflow
+@pytest.mark.timeout(300)
+def test_the_demo_adds_up_what_its_pods_hand_over(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.png"
+    command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "12", "--pod-seconds", "3", "--plain"]
+    demo = subprocess.run([*command, "--picture", str(picture)], capture_output=True, text=True, check=False)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "The pods' numbers add up to 650; expected 650" in demo.stdout
+    assert picture.exists()
