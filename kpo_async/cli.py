@@ -18,7 +18,10 @@ class Command:
     help: str
 
 
-COMMANDS = (Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),)
+COMMANDS = (
+    Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),
+    Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
