@@ -1,4 +1,4 @@
-"""Writes the events of pods (`kubectl describe`): one object for each thing that happens, counted when it happens again."""
+"""The events of pods (`kubectl describe`): an object for each thing that happens, counted when it happens again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EventRecorder:
                 again = {"count": event.get("count", 1) + 1, "lastTimestamp": times.to_seconds(now)}
                 self._store.update("events", {**event, **again})
                 return
-        name = f"{pod['metadata']['name']}.{now:x}"
+        name = f"{pod['metadata']['name']}.{now + len(self._names):x}"
         self._names[key] = name
         self._store.create("events", _event(pod, name, now, kind, reason, message, field))
 

@@ -1,4 +1,4 @@
-"""What a kubelet writes into a pod's status, from what it knows of the containers. Pure; compared with a real kubelet 1.34."""
+"""A pod's status from what the kubelet knows of its containers. Pure; a real kubelet 1.34 is the model."""
 
 from __future__ import annotations
 
@@ -152,11 +152,7 @@ def shown_phase(pod: Object, record: PodRecord) -> str:
     found = phase(pod, record)
     if record.finished or found not in ("Succeeded", "Failed"):
         return found
-    return "Running" if any(container.initialized for container in record.init) or _begun(record) else "Pending"
-
-
-def _begun(record: PodRecord) -> bool:
-    return any(not isinstance(container.state, Waiting) for container in record.main)
+    return (pod.get("status") or {}).get("phase") or "Pending"
 
 
 def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:

@@ -165,6 +165,10 @@ class Runtime:
         self._hang_up()
         self.lost.cancel()
 
+    def working_directory(self, scratch: Path) -> str:
+        """Where a container starts that does not say where: on the host it must not litter."""
+        return "/" if self.isolation is Isolation.NAMESPACES else str(scratch)
+
     async def run(self, spec: ProcessSpec, output: int) -> Process:
         """Start a container whose output goes to the descriptor `output`, which is closed here. Raises StartError."""
         if self.isolation is Isolation.PLAIN:

@@ -79,7 +79,7 @@ class Volumes:
         return found
 
     def _make(self, pod: Object, volume: dict[str, Any]) -> Path:
-        name = volume["name"]
+        name = str(volume["name"])
         directory = self._directory / name
         if "hostPath" in volume:
             return self._host_path(volume)
@@ -116,7 +116,8 @@ class Volumes:
         return path
 
     def _claim(self, pod: Object, volume: dict[str, Any]) -> Path:
-        path = self._claims / pod["metadata"]["namespace"] / volume["persistentVolumeClaim"]["claimName"]
+        claim = str(volume["persistentVolumeClaim"]["claimName"])
+        path = self._claims / str(pod["metadata"]["namespace"]) / claim
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o777)
         return path
