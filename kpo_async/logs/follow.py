@@ -97,7 +97,7 @@ class Follower:
         """Whether the log was read to its end."""
         self._failures = 0
         self._doubt = False
-        """Whether a stream was cut: then the end of one that follows is not believed, but what may be left is asked for."""
+        """Whether a stream was cut: the end of the next is not believed then, what may be left is asked for."""
         self._given_up = False
 
     async def run(self) -> None:

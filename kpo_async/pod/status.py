@@ -175,7 +175,10 @@ def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bo
             return Verdict.SUCCEEDED, end.reason or "", end.message or ""
         if (cause := _taken_away(pod, end, disruption)) is not None:
             return Verdict.LOST, *cause
-        return Verdict.FAILED, reason or end.reason or "", message or end.message or ""
+        if reason and end.exit_code in _KILLED:
+            return Verdict.FAILED, reason, message or end.message or ""
+        # The pod's own reason (DeadlineExceeded) may be about other containers, which went on after this one.
+        return Verdict.FAILED, end.reason or reason, end.message or message
     if phase == "Succeeded":
         return Verdict.SUCCEEDED, reason, message
     if phase == "Failed":

@@ -49,6 +49,10 @@ INSURED = 2000
 """Larger results go to the log as well: webhooks may inject containers, and then less of a message is kept."""
 
 
+MARK = "kpo-async/1"
+"""Begins every header: the name of the protocol and its version."""
+
+
 class Transport(StrEnum):
     """How the result leaves the pod."""
 
@@ -148,10 +152,25 @@ def native_script(
     """What the native sidecar runs, in a pod of so many containers."""
     if limit is None:
         limit = min(MESSAGE_LIMIT, POD_MESSAGES_LIMIT // max(1, containers)) - HEADER_ROOM
+    return f"{_hand_over(file, message, limit)}\n{_WAIT}"
+
+
+def exec_script(*, directory: str = MOUNT_PATH) -> str:
+    """What the classic sidecar is asked to run: prints the header, and a frame if there is content."""
+    message, frame = f"{directory}/.message", f"{directory}/.frame"
+    return f"{_hand_over(f'{directory}/return.json', message, -1)}\nhand_over > {frame}; cat {message} {frame}"
+
+
+def done_script(*, directory: str = MOUNT_PATH) -> str:
+    """What makes the classic sidecar exit."""
+    return f": > {directory}/.done"
+
+
+def _hand_over(file: str, message: str, limit: int) -> str:
     body = HAND_OVER
     for name, value in (("FILE", file), ("MESSAGE", message), ("LIMIT", limit), ("INSURED", INSURED)):
         body = body.replace(f"${{XCOM_{name}}}", str(value))
-    return f"{body}\n{_WAIT}"
+    return body
 
 
 def _without_volume(items: Any, key: str) -> list[Any]:
