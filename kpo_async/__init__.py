@@ -1,8 +1,8 @@
 """The deferrable KubernetesPodOperator for Apache Airflow: one shared watch, live logs, no worker slot held.
 
     worker     execute      build the manifest -> create the pod (or adopt it) -> defer, giving the slot back
-    triggerer  trigger.run  subscribe to the process-wide informer -> stream logs live -> know the verdict -> fire one event
-    worker     resume       what is left of the logs, the XCom, callbacks -> on_finish_action -> success / failed / skipped
+    triggerer  trigger.run  subscribe to the shared informer -> stream logs live -> know the verdict -> one event
+    worker     resume       the rest of the logs, the XCom, callbacks -> on_finish_action -> success / failed / skipped
 
 `deferrable=False`: the worker does all of it, with the same code. `end_from_trigger=True`: the triggerer does the last
 line too. There is one telling of the story, `lifecycle`, and it is async: workers run it, triggers await it.
@@ -14,7 +14,8 @@ Layers; each may import what is below it, and import-linter holds them to it:
     operators                              parameters and templates; a worker's part of the story
     triggers                               a triggerer's part of the story
     hooks                                  connections; what is particular to Airflow's versions.   Airflow ends here.
-    lifecycle, narrator, deadlines         ensure_pod -> wait -> collect -> finish
+    lifecycle                              ensure_pod -> wait -> collect -> finish
+    ownership, showing, narrator, deadlines   its parts: one pod for one try; logs; one line per change; time limits
     logs, xcom, callbacks                  what comes out of a pod, and the user's code along the way
     kube                                   one API server: config, client, watch, informer. A pod is a slim Struct
     pod                                    pure: build and merge manifests, names, status, diagnosis
@@ -24,8 +25,8 @@ Layers; each may import what is below it, and import-linter holds them to it:
 
     localcluster                           an API server and kubelet for tests and demos. Shares no code with the rest
 
-aiohttp is imported in `kube` and `localcluster` only, `kubernetes` and `kubernetes_asyncio` inside functions that cannot do
-without. Importing `kpo_async.operators.pod` loads none of them: DAG files are parsed all day long.
+aiohttp is imported in `kube` and `localcluster` only, `kubernetes` and `kubernetes_asyncio` inside functions that
+cannot do without. Importing `kpo_async.operators.pod` loads none of them: DAG files are parsed all day long.
 """
 
 from __future__ import annotations

@@ -234,9 +234,14 @@ class _Override:
 
 
 def _overrides(classes: Sequence[object], hook: Hook) -> tuple[_Override, ...]:
-    """What the callback classes have for `hook`, except the empty function of a base class, ours or the incumbent's."""
+    """What they have for `hook`, except the empty function of a base class, ours or the incumbent's."""
     found = []
     for target in classes:
+        if inspect.isroutine(target):
+            # A bare function is the operator's `progress_callback`: it is called with the line alone.
+            if hook is Hook.PROGRESS:
+                found.append(_Override(_of_line(target), frozenset({"line"})))
+            continue
         kind = target if isinstance(target, type) else type(target)
         owner = next((cls for cls in kind.__mro__ if hook.value in vars(cls)), None)
         if owner is None or owner.__name__ == KubernetesPodOperatorCallback.__name__:
@@ -246,6 +251,10 @@ def _overrides(classes: Sequence[object], hook: Hook) -> tuple[_Override, ...]:
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         found.append(_Override(function, None if takes_any else frozenset(p.name for p in parameters)))
     return tuple(found)
+
+
+def _of_line(function: Callable[[str], Any]) -> Callable[..., Any]:
+    return lambda line: function(line)
 
 
 def _to_v1pod(pod: Mapping[str, Any]) -> V1Pod:

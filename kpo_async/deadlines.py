@@ -46,9 +46,7 @@ def _pod_limits(task: PodTask, view: View, state: PodState) -> list[Limit]:
     problem = start_problem(view.pod, task.base_container) if view.pod is not None else None
     if problem is not None and problem.fatal_at is not None:
         found.append(Limit(problem.fatal_at, Ending.NOT_STARTED, problem))
-    overdue = start_deadline(
-        state, schedule_timeout=task.schedule_timeout, startup_timeout=task.startup_timeout
-    )
+    overdue = start_deadline(state, schedule_timeout=task.schedule_timeout, startup_timeout=task.startup_timeout)
     if overdue is not None:
         found.append(Limit(overdue.at, Ending.NOT_STARTED, problem))
     if state.lost_at is not None:

@@ -2,7 +2,7 @@
 
     KpoError
     ├── ConfigError            a cluster cannot be addressed: no kubeconfig, unknown context, two sources at once
-    ├── ApiError               the API server refused or could not be reached (verb, resource, name, namespace, code, reason)
+    ├── ApiError               the API server refused or was not reached (verb, resource, name, namespace, code, reason)
     │   ├── UnauthorizedError      401, after one refresh of the credentials
     │   ├── ForbiddenError         403
     │   ├── NotFoundError          404
@@ -14,7 +14,7 @@
     │   ├── ServerError            5xx, likewise
     │   └── UnreachableError       no HTTP answer: DNS, refused, reset, TLS, time-out
     ├── ManifestError          parameters that cannot become a pod manifest
-    ├── ImportPathError        a callable that cannot travel to another process by its import path, or not be found there
+    ├── ImportPathError        a callable that cannot travel to another process by its import path
     ├── PodError               the pod's story ended badly
     │   ├── PodConflictError       the name is taken by a pod that is not this task's
     │   ├── PodStartError          the pod cannot start: image, config, quota, scheduling

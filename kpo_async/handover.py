@@ -1,20 +1,22 @@
 """The two values that cross the border between worker and triggerer: `PodTask` in, `Outcome` back.
 
-Both become JSON and lie in Airflow's database, so neither may hold a credential, a kubeconfig's content or the value of an
-environment variable: a connection travels as its id and is resolved where it is used, callables travel as import paths.
-Both carry a version: a triggerer that was upgraded before its workers (or after) says so instead of misreading a row.
+Both become JSON and lie in Airflow's database, so neither may hold a credential, a kubeconfig's content or the value of
+an environment variable: a connection travels as its id and is resolved where it is used, callables travel as import
+paths. Both carry a version: a triggerer that was upgraded before its workers says so instead of misreading a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from kpo_async.compat import Self, StrEnum
 from kpo_async.exceptions import KpoError
 
 VERSION = 1
+RESULT_LIMIT = 256 * 1024
+"""Characters of a result that travel with the outcome."""
 
 
 class OnFinishAction(StrEnum):
@@ -62,8 +64,9 @@ class _Portable:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The value that `to_dict` wrote. Raises `KpoError` when another version of this library wrote it."""
         if data.get("version") != VERSION:
+            version = data.get("version")
             raise KpoError(
-                f"{cls.__name__} version {data.get('version')!r} cannot be read here (this host speaks version {VERSION}): "
+                f"{cls.__name__} version {version!r} cannot be read here (this host speaks version {VERSION}): "
                 "install the same kpo-async on workers and triggerers, then clear the task"
             )
         known = {f.name for f in fields(cls)}
@@ -155,13 +158,19 @@ class Outcome(_Portable):
     category: str = ""
     message: str = ""
     result: str | None = None
-    """The task's XCom as JSON text, where it arrived with the pod's status; None when it must still be read."""
+    """The task's XCom as JSON text."""
     result_known: bool = False
-    """Whether `result` is final: True with `result` None means that the pod left no result."""
+    """Whether the result was read: then None means that the pod left none."""
     cursors: dict[str, list[Any]] = field(default_factory=dict)
     """Container -> [timestamp, lines seen at it]: what of the logs has been shown."""
     logs_complete: bool = True
     """Whether all the logs were shown, so that the worker need not ask again."""
+
+    def portable(self) -> Outcome:
+        """This outcome as far as it fits into a row of Airflow's database: a large result is left to be read again."""
+        if self.result is not None and len(self.result) > RESULT_LIMIT:
+            return replace(self, result=None, result_known=False)
+        return self
 
     @property
     def succeeded(self) -> bool:

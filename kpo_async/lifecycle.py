@@ -9,140 +9,179 @@ a pod has the same name for the same try, is known by uid from then on, and is d
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
-from kpo_async import xcom
-from kpo_async.compat import timeout, timeout_at
-from kpo_async.exceptions import ApiError, ConflictError, ForbiddenError, InvalidError, NotFoundError, PodConflictError, XComError
+from kpo_async import deadlines, xcom
+from kpo_async.callbacks import Callbacks, Hook
+from kpo_async.compat import timeout_at
+from kpo_async.deadlines import Limit
+from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
 from kpo_async.handover import Ending, OnFinishAction, OnKillAction, Outcome, PodTask
 from kpo_async.kube.client import Client
-from kpo_async.kube.informer import Presence, follow
-from kpo_async.pod.names import DONE_LABEL, OWNER_ANNOTATION, SELECTOR, TRUE
-from kpo_async.pod.status import PodState, assess
-from kpo_async.resources import Pod, pod_from_dict
+from kpo_async.kube.informer import Subscription, View
+from kpo_async.logs import Cursor
+from kpo_async.narrator import Narrator
+from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
+from kpo_async.pod.diagnose import Diagnosis, diagnose
+from kpo_async.pod.names import DONE_LABEL, TRUE
+from kpo_async.pod.status import PodState, Verdict, assess
+from kpo_async.pod.xcom_sidecar import Transport
+from kpo_async.showing import Formatter, followed, shown_logs
+from kpo_async.xcom import XComResult
+
+__all__ = ["Owner", "abandon", "collect", "ending", "ensure_pod", "finish", "kill", "last_pod", "show_rest", "wait"]
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Owner:
-    """Who wants the pod: one try of one task instance.
-
-    `id` is the value of the owner annotation. `earlier_tries` is a label selector for pods that earlier tries of the
-    same task may have left behind, empty when there was none. `reattach`: take over such a pod while it lives, instead
-    of deleting it.
-    """
-
-    id: str
-    earlier_tries: str = ""
-    reattach: bool = True
+LOG_DRAIN = 60.0
+"""Seconds an ended pod's logs may take to arrive before the worker is left to show the rest."""
+REST_DRAIN = 600.0
+"""Seconds the worker gives that rest."""
 
 
-async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
-    """The owner's pod as the API server has it: created now, created before, or taken over from an earlier try.
-
-    Never makes a second pod for one owner: the name is the same each time, so a create whose answer was lost shows as
-    a conflict with ourselves. Raises `PodConflictError` when the name belongs to somebody else, `ApiError` for what the
-    server refuses.
-    """
-    namespace = manifest["metadata"]["namespace"]
-    if owner.earlier_tries and (found := await _take_over(client, namespace, owner)):
-        return found
-    while True:
-        try:
-            return await client.create("pods", manifest, namespace)
-        except ConflictError:
-            existing = await _existing(client, namespace, manifest["metadata"]["name"])
-            if existing is None:
-                continue
-            if _owner_of(existing) != owner.id:
-                raise _taken(existing) from None
-            if not existing["metadata"].get("deletionTimestamp"):
-                return existing
-            # A killed run of this very try left it: its name is free once it is gone.
-            await _until_gone(client, existing)
-
-
-async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | None:
-    """The living pod of an earlier try, now ours; what cannot be taken over is deleted."""
-    pods = (await client.list("pods", namespace, label_selector=owner.earlier_tries))["items"]
-    for pod in pods:
-        metadata = pod["metadata"]
-        if metadata.get("deletionTimestamp") or _owner_of(pod) == owner.id or _owner_of(pod) is None:
-            continue
-        alive = pod["status"].get("phase") in ("Pending", "Running")
-        if alive and owner.reattach:
-            log.info("Taking over pod %s/%s, which an earlier try left running", namespace, metadata["name"])
-            patch = {"metadata": {"annotations": {OWNER_ANNOTATION: owner.id}, "resourceVersion": metadata["resourceVersion"]}}
-            with suppress(ConflictError, NotFoundError):
-                return await client.patch("pods", metadata["name"], patch, namespace)
-        elif alive:
-            log.info("Deleting pod %s/%s, which an earlier try left running", namespace, metadata["name"])
-            await _delete(client, namespace, metadata["name"], metadata["uid"], None)
-    return None
-
-
-async def _existing(client: Client, namespace: str, name: str) -> Json | None:
-    try:
-        return await client.get("pods", name, namespace)
-    except NotFoundError:
-        return None
-
-
-def _owner_of(pod: Json) -> str | None:
-    owner: str | None = (pod["metadata"].get("annotations") or {}).get(OWNER_ANNOTATION)
-    return owner
-
-
-def _taken(pod: Json) -> PodConflictError:
-    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    owner = _owner_of(pod)
-    whose = "another task's try" if owner else "somebody else"
-    return PodConflictError(
-        f"pod {namespace}/{name} exists already and belongs to {whose}: give this task another `name`, "
-        "keep `random_name_suffix=True`, or delete that pod",
-        category="NameConflict",
-    )
-
-
-async def _until_gone(client: Client, pod: Json) -> None:
-    metadata = pod["metadata"]
-    async with follow(client, metadata["namespace"], metadata["name"], metadata["uid"], selector=SELECTOR) as feed:
-        while (await feed.next()).presence not in (Presence.GONE, Presence.VANISHED):
-            pass
-
-
-async def wait(
-    client: Client, task: PodTask, callbacks: Callbacks, *, formatter: Formatter | None = None
-) -> Outcome:
+async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: Formatter | None = None) -> Outcome:
     """See the pod through to the end of its base container, showing its logs meanwhile, and say how it went.
 
-    Asks nothing of the API server but the shared watch and the log streams. A pod whose task ran out of time is stopped.
+    Asks nothing of the API server but the shared watch and the log streams. A pod that ran out of time is stopped.
     """
-    async with follow(
-        client, task.namespace, task.name, task.uid, selector=SELECTOR, poll_interval=task.poll_interval
-    ) as feed:
-        async with shown_logs(client, task, callbacks, formatter) as shown:
-            end = await until_end(task, feed, Narrator(task, callbacks, client))
-            result = await _early_result(task, feed, end)
-            await shown.drain()
+    cursors: dict[str, Cursor] = {}
+    result = None
+    async with followed(client, task) as feed, shown_logs(client, task, callbacks, formatter, cursors) as showing:
+        end = await _until_end(task, feed, Narrator(client, task, callbacks))
+        if _may_have_result(task, end.ending) and task.xcom == Transport.SIDECAR:
+            result = await _result(client, task, feed)
+        complete = await _drained(showing, end)
     if end.ending is Ending.TIMED_OUT:
-        await _delete(client, task.namespace, task.name, task.uid, task.grace_period)
+        await delete(client, task.namespace, task.name, task.uid, task.grace_period)
+    diagnosis = await _diagnosis(client, task, end)
     return Outcome(
         ending=end.ending,
         exit_code=end.state.exit_code,
-        category=end.diagnosis.category,
-        message=end.diagnosis.text(),
-        result=result,
-        cursors=shown.cursors,
-        logs_complete=shown.complete,
+        category=diagnosis.category,
+        message=diagnosis.text(),
+        result=result.text if result is not None else None,
+        result_known=result is not None,
+        cursors={container: cursor.to_list() for container, cursor in cursors.items()},
+        logs_complete=complete,
     )
+
+
+@dataclass(frozen=True)
+class _End:
+    """How the wait ended: with the pod, or at a limit."""
+
+    ending: Ending
+    view: View
+    state: PodState
+    limit: Limit | None = None
+
+
+_ENDINGS = {Verdict.SUCCEEDED: Ending.SUCCEEDED, Verdict.FAILED: Ending.FAILED, Verdict.LOST: Ending.LOST}
+
+
+async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> _End:
+    """Wait until the base container has ended or a limit has passed."""
+    since = datetime.now(timezone.utc)
+    view, state = feed.view, PodState(Verdict.PENDING)
+    while not state.verdict.ended:
+        bound = deadlines.limit(task, view, state, since=since)
+        scope = timeout_at(None if bound is None else _loop_time(bound.at))
+        try:
+            async with scope:
+                view = await feed.next()
+        except asyncio.TimeoutError:
+            if bound is None or not scope.expired():
+                raise
+            return _End(bound.ending, view, state, bound)
+        state = assess(view.pod, task.base_container, gone=view.presence.final)
+        await narrate(state, view)
+    return _End(_ENDINGS[state.verdict], view, state)
+
+
+async def _diagnosis(client: Client, task: PodTask, end: _End) -> Diagnosis:
+    """Why it ended as it did; asks for the pod's events only where its status cannot say it all."""
+    unexplained = end.ending in (Ending.NOT_STARTED, Ending.LOST)
+    failed = end.ending is not Ending.SUCCEEDED
+    events = await _events(client, task) if unexplained or (failed and task.events_on_failure) else ()
+    return diagnose(end.view.pod, end.state, events)
+
+
+def _loop_time(moment: datetime) -> float:
+    return asyncio.get_running_loop().time() + moment.timestamp() - time.time()
+
+
+async def _drained(showing: asyncio.Task[bool] | None, end: _End) -> bool:
+    """Give the logs of an ended pod time to arrive. Whether all of them were shown."""
+    if showing is None:
+        return False
+    await asyncio.wait([showing], timeout=LOG_DRAIN if end.limit is None else 0)
+    if not showing.done():
+        return end.limit is not None
+    if error := showing.exception():
+        log.warning("The logs of the pod could not be shown to their end: %s", error)
+        return True
+    return showing.result()
+
+
+async def show_rest(
+    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: Formatter | None = None
+) -> None:
+    """Show what of an ended pod's logs the trigger has not shown."""
+    cursors = {container: Cursor.from_list(values) for container, values in outcome.cursors.items()}
+    async with shown_logs(client, task, callbacks, formatter, cursors) as showing:
+        if showing is not None:
+            await asyncio.wait([showing], timeout=REST_DRAIN)
+
+
+async def _result(client: Client, task: PodTask, feed: Subscription) -> XComResult | None:
+    """The result as the pod left it; None when it cannot be read, which is for `collect` to say."""
+    with suppress(XComError, ApiError):
+        return await xcom.read(client, feed, base=task.base_container, transport=task.xcom or Transport.SIDECAR)
+    return None
+
+
+async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
+    """The task's result, None when it left none or none is wanted.
+
+    Raises `XComError` when it cannot be read; not for a pod that failed, which may have left one or not.
+    """
+    if not _may_have_result(task, outcome.ending):
+        return None
+    if outcome.result_known:
+        return None if outcome.result is None else json.loads(outcome.result)
+    try:
+        async with followed(client, task) as feed:
+            return (await xcom.read(client, feed, base=task.base_container, transport=task.xcom or "")).value
+    except (XComError, ApiError):
+        if outcome.succeeded:
+            raise
+        return None
+
+
+def _may_have_result(task: PodTask, ending: str) -> bool:
+    return task.xcom is not None and ending in (Ending.SUCCEEDED, Ending.FAILED)
+
+
+@asynccontextmanager
+async def ending(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
+    """Around the collection of the result: users' callbacks at their moments, and `finish` whatever happens."""
+    hooks = (Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP)
+    pod = await last_pod(client, task) if any(callbacks.wants(hook) for hook in hooks) else {}
+    try:
+        await callbacks.pod_event(Hook.POD_COMPLETION, pod)
+        yield
+        await callbacks.pod_event(Hook.POD_TEARDOWN, pod)
+    finally:
+        await finish(client, task, outcome)
+        await callbacks.pod_event(Hook.POD_CLEANUP, pod)
 
 
 async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:
@@ -153,7 +192,7 @@ async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:
     if await _is_kept(client, task, outcome):
         await _mark_done(client, task)
     else:
-        await _delete(client, task.namespace, task.name, task.uid, task.grace_period)
+        await delete(client, task.namespace, task.name, task.uid, task.grace_period)
 
 
 async def _is_kept(client: Client, task: PodTask, outcome: Outcome) -> bool:
@@ -163,8 +202,8 @@ async def _is_kept(client: Client, task: PodTask, outcome: Outcome) -> bool:
         return False
     if task.on_finish_action == OnFinishAction.DELETE_SUCCEEDED_POD and outcome.succeeded:
         return False
-    pod = await _existing(client, task.namespace, task.name)
-    return pod is not None and not assess(pod_from_dict(pod), task.base_container).active(task.base_container)
+    pod = await existing(client, task.namespace, task.name)
+    return pod is not None and not is_active(pod, task.base_container)
 
 
 async def _mark_done(client: Client, task: PodTask) -> None:
@@ -173,14 +212,8 @@ async def _mark_done(client: Client, task: PodTask) -> None:
         await client.patch("pods", task.name, patch, task.namespace)
 
 
-async def _delete(client: Client, namespace: str, name: str, uid: str, grace_period: int | None) -> None:
-    """Delete the pod with this uid; one that is gone, or another one of the same name, is fine."""
-    with suppress(NotFoundError, ConflictError):
-        await client.delete("pods", name, namespace, uid=uid, grace_period_seconds=grace_period)
-
-
 async def kill(client: Client, task: PodTask) -> None:
     """The user killed the task: stop its pod, unless `on_kill_action` says to leave it."""
     if task.on_kill_action == OnKillAction.DELETE_POD:
         log.info("Deleting pod %s/%s: its task was killed", task.namespace, task.name)
-        await _delete(client, task.namespace, task.name, task.uid, task.grace_period)
+        await delete(client, task.namespace, task.name, task.uid, task.grace_period)

@@ -45,7 +45,7 @@ class Narrator:
 
     def _say_problem(self, pod: str, view: View) -> None:
         if view.problem is not None:
-            self._say("problem", f"{pod} cannot be watched at the moment, trying again: {view.problem}", logging.WARNING)
+            self._say("problem", f"{pod} cannot be watched now, trying again: {view.problem}", logging.WARNING)
         elif self._said.pop("problem", None):
             log.info("%s is watched again", pod)
 

@@ -1,8 +1,8 @@
 """Slim typed views of the Kubernetes objects that are read here, decoded by msgspec.
 
-Only what some part of the library reads is declared; everything else of the JSON (managedFields, volumes, env, most of the
-spec) is skipped while decoding, which is what makes a watch event cost microseconds. Field names are Kubernetes' own in
-snake_case. `None` stands for absent; lists may be null on the wire, so read them through `or ()`.
+Only what some part of the library reads is declared; everything else of the JSON (managedFields, volumes, env, most of
+the spec) is skipped while decoding, which is what makes a watch event cost microseconds. Field names are Kubernetes' own
+in snake_case. `None` stands for absent; lists may be null on the wire, so read them through `or ()`.
 Times stay RFC 3339 strings as the server wrote them: equal strings are equal times, and no parsing is paid for.
 """
 

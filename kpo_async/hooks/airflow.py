@@ -13,6 +13,22 @@ from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
 
+try:
+    from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout
+
+__all__ = [
+    "FAILING_IN_TRIGGERER_RETRIES",
+    "TRIGGERS_ARE_KILLED",
+    "AirflowException",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "deferral_settles_after",
+    "push_xcom",
+    "task_state",
+]
+
 TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's `on_kill` when a user ends its task; before, `cleanup` is all there is."""
 

@@ -1,8 +1,8 @@
 """`KubernetesPodOperator`: run one pod to its end, holding no worker slot while it runs.
 
 This module is the parameters, their templates and the three doors Airflow enters by (`execute`, `trigger_reentry`,
-`on_kill`). What happens behind them is `operators.worker`, which is imported when a task runs: a DAG file that is parsed
-all day long loads no Kubernetes client through this.
+`on_kill`). What happens behind them is `operators.worker`, which is imported when a task runs: a DAG file that is
+parsed all day long loads no Kubernetes client through this.
 """
 
 from __future__ import annotations

@@ -71,11 +71,10 @@ def for_triggerer(operator: KubernetesPodOperator, task: PodTask, deferred_at: f
 
 
 def callback_classes(operator: KubernetesPodOperator) -> list[Any]:
-    """`callbacks` as a list."""
+    """`callbacks` as a list, and the function of `progress_callback`."""
     given = operator.callbacks
-    if given is None:
-        return []
-    return list(given) if isinstance(given, (list, tuple)) else [given]
+    found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    return [*found, operator.progress_callback] if operator.progress_callback else found
 
 
 def _log_choice(operator: KubernetesPodOperator) -> LogChoice | None:

@@ -1,7 +1,7 @@
 """A worker's part of the story: start the pod and hand it over, or see it through here, or finish what a trigger told.
 
-The story itself is `lifecycle`; this puts Airflow around it: the context's identity and deadline, XComs, exceptions with
-the meaning Airflow gives them, and the user's kill, which arrives as a signal while the loop runs.
+The story itself is `lifecycle`; this puts Airflow around it: the context's identity and deadline, XComs, exceptions
+with the meaning Airflow gives them, and the user's kill, which arrives as a signal while the loop runs.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from airflow.exceptions import AirflowException, AirflowSkipException
-from airflow.sdk.exceptions import AirflowTaskTimeout
-
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode, Hook
 from kpo_async.exceptions import KpoError
 from kpo_async.handover import Ending, Outcome, PodTask
+from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.kube.client import Client, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.operators import terms
-from kpo_async.operators.manifest import identity, resolve
-from kpo_async.pod.names import TaskIdentity, earlier_tries
+from kpo_async.operators.manifest import base_container_name, identity, resolve
+from kpo_async.pod.names import TaskIdentity, siblings
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
 if TYPE_CHECKING:
@@ -128,7 +126,6 @@ def _callbacks(operator: KubernetesPodOperator, context: Context) -> Callbacks:
         mode=ExecutionMode.SYNC,
         operator=operator,
         context=context,
-        progress=operator.progress_callback,
     )
 
 
@@ -162,7 +159,7 @@ async def _ensure(client: Client, operator: KubernetesPodOperator, context: Cont
     try:
         pod = await lifecycle.ensure_pod(client, manifest, owner)
     except asyncio.CancelledError:
-        await lifecycle.abandon(client, manifest, owner)
+        await lifecycle.abandon(client, manifest["metadata"]["namespace"], owner)
         raise
     metadata = pod["metadata"]
     context["ti"].xcom_push(key="pod_name", value=metadata["name"])
@@ -174,8 +171,10 @@ async def _ensure(client: Client, operator: KubernetesPodOperator, context: Cont
 def _owner(operator: KubernetesPodOperator, task: TaskIdentity) -> Owner:
     return Owner(
         id=task.owner,
-        earlier_tries=earlier_tries(task) if task.try_number > 1 else "",
+        siblings=siblings(task),
+        try_number=task.try_number,
         reattach=operator.durable,
+        base=base_container_name(operator),
     )
 
 
@@ -231,4 +230,4 @@ def push_result(operator: KubernetesPodOperator, context: Context, result: Any) 
 
 async def _abandon(operator: KubernetesPodOperator, context: Context, manifest: Json) -> None:
     async with _client(operator) as client:
-        await lifecycle.abandon(client, manifest, _owner(operator, identity(context)))
+        await lifecycle.abandon(client, manifest["metadata"]["namespace"], _owner(operator, identity(context)))

@@ -139,7 +139,7 @@ def task_labels(task: TaskIdentity) -> dict[str, str]:
     return {key: label_value(value) for key, value in labels.items()}
 
 
-def earlier_tries(task: TaskIdentity) -> str:
+def siblings(task: TaskIdentity) -> str:
     """A label selector for the unfinished pods of all tries of this task instance, this one's included."""
     labels = task_labels(task)
     del labels["try_number"]

@@ -13,7 +13,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import (
+    BaseTaskEndEvent,
+    BaseTrigger,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode
@@ -136,6 +143,6 @@ class KubernetesPodTrigger(BaseTrigger):
             "namespace": task.namespace,
             "uid": task.uid,
             "message": outcome.message,
-            "outcome": outcome.to_dict(),
+            "outcome": outcome.portable().to_dict(),
             **task.user_event,
         }
