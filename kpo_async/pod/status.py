@@ -106,6 +106,8 @@ class PodState:
     terminating: bool = False
     lost_at: datetime | None = None
     """When to stop waiting for a pod whose node does not report any more; None while there is no doubt."""
+    scheduling: str = ""
+    """Why the scheduler found no node, in its own words."""
     gated: bool = False
     """Held back by scheduling gates: the schedule timeout does not run."""
     waiting: Container | None = None
@@ -157,6 +159,7 @@ def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
         finished_at=parse_time(end.finished_at) if end is not None else None,
         terminating=bool(pod.metadata.deletion_timestamp),
         lost_at=None if verdict.ended else _lost_at(pod),
+        scheduling=(scheduled.message or "") if scheduled and scheduled.status != "True" else "",
         gated=bool(pod.spec.scheduling_gates) and not pod.spec.node_name,
         waiting=next((c for c in containers if c.waiting and c.reason not in _ORDINARY_WAITS), None),
         containers=containers,

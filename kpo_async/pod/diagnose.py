@@ -1,0 +1,314 @@
+"""What went wrong with a pod, for people in a line and for programs in a word.
+
+A diagnosis is data: its category is a stable name, its summary always has the facts (exit code, reason, signal, node,
+how long), its hint says what to do. Pure; events may be given where there are any, and are never needed.
+Values of environment variables never appear: nothing but the status and the events is read.
+"""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kpo_async.compat import StrEnum
+from kpo_async.exceptions import clip
+from kpo_async.pod.start import IMAGE_REASONS, Deadline, StartProblem, is_transient
+from kpo_async.pod.status import Container, ContainerKind, PodState, Verdict
+from kpo_async.resources import Event, Pod
+
+TEXT_LIMIT = 1024
+_DETAIL_LIMIT = 480
+
+
+class Category(StrEnum):
+    """Stable names of causes. Users filter on them: never rename one."""
+
+    SUCCEEDED = "Succeeded"
+    EXIT_CODE = "ExitCode"
+    SIGNAL = "Signal"
+    OOM_KILLED = "OOMKilled"
+    COMMAND = "CannotRun"
+    """The image has no such program, or it may not be run."""
+    INIT_FAILED = "InitFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    IMAGE_PULL = "ImagePull"
+    CONFIG = "Config"
+    VOLUME = "Volume"
+    CRASH_LOOP = "CrashLoop"
+    UNSCHEDULABLE = "Unschedulable"
+    SCHEDULING_GATED = "SchedulingGated"
+    QUOTA = "Quota"
+    FORBIDDEN = "Forbidden"
+    START_TIMEOUT = "StartTimeout"
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    NODE_SHUTDOWN = "NodeShutdown"
+    REJECTED = "Rejected"
+    """The node refused a pod that had been assigned to it."""
+    DELETED = "Deleted"
+    LOST = "Lost"
+    RUNNING = "Running"
+    UNKNOWN = "Unknown"
+
+
+HINTS: dict[Category, str] = {
+    Category.EXIT_CODE: "see the task's log for what the program said",
+    Category.SIGNAL: "something outside or the program itself sent the signal; see the log and the node's events",
+    Category.OOM_KILLED: "raise the memory limit in container_resources, or use less memory",
+    Category.COMMAND: "check cmds, arguments and the image's entry point",
+    Category.INIT_FAILED: "see that container's log, with init_container_logs=True",
+    Category.DEADLINE_EXCEEDED: "raise active_deadline_seconds, or make the program faster",
+    Category.IMAGE_PULL: "check the image's name and tag, the registry, and image_pull_secrets",
+    Category.CONFIG: "create the missing ConfigMap or Secret (or key) in the namespace, or correct its name",
+    Category.VOLUME: "check that the ConfigMap, Secret or claim of the volume exists and can be attached to the node",
+    Category.CRASH_LOOP: "see that container's log",
+    Category.UNSCHEDULABLE: "lower the requests, correct node_selector, affinity and tolerations, add nodes, "
+    "or raise schedule_timeout_seconds",
+    Category.SCHEDULING_GATED: "whoever put the scheduling gates (a queue such as Kueue) has to remove them",
+    Category.QUOTA: "lower the requests, raise the quota, or run fewer pods at once with an Airflow pool",
+    Category.FORBIDDEN: "have the missing right added to the Role of this identity",
+    Category.START_TIMEOUT: "raise startup_timeout_seconds, or see the node's events for what takes so long",
+    Category.EVICTED: "retry the task; if it comes again, request what the pod really uses",
+    Category.PREEMPTED: "retry the task, or give it a higher priority_class_name",
+    Category.NODE_LOST: "retry the task; the node stopped answering",
+    Category.NODE_SHUTDOWN: "retry the task; the node was shut down",
+    Category.REJECTED: "retry the task; the node had no room for it any more",
+    Category.DELETED: "find out who deleted the pod (audit log, clean-up jobs), then retry",
+    Category.LOST: "retry the task",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One cause. `text()` is what a user reads."""
+
+    category: Category
+    summary: str
+    """What happened to whom, with the numbers; one line."""
+    detail: str = ""
+    """What Kubernetes or the program said about it."""
+    hint: str = ""
+
+    def text(self) -> str:
+        """All of it in one line of at most 1 KiB."""
+        detail = clip(" ".join(self.detail.split()), _DETAIL_LIMIT)
+        said = f": {detail}" if detail else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return clip(f"{self.summary}{said}{hint}", TEXT_LIMIT)
+
+
+def diagnose(pod: Pod | None, state: PodState, base: str, *, events: Sequence[Event] = ()) -> Diagnosis:
+    """Why a pod that has ended ended as it did, or what holds up one that has not."""
+    if state.verdict is Verdict.SUCCEEDED:
+        return Diagnosis(Category.SUCCEEDED, _ran(pod, state, base, "succeeded"))
+    if state.verdict is Verdict.LOST:
+        return _lost(pod, state)
+    if state.verdict is Verdict.FAILED:
+        return _failed(pod, state, base)
+    if state.verdict is Verdict.RUNNING:
+        ending = ", being deleted" if state.terminating else ""
+        return Diagnosis(Category.RUNNING, f"{_subject(pod)} is running on {_node(state)}{ending}")
+    return diagnose_start(pod, state, events=events)
+
+
+def diagnose_start(
+    pod: Pod | None,
+    state: PodState,
+    *,
+    problem: StartProblem | None = None,
+    missed: Deadline | None = None,
+    events: Sequence[Event] = (),
+) -> Diagnosis:
+    """Why a pod does not run: for a `problem` that is final, or for a deadline that was `missed`."""
+    what = _subject(pod)
+    if problem is not None:
+        return _problem(what, problem, state)
+    if state.verdict is Verdict.PENDING:
+        return _unscheduled(what, pod, state, missed)
+    if state.waiting is not None:
+        waiting = state.waiting
+        return _problem(what, StartProblem(waiting.name, waiting.reason, waiting.message, waiting.image), state)
+    late = "did not start in time" if missed else "has not started yet"
+    if (mount := _last_event(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")) is not None:
+        return _made(
+            Category.VOLUME, f"{what} {late} on {_node(state)}, its volumes are not ready", mount.message or ""
+        )
+    unfinished = next(
+        (c for c in state.containers if not c.started or (c.kind is ContainerKind.INIT and not c.ended)), None
+    )
+    at = f", waiting for container {unfinished.name!r} ({_stage(unfinished)})" if unfinished is not None else ""
+    warning = _last_event(events)
+    return _made(
+        Category.START_TIMEOUT, f"{what} {late} on {_node(state)}{at}", (warning.message or "") if warning else ""
+    )
+
+
+def diagnose_refusal(message: str, *, name: str, namespace: str) -> Diagnosis | None:
+    """What a 403 on creating a pod is about, where it is worth telling apart."""
+    if "exceeded quota" in message or "must specify" in message:
+        return _made(
+            Category.QUOTA, f"pod {namespace}/{name} was refused by a quota of namespace {namespace!r}", message
+        )
+    if "violates PodSecurity" in message:
+        hint = "set security_context and container_security_context to what the namespace's Pod Security level asks"
+        what = f"pod {namespace}/{name} was refused by Pod Security"
+        return Diagnosis(Category.FORBIDDEN, what, message, hint)
+    return None
+
+
+def _failed(pod: Pod | None, state: PodState, base: str) -> Diagnosis:
+    what = _subject(pod)
+    if state.exit_code is None:
+        return _failed_before_base(what, state, base)
+    if state.reason == "DeadlineExceeded":
+        return _made(Category.DEADLINE_EXCEEDED, _ran(pod, state, base, "was stopped by its deadline"), state.message)
+    if state.reason == "OOMKilled":
+        return _made(Category.OOM_KILLED, _ran(pod, state, base, "ran out of memory"), state.message)
+    if state.reason in ("StartError", "ContainerCannotRun") or (state.exit_code in (126, 127) and not state.started_at):
+        return _made(Category.COMMAND, _ran(pod, state, base, "could not be run"), _runtime_words(state.message))
+    if state.signal is not None:
+        return _made(Category.SIGNAL, _ran(pod, state, base, "was ended by a signal"), state.message)
+    return _made(Category.EXIT_CODE, _ran(pod, state, base, "failed"), state.message)
+
+
+def _failed_before_base(what: str, state: PodState, base: str) -> Diagnosis:
+    if state.reason == "DeadlineExceeded":
+        return _made(
+            Category.DEADLINE_EXCEEDED, f"{what} was stopped by its deadline before {base!r} had run", state.message
+        )
+    failed = next((c for c in state.containers if c.kind is ContainerKind.INIT and c.exit_code), None)
+    if failed is not None:
+        how = _ending(failed.exit_code, failed.reason, None, failed.started_at, failed.finished_at)
+        return _made(Category.INIT_FAILED, f"{what}: init container {failed.name!r} failed{how}", failed.message)
+    if base not in {container.name for container in state.containers}:
+        names = ", ".join(repr(container.name) for container in state.containers) or "none"
+        hint = "set base_container_name to the container that does the work"
+        return Diagnosis(Category.CONFIG, f"{what} has no container {base!r}, but: {names}", state.message, hint)
+    reason = f" ({state.reason})" if state.reason else ""
+    return _made(Category.UNKNOWN, f"{what} failed before container {base!r} had run{reason}", state.message)
+
+
+_LOST_BY: tuple[tuple[str, Category], ...] = (
+    (r"Preempt", Category.PREEMPTED),
+    (r"Evict|TaintManager", Category.EVICTED),
+    (r"Shutdown|^Terminated$|TerminationByKubelet", Category.NODE_SHUTDOWN),
+    (r"NodeLost|PodGC|ContainerStatusUnknown", Category.NODE_LOST),
+    (r"OutOf|NodeAffinity|UnexpectedAdmission", Category.REJECTED),
+    (r"Deleted", Category.DELETED),
+)
+
+
+def _lost(pod: Pod | None, state: PodState) -> Diagnosis:
+    category = next((category for words, category in _LOST_BY if re.search(words, state.reason)), Category.LOST)
+    if re.search("shut ?down", state.message, re.IGNORECASE):
+        category = Category.NODE_SHUTDOWN
+    verb = {
+        Category.PREEMPTED: "was preempted",
+        Category.EVICTED: "was evicted",
+        Category.NODE_SHUTDOWN: "was stopped with its node",
+        Category.NODE_LOST: "was lost with its node",
+        Category.REJECTED: "was rejected by its node",
+        Category.DELETED: "was deleted",
+    }.get(category, "was lost")
+    how = _ending(state.exit_code, "", state.signal, state.started_at, state.finished_at)
+    when = how or (" before it had run" if state.started_at is None else " while it was running")
+    return _made(category, f"{_subject(pod)} {verb} ({state.reason}) on {_node(state)}{when}", state.message)
+
+
+def _problem(what: str, problem: StartProblem, state: PodState) -> Diagnosis:
+    image = f" of image {problem.image!r}" if problem.image else ""
+    where = f"{what}: container {problem.container!r} on {_node(state)}"
+    reason = problem.reason
+    if reason in IMAGE_REASONS or reason in ("InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"):
+        where = f"{what}: image {problem.image!r} of container {problem.container!r} cannot be pulled"
+        hint = "the registry may answer later: raise startup_timeout_seconds" if is_transient(problem.message) else ""
+        return Diagnosis(
+            Category.IMAGE_PULL, f"{where} ({reason})", problem.message, hint or HINTS[Category.IMAGE_PULL]
+        )
+    if reason == "CreateContainerConfigError":
+        return _made(Category.CONFIG, f"{where} cannot be configured ({reason})", problem.message)
+    if reason == "CrashLoopBackOff":
+        return _made(Category.CRASH_LOOP, f"{where}{image} crashes again and again", problem.message)
+    if reason == "NoSuchContainer":
+        hint = "set base_container_name to the container that does the work"
+        return Diagnosis(Category.CONFIG, what, problem.message, hint)
+    return _made(Category.COMMAND, f"{where}{image} cannot be started ({reason})", _runtime_words(problem.message))
+
+
+def _unscheduled(what: str, pod: Pod | None, state: PodState, missed: Deadline | None) -> Diagnosis:
+    late = "was not scheduled in time" if missed else "is not scheduled yet"
+    if state.gated:
+        return _made(Category.SCHEDULING_GATED, f"{what} {late}, it is held back by scheduling gates")
+    return _made(Category.UNSCHEDULABLE, f"{what} {late}", state.scheduling)
+
+
+def _made(category: Category, summary: str, detail: str = "") -> Diagnosis:
+    return Diagnosis(category, summary, detail, HINTS.get(category, ""))
+
+
+def _subject(pod: Pod | None) -> str:
+    return f"pod {pod.metadata.namespace}/{pod.metadata.name}" if pod is not None else "the pod"
+
+
+def _node(state: PodState) -> str:
+    return f"node {state.node}" if state.node else "no node"
+
+
+def _ran(pod: Pod | None, state: PodState, base: str, how: str) -> str:
+    ending = _ending(state.exit_code, state.reason, state.signal, state.started_at, state.finished_at)
+    return f"{_subject(pod)}: container {base!r} {how}{ending} on {_node(state)}"
+
+
+def _ending(
+    exit_code: int | None, reason: str, signal: int | None, started: datetime | None, finished: datetime | None
+) -> str:
+    facts = [f"exit code {exit_code}"] if exit_code is not None else []
+    if signal is not None:
+        facts.append(_signal_name(signal))
+    if reason and reason not in ("Error", "Completed"):
+        facts.append(reason)
+    said = f" with {', '.join(facts)}" if facts else ""
+    took = f" after {_duration(started, finished)}" if started and finished else ""
+    return said + took
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _duration(started: datetime, finished: datetime) -> str:
+    seconds = max(0, int((finished - started).total_seconds()))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def _stage(container: Container) -> str:
+    if container.started:
+        return "running"
+    return container.reason or "not reported yet"
+
+
+def _runtime_words(message: str) -> str:
+    """The end of a runtime's nested message, which is where it says what is wrong."""
+    match = re.search(r"(exec: .*|stat .*|chdir .*|no command specified.*)$", message, re.DOTALL)
+    return match[1] if match else message
+
+
+def _last_event(events: Sequence[Event], *reasons: str) -> Event | None:
+    """The newest warning, of these reasons if any are given."""
+    wanted: Callable[[Event], bool] = (
+        (lambda event: event.reason in reasons) if reasons else (lambda event: event.type == "Warning")
+    )
+    return max(filter(wanted, events), key=_time_of, default=None)
+
+
+def _time_of(event: Event) -> str:
+    return event.last_timestamp or event.event_time or event.first_timestamp or ""
