@@ -101,29 +101,33 @@ class Diagnosis:
         return clip(f"{self.summary}{said}{hint}", TEXT_LIMIT)
 
 
-def diagnose(pod: Pod | None, state: PodState, base: str, *, events: Sequence[Event] = ()) -> Diagnosis:
-    """Why a pod that has ended ended as it did, or what holds up one that has not."""
-    if state.verdict is Verdict.SUCCEEDED:
-        return Diagnosis(Category.SUCCEEDED, _ran(pod, state, base, "succeeded"))
-    if state.verdict is Verdict.LOST:
-        return _lost(pod, state)
-    if state.verdict is Verdict.FAILED:
-        return _failed(pod, state, base)
-    if state.verdict is Verdict.RUNNING:
-        ending = ", being deleted" if state.terminating else ""
-        return Diagnosis(Category.RUNNING, f"{_subject(pod)} is running on {_node(state)}{ending}")
-    return diagnose_start(pod, state, events=events)
-
-
-def diagnose_start(
+def diagnose(
     pod: Pod | None,
     state: PodState,
+    events: Sequence[Event] = (),
     *,
     problem: StartProblem | None = None,
     missed: Deadline | None = None,
-    events: Sequence[Event] = (),
 ) -> Diagnosis:
-    """Why a pod does not run: for a `problem` that is final, or for a deadline that was `missed`."""
+    """Why a pod that has ended ended as it did, or what holds up one that has not.
+
+    `problem`: what keeps it from starting, if that is to be told; `missed`: the deadline of the start that has passed.
+    """
+    if state.verdict is Verdict.SUCCEEDED:
+        return Diagnosis(Category.SUCCEEDED, _ran(pod, state, "succeeded"))
+    if state.verdict is Verdict.LOST:
+        return _lost(pod, state)
+    if state.verdict is Verdict.FAILED:
+        return _failed(pod, state)
+    if state.verdict is Verdict.RUNNING:
+        ending = ", being deleted" if state.terminating else ""
+        return Diagnosis(Category.RUNNING, f"{_subject(pod)} is running on {_node(state)}{ending}")
+    return _not_started(pod, state, events, problem, missed)
+
+
+def _not_started(
+    pod: Pod | None, state: PodState, events: Sequence[Event], problem: StartProblem | None, missed: Deadline | None
+) -> Diagnosis:
     what = _subject(pod)
     if problem is not None:
         return _problem(what, problem, state)
@@ -160,36 +164,38 @@ def diagnose_refusal(message: str, *, name: str, namespace: str) -> Diagnosis | 
     return None
 
 
-def _failed(pod: Pod | None, state: PodState, base: str) -> Diagnosis:
+def _failed(pod: Pod | None, state: PodState) -> Diagnosis:
     what = _subject(pod)
     if state.exit_code is None:
-        return _failed_before_base(what, state, base)
+        return _failed_before_base(what, state)
     if state.reason == "DeadlineExceeded":
-        return _made(Category.DEADLINE_EXCEEDED, _ran(pod, state, base, "was stopped by its deadline"), state.message)
+        return _made(Category.DEADLINE_EXCEEDED, _ran(pod, state, "was stopped by its deadline"), state.message)
     if state.reason == "OOMKilled":
-        return _made(Category.OOM_KILLED, _ran(pod, state, base, "ran out of memory"), state.message)
+        return _made(Category.OOM_KILLED, _ran(pod, state, "ran out of memory"), state.message)
     if state.reason in ("StartError", "ContainerCannotRun") or (state.exit_code in (126, 127) and not state.started_at):
-        return _made(Category.COMMAND, _ran(pod, state, base, "could not be run"), _runtime_words(state.message))
+        return _made(Category.COMMAND, _ran(pod, state, "could not be run"), _runtime_words(state.message))
     if state.signal is not None:
-        return _made(Category.SIGNAL, _ran(pod, state, base, "was ended by a signal"), state.message)
-    return _made(Category.EXIT_CODE, _ran(pod, state, base, "failed"), state.message)
+        return _made(Category.SIGNAL, _ran(pod, state, "was ended by a signal"), state.message)
+    return _made(Category.EXIT_CODE, _ran(pod, state, "failed"), state.message)
 
 
-def _failed_before_base(what: str, state: PodState, base: str) -> Diagnosis:
+def _failed_before_base(what: str, state: PodState) -> Diagnosis:
     if state.reason == "DeadlineExceeded":
         return _made(
-            Category.DEADLINE_EXCEEDED, f"{what} was stopped by its deadline before {base!r} had run", state.message
+            Category.DEADLINE_EXCEEDED,
+            f"{what} was stopped by its deadline before {state.base!r} had run",
+            state.message,
         )
     failed = next((c for c in state.containers if c.kind is ContainerKind.INIT and c.exit_code), None)
     if failed is not None:
         how = _ending(failed.exit_code, failed.reason, None, failed.started_at, failed.finished_at)
         return _made(Category.INIT_FAILED, f"{what}: init container {failed.name!r} failed{how}", failed.message)
-    if base not in {container.name for container in state.containers}:
+    if state.base not in {container.name for container in state.containers}:
         names = ", ".join(repr(container.name) for container in state.containers) or "none"
         hint = "set base_container_name to the container that does the work"
-        return Diagnosis(Category.CONFIG, f"{what} has no container {base!r}, but: {names}", state.message, hint)
+        return Diagnosis(Category.CONFIG, f"{what} has no container {state.base!r}, but: {names}", state.message, hint)
     reason = f" ({state.reason})" if state.reason else ""
-    return _made(Category.UNKNOWN, f"{what} failed before container {base!r} had run{reason}", state.message)
+    return _made(Category.UNKNOWN, f"{what} failed before container {state.base!r} had run{reason}", state.message)
 
 
 _LOST_BY: tuple[tuple[str, Category], ...] = (
@@ -258,9 +264,9 @@ def _node(state: PodState) -> str:
     return f"node {state.node}" if state.node else "no node"
 
 
-def _ran(pod: Pod | None, state: PodState, base: str, how: str) -> str:
+def _ran(pod: Pod | None, state: PodState, how: str) -> str:
     ending = _ending(state.exit_code, state.reason, state.signal, state.started_at, state.finished_at)
-    return f"{_subject(pod)}: container {base!r} {how}{ending} on {_node(state)}"
+    return f"{_subject(pod)}: container {state.base!r} {how}{ending} on {_node(state)}"
 
 
 def _ending(

@@ -91,6 +91,8 @@ class PodState:
     """A pod's status, said once. Times are Kubernetes' own, with a resolution of a second."""
 
     verdict: Verdict
+    base: str
+    """Which container the verdict is about."""
     phase: str = ""
     exit_code: int | None = None
     """The base container's."""
@@ -138,7 +140,7 @@ def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
     `gone`: the pod no longer exists, and `pod` is the last that was seen of it, if anything was.
     """
     if pod is None:
-        return PodState(Verdict.LOST, reason="Deleted") if gone else PodState(Verdict.PENDING)
+        return PodState(Verdict.LOST, base, reason="Deleted") if gone else PodState(Verdict.PENDING, base)
     containers = _containers(pod)
     end = _base_end(pod, base)
     scheduled = _condition(pod, "PodScheduled")
@@ -147,6 +149,7 @@ def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
     exit_code = end.exit_code if end is not None else None
     return PodState(
         verdict=verdict,
+        base=base,
         phase=pod.status.phase or "",
         exit_code=exit_code,
         signal=_signal(end),
