@@ -99,7 +99,7 @@ async def _restart(container: Container, probe_name: str) -> None:
 
 
 async def _probe(container: Container, probe: dict[str, Any], name: str, *, until: bool) -> bool:
-    """Repeat a probe until it has said `until` as often as its threshold wants; a startup probe also ends by failing."""
+    """Repeat a probe until it has said `until` as often as its threshold wants; a startup probe may also fail."""
     needed = {True: probe.get("successThreshold") or 1, False: probe.get("failureThreshold") or 3}
     counts = {True: 0, False: 0}
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,14 +26,19 @@ class LocalKubelet:
     def __init__(
         self,
         store: Store,
+        directory: Path,
         *,
         settings: KubeletSettings | None = None,
         isolation: Isolation | None = None,
         api_server: tuple[str, int] | None = None,
         issue_token: TokenIssuer | None = None,
     ) -> None:
-        """`isolation` None takes the best that works here; `api_server` goes to KUBERNETES_SERVICE_HOST and _PORT."""
+        """Containers keep their files in `directory`, which need not exist. `isolation` None takes the best that works.
+
+        `api_server` goes to KUBERNETES_SERVICE_HOST and _PORT of every container.
+        """
         self.store = store
+        self._directory = directory
         self.settings = settings or KubeletSettings()
         self.started = asyncio.Event()
         """Set once containers can be started."""
@@ -55,16 +59,13 @@ class LocalKubelet:
 
         Raises RuntimeLost if containers cannot be run any more.
         """
-        directory = Path(tempfile.mkdtemp(prefix="kpo-async-node-"))
+        runtime = self.runtime = await open_runtime(self._directory, self._isolation)
+        node = Node(self.store, runtime, self.settings, self._directory, self._cluster_env, self._issue_token)
         try:
-            runtime = self.runtime = await open_runtime(directory, self._isolation)
-            node = Node(self.store, runtime, self.settings, directory, self._cluster_env, self._issue_token)
-            try:
-                await self._work(node, runtime)
-            finally:
-                await self._shut_down(runtime)
+            await self._work(node, runtime)
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            await self._shut_down(runtime)
+            shutil.rmtree(self._directory / "pods", ignore_errors=True)
 
     async def _work(self, node: Node, runtime: Runtime) -> None:
         self._failed = asyncio.get_running_loop().create_future()
