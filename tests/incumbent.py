@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import types
 import warnings
 from collections.abc import Mapping
@@ -15,9 +16,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of Airflow's and the provider's own imports
     import kubernetes.client
     import kubernetes_asyncio.client
+    from airflow.exceptions import AirflowException
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from airflow.providers.cncf.kubernetes.secret import Secret as Secret
 
+RAISES = (AirflowException, AttributeError, TypeError, ValueError)
+"""What the incumbent raises for parameters that it cannot use."""
+_LOG = logging.getLogger("tests.incumbent")
+_LOG.setLevel(logging.CRITICAL)  # it says at length what it builds, every time
 _SYNC = kubernetes.client.ApiClient(configuration=kubernetes.client.Configuration())
 
 
@@ -47,6 +53,7 @@ def operator(parameters: Mapping[str, Any], connection: ConnectionDefaults, in_c
         warnings.simplefilter("ignore")
         built = KubernetesPodOperator(**parameters)
     built.__dict__["hook"] = Connection(connection, in_cluster)
+    built._log = _LOG
     return built
 
 
@@ -68,7 +75,7 @@ def _context(task: TaskIdentity | None) -> Any:
 
 
 def model(value: Mapping[str, Any], kind: str, package: Any = kubernetes.client) -> Any:
-    """A manifest's part `value` as the model `kind` of a client (`kubernetes.client` or `kubernetes_asyncio.client`)."""
+    """A manifest's part `value` as the model `kind` of a client (`package`)."""
     client = package.ApiClient.__new__(package.ApiClient)
     client.configuration = package.Configuration()
     cls = getattr(package.models, kind, None) or getattr(package.models, "V1" + kind)

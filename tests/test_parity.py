@@ -1,4 +1,4 @@
-"""Random keyword sets through the incumbent and through this library: equal manifests, up to `DIFFERENCES`; raising alike.
+"""Random keyword sets through the incumbent and this library: equal manifests, up to `DIFFERENCES`, and raising alike.
 
 The default run is small and always the same. KPO_PARITY_EXAMPLES=20000 looks further, with other examples each time.
 """
@@ -6,15 +6,12 @@ The default run is small and always the same. KPO_PARITY_EXAMPLES=20000 looks fu
 from __future__ import annotations
 
 import copy
-import datetime
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kpo_async.exceptions import ManifestError
@@ -22,11 +19,10 @@ from kpo_async.models import plain
 from kpo_async.pod import names, xcom_sidecar
 from kpo_async.pod.build import ConnectionDefaults, PodParameters, TaskIdentity, build_pod
 from kpo_async.pod.differences import DIFFERENCES
-from kpo_async.pod.schema import fields
 from kpo_async.pod.validate import validate
-from kpo_async.secret import Secret
 
 incumbent = pytest.importorskip("tests.incumbent", reason="the incumbent is not installed", exc_type=ImportError)
+sets = pytest.importorskip("tests.keyword_sets", reason="the incumbent is not installed", exc_type=ImportError)
 
 EXAMPLES = int(os.environ.get("KPO_PARITY_EXAMPLES", "0"))
 PROFILE = settings(
@@ -43,11 +39,20 @@ CONNECTION = ConnectionDefaults(
 # ---------------------------------------------------------------------------------------------- the differences, undone
 
 Manifest = dict[str, Any]
+Pair = tuple[dict[str, Any], dict[str, Any]]
+
+
+def undo_repairs(ours: Manifest, theirs: Manifest) -> None:
+    """Where the incumbent's name is illegal, ours only has to be legal; a legal one is left for the comparison."""
+    assert names.is_pod_name(ours["metadata"]["name"])
+    if not names.is_pod_name(theirs["metadata"]["name"]):
+        ours["metadata"]["name"] = theirs["metadata"]["name"]
 
 
 def undo_suffix(ours: Manifest, theirs: Manifest) -> None:
-    for manifest in (ours, theirs):
-        manifest["metadata"]["name"] = manifest["metadata"]["name"][: -names.SUFFIX_LENGTH]
+    if ours["metadata"]["name"] != theirs["metadata"]["name"]:
+        for manifest in (ours, theirs):
+            manifest["metadata"]["name"] = manifest["metadata"]["name"][: -names.SUFFIX_LENGTH]
 
 
 def undo_marks(ours: Manifest, theirs: Manifest) -> None:
@@ -62,8 +67,9 @@ def undo_sidecar(ours: Manifest, theirs: Manifest) -> None:
         for key in ("containers", "initContainers"):
             spec[key] = [item for item in spec.get(key, []) if item.get("name") != xcom_sidecar.CONTAINER]
         spec["volumes"] = [item for item in spec["volumes"] if item.get("name") != xcom_sidecar.VOLUME]
-        base = spec["containers"][0]
-        base["volumeMounts"] = [item for item in base["volumeMounts"] if item.get("name") != xcom_sidecar.VOLUME]
+        for container in spec["containers"]:
+            if mounts := container.get("volumeMounts"):
+                container["volumeMounts"] = [item for item in mounts if item.get("name") != xcom_sidecar.VOLUME]
 
 
 def undo_volume_names(ours: Manifest, theirs: Manifest) -> None:
@@ -74,24 +80,16 @@ def undo_volume_names(ours: Manifest, theirs: Manifest) -> None:
                 item["name"] = "secretvol"
 
 
-def undo_repairs(ours: Manifest, theirs: Manifest) -> None:
-    """Where the incumbent's name is illegal, ours only has to be legal; a legal one is left for the comparison."""
-    name = theirs["metadata"]["name"]
-    if not names.is_pod_name(name + "x"):  # the suffix is undone by now
-        assert names.is_pod_name(ours["metadata"]["name"].rstrip("-") or "x")
-        ours["metadata"]["name"] = name
-
-
 def nothing_to_undo(ours: Manifest, theirs: Manifest) -> None:
     """A difference in what is accepted, not in what comes out."""
 
 
 UNDO: Mapping[str, Callable[[Manifest, Manifest], None]] = {
+    "illegal names": undo_repairs,
     "name suffix": undo_suffix,
     "own marks": undo_marks,
     "XCom sidecar": undo_sidecar,
     "Secret volumes": undo_volume_names,
-    "illegal names": undo_repairs,
     "forms": nothing_to_undo,
     "impossible values": nothing_to_undo,
 }
@@ -101,209 +99,7 @@ def test_every_difference_is_named_in_the_table_and_every_row_is_used() -> None:
     assert set(UNDO) == {difference.name for difference in DIFFERENCES}
 
 
-# --------------------------------------------------------------------------------------------------- random manifests
-
-WORDS = st.sampled_from(["a", "b", "c-1", "x", "base", ""])
-LEFT_OUT = {
-    "ObjectMeta": {"creationTimestamp", "deletionTimestamp", "managedFields"},  # the server's, ignored on create
-    "Pod": {"status"},
-    "PodSpec": {"ephemeralContainers"},  # refused on create
-}
-TYPED: Mapping[str, st.SearchStrategy[Any]] = {
-    "str": WORDS,
-    "int": st.sampled_from([0, 1, 30]),
-    "bool": st.booleans(),
-    "any": st.sampled_from([80, "http"]),
-}
-AS_IN_YAML: Mapping[str, st.SearchStrategy[Any]] = {
-    "str": st.sampled_from(["a", "b", "", 1, 0.5, True, None, datetime.date(2026, 1, 2), {"nested": [1]}]),
-    "int": st.sampled_from([0, 30, "80", 7.9, True, None]),
-    "bool": st.sampled_from([True, False, "false", "", 0, None]),
-    "any": st.sampled_from([80, "http"]),
-}
-
-
-@st.composite
-def manifests(draw: st.DrawFn, kind: str, scalars: Mapping[str, st.SearchStrategy[Any]] = TYPED) -> Any:
-    """Something of the type `kind` of the table: required fields and up to three others."""
-    if kind in scalars:
-        return draw(scalars[kind])
-    if kind.startswith("["):
-        return [draw(manifests(kind[1:-1], scalars)) for _ in range(draw(st.integers(0, 2)))]
-    if kind.startswith("{"):
-        return {draw(st.sampled_from("abc")): draw(manifests(kind[1:-1], scalars)) for _ in range(draw(st.integers(0, 2)))}
-    table = {key: field for key, field in fields()[kind].items() if key not in LEFT_OUT.get(kind, ())}
-    required = [key for key, field in table.items() if field.required]
-    optional = sorted(set(table) - set(required))
-    chosen = draw(st.lists(st.sampled_from(optional), max_size=3, unique=True)) if optional else []
-    result = {key: draw(manifests(table[key].type, scalars)) for key in required + chosen}
-    if scalars is AS_IN_YAML:
-        for key in required:  # a required scalar that is null is another test's
-            if result[key] is None:
-                result[key] = draw(TYPED.get(table[key].type, WORDS))
-        if draw(st.integers(0, 5)) == 0:
-            result["not_a_field"] = 1
-    return result
-
-
-@st.composite
-def templates(draw: st.DrawFn) -> Manifest:
-    """A pod as somebody writes it in YAML: containers named base, x, ..., with the lists that merge."""
-    pod: Manifest = draw(manifests("Pod", AS_IN_YAML))
-    if draw(st.booleans()):
-        pod["spec"] = draw(pod_specs(AS_IN_YAML))
-    return pod
-
-
-@st.composite
-def pod_specs(draw: st.DrawFn, scalars: Mapping[str, st.SearchStrategy[Any]] = TYPED) -> Manifest:
-    spec: Manifest = draw(manifests("PodSpec", scalars))
-    spec["containers"] = draw(st.lists(containers(scalars), min_size=0, max_size=2))
-    if draw(st.booleans()):
-        spec["initContainers"] = draw(st.lists(containers(scalars), max_size=2))
-    if draw(st.booleans()):
-        spec["volumes"] = draw(manifests("[Volume]", scalars))
-    return spec
-
-
-@st.composite
-def containers(draw: st.DrawFn, scalars: Mapping[str, st.SearchStrategy[Any]] = TYPED) -> Manifest:
-    container: Manifest = draw(manifests("Container", scalars))
-    container["name"] = draw(st.sampled_from(["base", "x", "a"]))
-    for key in ("env", "envFrom", "ports", "volumeMounts", "volumeDevices"):
-        if draw(st.integers(0, 2)) == 0:
-            container[key] = draw(manifests(fields()["Container"][key].type, scalars))
-    return container
-
-
-@st.composite
-def whole_pods(draw: st.DrawFn) -> Manifest:
-    pod: Manifest = draw(manifests("Pod"))
-    if draw(st.booleans()):
-        pod["spec"] = draw(pod_specs())
-    return pod
-
-
-# ------------------------------------------------------------------------------------------------- random keyword sets
-
-OBJECTS = {
-    "container_resources": "ResourceRequirements",
-    "container_security_context": "SecurityContext",
-    "security_context": "PodSecurityContext",
-    "affinity": "Affinity",
-    "dns_config": "PodDNSConfig",
-}
-LISTS = {
-    "ports": "ContainerPort",
-    "volume_mounts": "VolumeMount",
-    "volumes": "Volume",
-    "env_vars": "EnvVar",
-    "env_from": "EnvFromSource",
-    "pod_runtime_info_envs": "EnvVar",
-    "image_pull_secrets": "LocalObjectReference",
-    "host_aliases": "HostAlias",
-    "tolerations": "Toleration",
-}
-STRING_MAPS = st.dictionaries(st.sampled_from(["team", "a", "dag_id"]), st.sampled_from(["x", "", None]), max_size=2)
-STRINGS = st.lists(st.sampled_from(["sh", "-c", "{}", ""]), max_size=3)
-OPTIONAL_WORDS = st.sampled_from([None, "", "word"])
-NAMES = st.sampled_from([None, "plain", "Hello_Bob_x", "ünï.côde", "a.b-", "_", "-x-", "x" * 70, "y" * 54 + ".z", "9"])
-SCALARS: Mapping[str, st.SearchStrategy[Any]] = {
-    "name": NAMES,
-    "random_name_suffix": st.booleans(),
-    "namespace": OPTIONAL_WORDS,
-    "image": OPTIONAL_WORDS,
-    "cmds": STRINGS,
-    "arguments": STRINGS,
-    "labels": STRING_MAPS,
-    "annotations": STRING_MAPS,
-    "node_selector": STRING_MAPS,
-    "configmaps": st.lists(st.sampled_from(["cm", "cm2"]), max_size=2),
-    "image_pull_policy": st.sampled_from([None, "", "Always", "Never"]),
-    "dnspolicy": st.sampled_from([None, "", "Default"]),
-    "termination_message_policy": st.sampled_from([None, "", "File", "FallbackToLogsOnError"]),
-    "hostname": OPTIONAL_WORDS,
-    "subdomain": OPTIONAL_WORDS,
-    "schedulername": OPTIONAL_WORDS,
-    "runtime_class_name": OPTIONAL_WORDS,
-    "priority_class_name": OPTIONAL_WORDS,
-    "service_account_name": OPTIONAL_WORDS,
-    "base_container_name": st.sampled_from([None, "base", "main", "x"]),
-    "automount_service_account_token": st.sampled_from([None, True, False]),
-    "hostnetwork": st.sampled_from([None, True, False]),
-    "active_deadline_seconds": st.sampled_from([None, 0, 60]),
-    "termination_grace_period": st.sampled_from([None, 0, 60]),
-    "do_xcom_push": st.booleans(),
-    "on_finish_action": st.sampled_from(["delete_pod", "keep_pod"]),
-}
-SECRETS = st.lists(
-    st.sampled_from(
-        [
-            ("env", "target", "s1", "key", None),
-            ("env", "Target", "s1", None, None),
-            ("env", None, "s2", None, None),
-            ("volume", "/etc/s", "s3", None, [{"key": "k", "path": "p"}]),
-            ("volume", "/etc/t", "s3", None, None),
-        ]
-    ),
-    max_size=3,
-)
-TASK_IDS = st.sampled_from(["task", "outer.inner.setup_x", "Überweisung", "任务", "_", "t" * 120, "a.-b"])
-
-Pair = tuple[dict[str, Any], dict[str, Any]]
-
-
-@st.composite
-def keyword_sets(draw: st.DrawFn) -> Pair:
-    """The same parameters twice: as the incumbent takes them, and in any form that we take."""
-    theirs: dict[str, Any] = {"task_id": draw(TASK_IDS)}
-    chosen = draw(st.lists(st.sampled_from(sorted(SCALARS)), max_size=8, unique=True))
-    theirs |= {name: draw(SCALARS[name]) for name in chosen}
-    ours = dict(theirs)
-    for name, kind in OBJECTS.items():
-        if draw(st.integers(0, 3)) == 0:
-            theirs[name], ours[name] = draw(forms(kind))
-    for name, kind in LISTS.items():
-        if draw(st.integers(0, 3)) == 0:
-            pairs = draw(st.lists(forms(kind), max_size=2))
-            theirs[name], ours[name] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if draw(st.booleans()):
-        pairs = draw(st.lists(containers().flatmap(lambda value: forms_of(value, "Container")), max_size=2))
-        theirs["init_containers"], ours["init_containers"] = [p[0] for p in pairs], tuple(p[1] for p in pairs)
-    if draw(st.integers(0, 5)) == 0:
-        theirs["env_vars"] = ours["env_vars"] = draw(STRING_MAPS)
-    if draw(st.booleans()):
-        theirs["secrets"] = [incumbent.Secret(*parts) for parts in draw(SECRETS)]
-        ours["secrets"] = draw(st.sampled_from([theirs["secrets"], [Secret.of(item) for item in theirs["secrets"]]]))
-    if draw(st.booleans()):
-        theirs["pod_template_dict"] = ours["pod_template_dict"] = draw(templates())
-    if draw(st.booleans()):
-        theirs["full_pod_spec"], ours["full_pod_spec"] = draw(whole_pods().flatmap(lambda pod: forms_of(pod, "Pod")))
-    return theirs, ours
-
-
-def forms(kind: str) -> st.SearchStrategy[tuple[Any, Any]]:
-    return manifests(kind).flatmap(lambda value: forms_of(value, kind))
-
-
-@st.composite
-def forms_of(draw: st.DrawFn, value: Manifest, kind: str) -> tuple[Any, Any]:
-    """A model of `kubernetes`, and the same thing in one of the forms that we take."""
-    theirs = incumbent.model(value, kind)
-    form = draw(st.sampled_from(["same", "dict", "async"]))
-    if form == "dict" and value:  # an empty dict says nothing, an empty model does: that is the incumbent's rule, too
-        return theirs, copy.deepcopy(value)
-    return theirs, incumbent.model(value, kind, incumbent.ASYNC_CLIENT) if form == "async" else copy.deepcopy(theirs)
-
-
 # ------------------------------------------------------------------------------------------------------- the comparison
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)  # the incumbent logs every build
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def build_ours(parameters: Mapping[str, Any], task: TaskIdentity | None, in_cluster: bool = False) -> Manifest:
@@ -321,22 +117,108 @@ def build_ours(parameters: Mapping[str, Any], task: TaskIdentity | None, in_clus
 
 
 @PROFILE
-@given(keyword_sets(), st.sampled_from([TASK, None]), st.booleans())
+@given(sets.keyword_sets(), st.sampled_from([TASK, None]), st.booleans())
 def test_random_keyword_sets_give_the_incumbents_manifest(pair: Pair, task: TaskIdentity | None, inside: bool) -> None:
     theirs, ours = pair
-    before = copy.deepcopy(plain({name: value for name, value in ours.items() if name != "secrets"}))
-    try:
-        expected = incumbent.build(theirs, task, CONNECTION, inside)
-    except (AttributeError, TypeError, ValueError) as error:
-        event(f"the incumbent raises {type(error).__name__}")
-        with pytest.raises(ManifestError):
-            build_ours(ours, task, inside)
-        return
+    before = copy.deepcopy(plain(ours))
+    expected = incumbent.build(theirs, task, CONNECTION, inside)
     found = build_ours(ours, task, inside)
-    if theirs.get("random_name_suffix", True):
-        undo_suffix(found, expected)
-    for name, undo in UNDO.items():
-        if name != "name suffix":
-            undo(found, expected)
+    for undo in UNDO.values():
+        undo(found, expected)
     assert found == expected
-    assert before == plain({name: value for name, value in ours.items() if name != "secrets"}), "parameters were changed"
+    assert plain(ours) == before, "the parameters were changed"
+
+
+# ---------------------------------------------------------------------------------------------------------- raising
+
+NO_LIST: Any = 5
+FAULTS: Mapping[str, Mapping[str, Any]] = {
+    "labels are a list": {"labels": ["a"]},
+    "env_vars are a string": {"env_vars": "A=1"},
+    "env_vars are a number": {"env_vars": 3},
+    "on_finish_action is unknown": {"on_finish_action": "explode"},
+    "on_kill_action is unknown": {"on_kill_action": "explode"},
+    "name has a space": {"name": "a b"},
+    "name is too long": {"name": "x" * 221},
+    "name has two dots": {"name": "a..b"},
+    "name is no string": {"name": 5},
+    "name is empty": {"name": ""},
+    "volumes are strings": {"volumes": ["a"]},
+    "volume_mounts are strings": {"volume_mounts": ["/a"]},
+    "ports are numbers": {"ports": [80]},
+    "pod_runtime_info_envs are strings": {"pod_runtime_info_envs": ["a"]},
+    "affinity is a string": {"affinity": "here"},
+    "tolerations are strings": {"tolerations": ["all"]},
+    "tolerations are one dict": {"tolerations": {"key": "a"}},
+    "configmaps are no list": {"configmaps": NO_LIST},
+    "secrets are strings": {"secrets": ["s"]},
+    "a template's container has no name": {"pod_template_dict": {"spec": {"containers": [{"image": "x"}]}}},
+    "a template's spec has no containers": {"pod_template_dict": {"spec": {"hostNetwork": True}}},
+    "a template's number is none": {
+        "pod_template_dict": {"spec": {"containers": [], "activeDeadlineSeconds": "soon"}},
+    },
+    "a template's labels are a list": {"pod_template_dict": {"metadata": {"labels": ["a"]}}},
+}
+
+
+@settings(PROFILE, max_examples=EXAMPLES or 60)
+@given(sets.keyword_sets(), st.sampled_from(sorted(FAULTS)))
+def test_what_raises_there_raises_here(pair: Pair, fault: str) -> None:
+    theirs, ours = ({**parameters, **FAULTS[fault]} for parameters in pair)
+    with pytest.raises(incumbent.RAISES):
+        incumbent.build(theirs, TASK, CONNECTION, False)
+    with pytest.raises(ManifestError) as caught:
+        build_ours(ours, TASK)
+    assert next(iter(FAULTS[fault])) in str(caught.value), "the message names the parameter"
+
+
+IMPOSSIBLE: Mapping[str, Mapping[str, Any]] = {
+    "a label is a number": {"labels": {"a": 1}},
+    "a label is illegal": {"labels": {"a": "-x"}},
+    "a label's name is illegal": {"labels": {"-a": "x"}},
+    "an annotation is a number": {"annotations": {"a": 1}},
+    "a node selector is a number": {"node_selector": {"a": 1}},
+    "an environment variable is a number": {"env_vars": {"A": 1}},
+    "an environment variable has no name": {"env_vars": [{"name": "", "value": "x"}]},
+    "an environment variable is a string": {"env_vars": ["A=1"]},
+    "an argument is a number": {"arguments": [1]},
+    "cmds are a string": {"cmds": "echo hi"},
+    "configmaps are a string": {"configmaps": "one"},
+    "image_pull_policy is unknown": {"image_pull_policy": "Sometimes"},
+    "dnspolicy is unknown": {"dnspolicy": "Mine"},
+    "termination_message_policy is unknown": {"termination_message_policy": "Loudly"},
+    "a template's list is a string": {"pod_template_dict": {"spec": {"containers": [{"name": "a", "command": "sh"}]}}},
+    "a template's object is a string": {"pod_template_dict": {"spec": {"containers": [], "securityContext": "x"}}},
+}
+
+
+@pytest.mark.parametrize("parameters", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_the_server_is_certain_to_refuse_raises_only_here(parameters: Mapping[str, Any]) -> None:
+    assert incumbent.build({"task_id": "t", **parameters}, TASK, CONNECTION, False)
+    with pytest.raises(ManifestError) as caught:
+        build_ours({"task_id": "t", **parameters}, TASK)
+    assert next(iter(parameters)) in str(caught.value), "the message names the parameter"
+
+
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "dicts for volumes": {"volumes": [{"name": "v", "emptyDir": {}}]},
+    "dicts for volume_mounts": {"volume_mounts": [{"name": "v", "mountPath": "/v"}]},
+    "dicts for ports": {"ports": [{"containerPort": 80}]},
+    "dicts for pod_runtime_info_envs": {"pod_runtime_info_envs": [{"name": "N"}]},
+    "a dict for full_pod_spec": {"full_pod_spec": {"spec": {"containers": [{"name": "base"}]}}},
+    "dicts for init_containers beside a template's": {
+        "init_containers": [{"name": "i"}],
+        "pod_template_dict": {"spec": {"containers": [], "initContainers": [{"name": "j"}]}},
+    },
+    "a tuple for init_containers beside a template's": {
+        "init_containers": (incumbent.model({"name": "i"}, "Container"),),
+        "pod_template_dict": {"spec": {"containers": [], "initContainers": [{"name": "j"}]}},
+    },
+}
+
+
+@pytest.mark.parametrize("parameters", FORMS.values(), ids=FORMS)
+def test_forms_that_are_accepted_only_here(parameters: Mapping[str, Any]) -> None:
+    with pytest.raises(incumbent.RAISES):
+        incumbent.build({"task_id": "t", **parameters}, TASK, CONNECTION, False)
+    assert build_ours({"task_id": "t", **parameters}, TASK)

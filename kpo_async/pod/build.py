@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kpo_async.models import to_dict
-from kpo_async.pod import names
+from kpo_async.pod import names, xcom_sidecar
 from kpo_async.pod.merge import Manifest, merge_pods
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
@@ -138,19 +138,17 @@ def _set_identity(
 
 
 def _attach_sidecar(manifest: Manifest, params: PodParameters, connection: ConnectionDefaults) -> Manifest:
-    from kpo_async.pod import xcom_sidecar
-
     security_context: Mapping[str, Any] | None = params.xcom_sidecar_container_security_context
     if security_context is None:
         security_context = connection.xcom_sidecar_security_context
-    manifest = xcom_sidecar.attach(
+    return xcom_sidecar.attach(
         manifest,
         base=manifest["spec"]["containers"][0]["name"],
+        transport=params.xcom_transport,
         image=connection.xcom_sidecar_image,
         resources=connection.xcom_sidecar_resources,
         security_context=security_context,
     )
-    return manifest
 
 
 def _set_labels(manifest: Manifest, task: TaskIdentity | None, in_cluster: bool | None, airflow_version: str) -> None:

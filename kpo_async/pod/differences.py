@@ -50,7 +50,7 @@ DIFFERENCES = (
     ),
     Difference(
         "illegal names",
-        "sent as they are, where the server refuses the pod (`-x`, a label `-1a2b`, ` b` of pull secrets `a, b`)",
+        "sent as they are: the server refuses `-x` and a label `-1a2b`, and never finds the second of `a, b`",
         "the nearest legal name",
         "It is plain what was meant.",
     ),
