@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 from kpo_async.handover import Ending, PodTask
 from kpo_async.kube.informer import Presence, View
-from kpo_async.pod.start import StartProblem, start_deadline, start_problem
+from kpo_async.pod.start import Deadline, StartProblem, start_deadline, start_problem
 from kpo_async.pod.status import PodState
 
 UNSEEN_PATIENCE = timedelta(seconds=60)
@@ -25,7 +25,9 @@ class Limit:
     at: datetime
     ending: Ending
     problem: StartProblem | None = None
-    """What keeps the pod from starting, if that is the reason."""
+    """What keeps the pod from starting for good."""
+    missed: Deadline | None = None
+    """Which of the start's two clocks ran out."""
 
 
 def limit(task: PodTask, view: View, state: PodState, *, since: datetime) -> Limit | None:
@@ -48,7 +50,7 @@ def _pod_limits(task: PodTask, view: View, state: PodState) -> list[Limit]:
         found.append(Limit(problem.fatal_at, Ending.NOT_STARTED, problem))
     overdue = start_deadline(state, schedule_timeout=task.schedule_timeout, startup_timeout=task.startup_timeout)
     if overdue is not None:
-        found.append(Limit(overdue.at, Ending.NOT_STARTED, problem))
+        found.append(Limit(overdue.at, Ending.NOT_STARTED, missed=overdue.kind))
     if state.lost_at is not None:
         found.append(Limit(state.lost_at, Ending.LOST))
     return found

@@ -14,24 +14,22 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from kpo_async import deadlines, xcom
 from kpo_async.callbacks import Callbacks, Hook
 from kpo_async.compat import timeout_at
-from kpo_async.deadlines import Limit
 from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
+from kpo_async.explanation import End, explain
 from kpo_async.handover import Ending, OnFinishAction, OnKillAction, Outcome, PodTask
 from kpo_async.kube.client import Client
-from kpo_async.kube.informer import Subscription, View
+from kpo_async.kube.informer import Subscription
 from kpo_async.logs import Cursor
 from kpo_async.narrator import Narrator
 from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
-from kpo_async.pod.diagnose import Diagnosis, diagnose
 from kpo_async.pod.names import DONE_LABEL, TRUE
-from kpo_async.pod.status import PodState, Verdict, assess
+from kpo_async.pod.status import Verdict, assess
 from kpo_async.pod.xcom_sidecar import Transport
 from kpo_async.showing import Formatter, followed, shown_logs
 from kpo_async.xcom import XComResult
@@ -61,12 +59,12 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         complete = await _drained(showing, end)
     if end.ending is Ending.TIMED_OUT:
         await delete(client, task.namespace, task.name, task.uid, task.grace_period)
-    diagnosis = await _diagnosis(client, task, end)
+    category, message = await explain(client, task, end)
     return Outcome(
         ending=end.ending,
         exit_code=end.state.exit_code,
-        category=diagnosis.category,
-        message=diagnosis.text(),
+        category=category,
+        message=message,
         result=result.text if result is not None else None,
         result_known=result is not None,
         cursors={container: cursor.to_list() for container, cursor in cursors.items()},
@@ -74,23 +72,13 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     )
 
 
-@dataclass(frozen=True)
-class _End:
-    """How the wait ended: with the pod, or at a limit."""
-
-    ending: Ending
-    view: View
-    state: PodState
-    limit: Limit | None = None
-
-
 _ENDINGS = {Verdict.SUCCEEDED: Ending.SUCCEEDED, Verdict.FAILED: Ending.FAILED, Verdict.LOST: Ending.LOST}
 
 
-async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> _End:
+async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> End:
     """Wait until the base container has ended or a limit has passed."""
     since = datetime.now(timezone.utc)
-    view, state = feed.view, PodState(Verdict.PENDING)
+    view, state = feed.view, assess(None, task.base_container)
     while not state.verdict.ended:
         bound = deadlines.limit(task, view, state, since=since)
         scope = timeout_at(None if bound is None else _loop_time(bound.at))
@@ -100,25 +88,17 @@ async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> _E
         except asyncio.TimeoutError:
             if bound is None or not scope.expired():
                 raise
-            return _End(bound.ending, view, state, bound)
+            return End(bound.ending, view, state, bound)
         state = assess(view.pod, task.base_container, gone=view.presence.final)
         await narrate(state, view)
-    return _End(_ENDINGS[state.verdict], view, state)
-
-
-async def _diagnosis(client: Client, task: PodTask, end: _End) -> Diagnosis:
-    """Why it ended as it did; asks for the pod's events only where its status cannot say it all."""
-    unexplained = end.ending in (Ending.NOT_STARTED, Ending.LOST)
-    failed = end.ending is not Ending.SUCCEEDED
-    events = await _events(client, task) if unexplained or (failed and task.events_on_failure) else ()
-    return diagnose(end.view.pod, end.state, events)
+    return End(_ENDINGS[state.verdict], view, state)
 
 
 def _loop_time(moment: datetime) -> float:
     return asyncio.get_running_loop().time() + moment.timestamp() - time.time()
 
 
-async def _drained(showing: asyncio.Task[bool] | None, end: _End) -> bool:
+async def _drained(showing: asyncio.Task[bool] | None, end: End) -> bool:
     """Give the logs of an ended pod time to arrive. Whether all of them were shown."""
     if showing is None:
         return False

@@ -51,11 +51,16 @@ def to_dict(value: Any) -> Any:
 
     Raises ManifestError when it holds something that cannot be in a manifest.
     """
+    return _unmarked(_convert(value, _refuse))
+
+
+def to_marked_dict(value: Any) -> Any:
+    """Like `to_dict`, with `EmptyObject` where a model had nothing set. Raises ManifestError likewise."""
     return _convert(value, _refuse)
 
 
 def plain(value: Any) -> Any:
-    """Like `to_dict`, but leaves what it does not know (an XComArg, say) as it is, to be rendered later."""
+    """Like `to_marked_dict`, but leaves what it does not know (an XComArg, say) as it is, to be rendered later."""
     return _convert(value, _keep)
 
 
@@ -69,7 +74,7 @@ def render(model: Any, render_value: Callable[[Any], Any]) -> dict[str, Any]:
     values = ((attr, getattr(model, attr)) for attr in type(model).openapi_types)
     return _object(
         {
-            keys[attr]: to_dict(render_value(value)) if attr in templated else plain(value)
+            keys[attr]: to_marked_dict(render_value(value)) if attr in templated else plain(value)
             for attr, value in values
             if value is not None
         }
@@ -128,6 +133,14 @@ def _convert_leaf(value: Any, unknown: Callable[[Any], Any]) -> Any:
     if callable(to_client := getattr(value, "to_k8s_client_obj", None)):
         return _convert(to_client(), unknown)
     return unknown(value)
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unmarked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unmarked(item) for item in value]
+    return value
 
 
 def _object(fields: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from kpo_async.exceptions import ConflictError, NotFoundError, PodConflictError
+from kpo_async.exceptions import (
+    ConflictError,
+    ForbiddenError,
+    KpoError,
+    NotFoundError,
+    PodConflictError,
+    PodStartError,
+)
 from kpo_async.handover import PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import follow
+from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import OWNER_ANNOTATION, SELECTOR
 from kpo_async.pod.status import assess
 from kpo_async.resources import pod_from_dict
@@ -27,9 +35,9 @@ log = logging.getLogger(__name__)
 class Owner:
     """Who wants the pod: one try of one task instance.
 
-    `id` is the value of the owner annotation. `siblings` is a label selector for the unfinished pods of all tries of the
-    task. `reattach`: a pod that an earlier try left running is taken over instead of deleted. `base` is the name of the
-    main container.
+    `id` is the value of the owner annotation. `siblings` is a label selector for the unfinished pods of all tries of
+    the task. `reattach`: a pod that an earlier try left running is taken over instead of deleted. `base` is the name of
+    the main container.
     """
 
     id: str
@@ -52,6 +60,8 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     while True:
         try:
             return await client.create("pods", manifest, namespace)
+        except ForbiddenError as error:
+            raise _refusal(error, manifest) from error
         except ConflictError:
             found = await existing(client, namespace, manifest["metadata"]["name"])
             if found is None:
@@ -108,6 +118,13 @@ def _owner_of(pod: Json) -> str | None:
     return owner
 
 
+def _refusal(error: ForbiddenError, manifest: Json) -> KpoError:
+    """What a refused create is about: a quota and Pod Security answer 403 as a missing right does."""
+    metadata = manifest["metadata"]
+    diagnosis = diagnose_refusal(str(error), name=metadata["name"], namespace=metadata["namespace"])
+    return error if diagnosis is None else PodStartError(diagnosis.text(), category=diagnosis.category)
+
+
 def _taken(pod: Json) -> PodConflictError:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     owner = _owner_of(pod)
@@ -150,5 +167,4 @@ async def last_pod(client: Client, task: PodTask) -> Json:
 
 def is_active(pod: Json, base: str) -> bool:
     """Whether any of the pod's main containers runs or may yet run."""
-    state = assess(pod_from_dict(pod), base)
-    return not state.verdict.ended or bool(state.companions(base))
+    return assess(pod_from_dict(pod), base).active(base)

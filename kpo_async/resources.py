@@ -1,8 +1,8 @@
 """Slim typed views of the Kubernetes objects that are read here, decoded by msgspec.
 
 Only what some part of the library reads is declared; everything else of the JSON (managedFields, volumes, env, most of
-the spec) is skipped while decoding, which is what makes a watch event cost microseconds. Field names are Kubernetes' own
-in snake_case. `None` stands for absent; lists may be null on the wire, so read them through `or ()`.
+the spec) is skipped while decoding, which is what makes a watch event cost microseconds. Field names are Kubernetes'
+own in snake_case. `None` stands for absent; lists may be null on the wire, so read them through `or ()`.
 Times stay RFC 3339 strings as the server wrote them: equal strings are equal times, and no parsing is paid for.
 """
 
@@ -17,7 +17,7 @@ class _Struct(msgspec.Struct, rename="camel", frozen=True, kw_only=True, omit_de
     """Common settings: camelCase on the wire, immutable."""
 
 
-class ObjectMeta(_Struct):
+class ObjectMeta(_Struct, frozen=True):
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -30,18 +30,18 @@ class ObjectMeta(_Struct):
     annotations: dict[str, str] | None = None
 
 
-class ContainerSpec(_Struct):
+class ContainerSpec(_Struct, frozen=True):
     name: str = ""
     image: str | None = None
     restart_policy: str | None = None
     """`Always` on an init container makes it a native sidecar (KEP-753)."""
 
 
-class SchedulingGate(_Struct):
+class SchedulingGate(_Struct, frozen=True):
     name: str = ""
 
 
-class PodSpec(_Struct):
+class PodSpec(_Struct, frozen=True):
     node_name: str | None = None
     containers: list[ContainerSpec] | None = None
     init_containers: list[ContainerSpec] | None = None
@@ -50,16 +50,16 @@ class PodSpec(_Struct):
     termination_grace_period_seconds: int | None = None
 
 
-class ContainerStateWaiting(_Struct):
+class ContainerStateWaiting(_Struct, frozen=True):
     reason: str | None = None
     message: str | None = None
 
 
-class ContainerStateRunning(_Struct):
+class ContainerStateRunning(_Struct, frozen=True):
     started_at: str | None = None
 
 
-class ContainerStateTerminated(_Struct):
+class ContainerStateTerminated(_Struct, frozen=True):
     exit_code: int = 0
     signal: int | None = None
     reason: str | None = None
@@ -68,13 +68,13 @@ class ContainerStateTerminated(_Struct):
     finished_at: str | None = None
 
 
-class ContainerState(_Struct):
+class ContainerState(_Struct, frozen=True):
     waiting: ContainerStateWaiting | None = None
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
 
 
-class ContainerStatus(_Struct):
+class ContainerStatus(_Struct, frozen=True):
     name: str = ""
     image: str | None = None
     state: ContainerState | None = None
@@ -84,7 +84,7 @@ class ContainerStatus(_Struct):
     started: bool | None = None
 
 
-class PodCondition(_Struct):
+class PodCondition(_Struct, frozen=True):
     type: str = ""
     status: str = ""
     reason: str | None = None
@@ -92,7 +92,7 @@ class PodCondition(_Struct):
     last_transition_time: str | None = None
 
 
-class PodStatus(_Struct):
+class PodStatus(_Struct, frozen=True):
     phase: str | None = None
     reason: str | None = None
     message: str | None = None
@@ -102,19 +102,19 @@ class PodStatus(_Struct):
     init_container_statuses: list[ContainerStatus] | None = None
 
 
-class Pod(_Struct):
+class Pod(_Struct, frozen=True):
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
-class ObjectReference(_Struct):
+class ObjectReference(_Struct, frozen=True):
     name: str = ""
     uid: str = ""
     field_path: str | None = None
 
 
-class Event(_Struct):
+class Event(_Struct, frozen=True):
     """A core/v1 Event about a pod."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
@@ -128,7 +128,7 @@ class Event(_Struct):
     involved_object: ObjectReference = msgspec.field(default_factory=ObjectReference)
 
 
-class Status(_Struct):
+class Status(_Struct, frozen=True):
     """What the API server answers instead of an object when a request failed."""
 
     code: int = 0

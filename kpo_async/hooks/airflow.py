@@ -14,9 +14,13 @@ from asgiref.sync import sync_to_async
 from packaging.version import Version
 
 try:
-    from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout
+    from airflow.sdk import exceptions
 except ImportError:  # Airflow 3.1
-    from airflow.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout
+    from airflow import exceptions  # type: ignore[no-redef]
+
+AirflowException = exceptions.AirflowException
+AirflowSkipException = exceptions.AirflowSkipException
+AirflowTaskTimeout = exceptions.AirflowTaskTimeout
 
 __all__ = [
     "FAILING_IN_TRIGGERER_RETRIES",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
@@ -97,7 +97,8 @@ def _mutated(manifest: Json) -> Json:
     if not _has_mutation_hook(settings):
         return manifest
     pod = models.to_v1pod(manifest)
-    settings.pod_mutation_hook(pod)
+    hook: Callable[[Any], None] = settings.pod_mutation_hook
+    hook(pod)
     mutated: Json = models.to_dict(pod)
     return mutated
 

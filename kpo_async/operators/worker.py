@@ -59,8 +59,8 @@ class Run:
 
     async def _tell(self, story: Coroutine[Any, Any, T]) -> T:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(story, name="pod story")
-        return await self._task
+        self._task = task = asyncio.create_task(story, name="pod story")
+        return await task
 
     def kill(self) -> None:
         """End the story, from a signal handler on the loop's own thread; it stops its pod on the way out."""

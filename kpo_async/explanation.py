@@ -1,0 +1,63 @@
+"""How a wait ended, in a category for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from kpo_async.deadlines import Limit
+from kpo_async.exceptions import ApiError
+from kpo_async.handover import Ending, PodTask
+from kpo_async.kube.client import Client
+from kpo_async.kube.informer import View
+from kpo_async.pod.diagnose import Diagnosis, diagnose
+from kpo_async.pod.status import PodState, assess
+from kpo_async.resources import Event
+
+EXECUTION_TIMEOUT = "ExecutionTimeout"
+UNWATCHABLE = "Unwatchable"
+
+
+@dataclass(frozen=True)
+class End:
+    """How the wait for a pod ended: with the pod, or at a limit."""
+
+    ending: Ending
+    view: View
+    state: PodState
+    limit: Limit | None = None
+
+
+async def explain(client: Client, task: PodTask, end: End) -> tuple[str, str]:
+    """The category and the sentence. Asks for the pod's events only where its status cannot say it all."""
+    pod = f"pod {task.namespace}/{task.name}"
+    if end.ending is Ending.ERROR:
+        why = end.view.problem or "the API server answers, but has nothing to say about it"
+        return UNWATCHABLE, f"{pod} cannot be seen from the triggerer: {why}"
+    diagnosis = _diagnosis(task, end, await _events(client, task, end))
+    if end.ending is Ending.TIMED_OUT:
+        return EXECUTION_TIMEOUT, f"execution_timeout has passed, {pod} was stopped: {diagnosis.summary}"
+    return diagnosis.category, diagnosis.text()
+
+
+def _diagnosis(task: PodTask, end: End, events: list[Event]) -> Diagnosis:
+    pod, state, limit = end.view.pod, end.state, end.limit
+    if limit is None:
+        return diagnose(pod, state, events)
+    if end.ending is Ending.LOST:
+        # Its node does not report any more: it is as good as gone.
+        return diagnose(pod, assess(pod, task.base_container, gone=True), events)
+    return diagnose(pod, state, events, problem=limit.problem, missed=limit.missed)
+
+
+async def _events(client: Client, task: PodTask, end: End) -> list[Event]:
+    """What the cluster recorded about the pod; nothing where that may not be read: it only adds to an explanation."""
+    unexplained = end.ending in (Ending.NOT_STARTED, Ending.LOST)
+    if not unexplained and (end.ending is Ending.SUCCEEDED or not task.events_on_failure):
+        return []
+    try:
+        found = await client.list("events", task.namespace, field_selector=f"involvedObject.uid={task.uid}")
+    except ApiError:
+        return []
+    return msgspec.convert(found["items"], list[Event])
