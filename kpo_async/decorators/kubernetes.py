@@ -1,0 +1,86 @@
+"""`@task.kubernetes_async`: the function runs in the pod. It is `@task.kubernetes` too, where that name is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+
+from kpo_async.decorators.parcel import Serializer, pack
+from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.pod.xcom_sidecar import RESULT_PATH
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def kubernetes_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """Run the decorated function in a pod of `image`, which needs `sh` and Python 3.7 or newer, and nothing else.
+
+    Only the function itself is sent: it imports and defines inside of it what it needs. What it returns must be JSON,
+    and becomes the task's XCom with `do_xcom_push=True`. Takes all parameters of `KubernetesPodOperator` except `cmds`
+    and `arguments`, and `serializer` ("pickle", "cloudpickle" or "dill") for arguments that pickle cannot express.
+
+    :param python_callable: the function, when the decorator is used without parentheses.
+    :param multiple_outputs: push the keys of a returned dict as XComs of their own; inferred from the return type.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_KubernetesDecoratedOperator,
+        **kwargs,
+    )
+
+
+class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
+    custom_operator_name = "@task.kubernetes_async"
+
+    template_fields: Sequence[str] = (
+        "op_args",
+        "op_kwargs",
+        *(field for field in KubernetesPodOperator.template_fields if field not in {"cmds", "arguments"}),
+    )
+    # Arguments are not changed here, and some cannot be copied deeply.
+    shallow_copy_attrs: Sequence[str] = ("python_callable",)
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        serializer: str | None = None,
+        use_dill: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        for taken in ("cmds", "arguments"):
+            if kwargs.get(taken) is not None:
+                raise TypeError(f"{self.custom_operator_name} runs the function: it cannot take {taken} as well")
+        kwargs.setdefault("name", f"k8s-airflow-pod-{python_callable.__name__}")
+        super().__init__(python_callable=python_callable, **kwargs)
+        self.serializer = Serializer(serializer or (Serializer.DILL if use_dill else Serializer.PICKLE))
+
+    def build_pod_request_obj(self, context: Context | None = None) -> dict[str, Any]:
+        """The manifest, with the function and its arguments in it. See `KubernetesPodOperator`."""
+        parcel = pack(
+            self.python_callable,
+            self.op_args,
+            self.op_kwargs,
+            serializer=self.serializer,
+            result=RESULT_PATH if self.do_xcom_push else None,
+        )
+        given = self.env_vars
+        self.cmds, self.arguments = list(parcel.command), []
+        self.env_vars = [*_listed(given), *_listed(parcel.environment)]
+        try:
+            return super().build_pod_request_obj(context)
+        finally:
+            self.env_vars = given
+
+
+def _listed(env_vars: Any) -> list[Any]:
+    """Variables as a list, whichever way they were given."""
+    if isinstance(env_vars, dict):
+        return [{"name": name, "value": value} for name, value in env_vars.items()]
+    return list(env_vars or ())
