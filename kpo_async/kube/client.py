@@ -1,61 +1,76 @@
-"""The calls this library makes: get, list, create, patch, delete, logs, watches, exec.
+"""The calls this library makes: get, list, create, patch, delete, logs, watches, exec; and clients that are shared.
 
-One retry policy, in `_call`. Deadlines belong to the caller: cancel any of these at any time.
+One retry policy, in `_call`; streams are never retried here, their readers know how to go on. Deadlines belong to the
+caller: any of these may be cancelled at any time. Only `ApiError` and its like come out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.config import ClusterConfig, ClusterSource, load
-from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, from_transport
-from kpo_async.kube.retry import RETRIED_STATUSES, Backoff, RateLimit
-from kpo_async.kube.transport import Pool, Transport
+from kpo_async.kube.errors import Action
+from kpo_async.kube.retry import Backoff, RateLimit, is_retried
+from kpo_async.kube.sharing import Shared
+from kpo_async.kube.transport import Pool, Request, Transport
 
 Json = dict[str, Any]
 
-_GROUPS = {"selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1"}
-_CONTENT_TYPES = {"POST": "application/json", "DELETE": "application/json", "PATCH": "application/merge-patch+json"}
+RETRY_BUDGET = 25.0
+"""Seconds a unary call may take with all its retries, so that an unreachable server is reported within 30 s."""
 HEADER_TIMEOUT = 30.0
 """Seconds until a stream must have answered with headers; a quiet watch does so within milliseconds."""
+_GROUPS = {"selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1"}
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 class Client:
     """Calls to one API server under one identity, from one event loop. An async context manager."""
 
     def __init__(
-        self, config: ClusterConfig, *, retry_budget: float = 25.0, rate: float = 50.0, burst: int = 100
+        self, config: ClusterConfig, *, retry_budget: float = RETRY_BUDGET, rate: float = 50.0, burst: int = 100
     ) -> None:
-        """`retry_budget`: seconds a unary call may take with all its retries; `rate`, `burst`: unary calls a second."""
+        """`retry_budget`: seconds for a unary call with all its retries; `rate`, `burst`: unary calls a second."""
         self.config = config
         self._transport = Transport(config)
         self._budget = retry_budget
         self._backoff = Backoff()
         self._limit = RateLimit(rate, burst)
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._closers: dict[Callable[[], Awaitable[None]], None] = {}
+        self._version: tuple[int, int] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for close in reversed(self._closers):
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; what is under way breaks."""
+        for close in list(self._closers):
             await close()
         await self._transport.close()
 
-    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Have `close` awaited before the connections are closed: for whoever works with this client in the background."""
-        self._closers.append(close)
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Have `close` awaited before the connections go: for whoever works with this client in the background.
+
+        Returns what calls it off.
+        """
+        self._closers[close] = None
+        return lambda: self._closers.pop(close, None)
 
     async def get(self, resource: str, name: str, namespace: str = "") -> Json:
         """One object. Raises `NotFoundError` and the rest of the `ApiError` tree, as all methods here do."""
-        return _object(await self._call("get", "GET", resource, namespace, name))
+        return _object(await self._call(self._request("get", resource, namespace, name)))
 
     async def list(
         self,
@@ -70,32 +85,6 @@ class Client:
         resource_version_match: str = "",
     ) -> Json:
         """One list as the server answers it; `metadata.continue` says whether there is more."""
-        return _object(
-            await self.list_bytes(
-                resource,
-                namespace,
-                label_selector=label_selector,
-                field_selector=field_selector,
-                limit=limit,
-                continue_token=continue_token,
-                resource_version=resource_version,
-                resource_version_match=resource_version_match,
-            )
-        )
-
-    async def list_bytes(
-        self,
-        resource: str,
-        namespace: str = "",
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        limit: int | None = None,
-        continue_token: str = "",
-        resource_version: str | None = None,
-        resource_version_match: str = "",
-    ) -> bytes:
-        """The same list, not decoded: for a caller that decodes only what it reads."""
         query = _query(
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -104,42 +93,17 @@ class Client:
             resourceVersionMatch=resource_version_match,
             **{"continue": continue_token},
         )
-        return await self._call("list", "GET", resource, namespace, query=query)
-
-    @asynccontextmanager
-    async def list_stream(
-        self,
-        resource: str,
-        namespace: str = "",
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        limit: int | None = None,
-        continue_token: str = "",
-        resource_version: str | None = None,
-        idle_timeout: float | None = None,
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A raw list, in chunks as they come. For `watch.py`, which has a backoff of its own: never retried here."""
-        query = _query(
-            labelSelector=label_selector,
-            fieldSelector=field_selector,
-            limit=limit,
-            resourceVersion=resource_version,
-            **{"continue": continue_token},
-        )
-        action = Action("list", resource, namespace=namespace)
-        async with self._stream(action, _path(resource, namespace), Pool.WATCH, query, idle_timeout) as chunks:
-            yield chunks
+        return _object(await self._call(self._request("list", resource, namespace, query=query)))
 
     async def create(self, resource: str, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
         """Create an object. Retried like all calls: after an unclear failure a 409 may be about our own object."""
-        name = body.get("metadata", {}).get("name", "")
         query = _query(dryRun="All" if dry_run else None)
-        return _object(await self._call("create", "POST", resource, namespace, name, body=body, query=query))
+        name = body.get("metadata", {}).get("name", "")
+        return _object(await self._call(self._request("create", resource, namespace, name, query=query, body=body)))
 
     async def patch(self, resource: str, name: str, body: Json, namespace: str = "") -> Json:
         """Apply a JSON merge patch (RFC 7386)."""
-        return _object(await self._call("patch", "PATCH", resource, namespace, name, body=body))
+        return _object(await self._call(self._request("patch", resource, namespace, name, body=body)))
 
     async def delete(
         self,
@@ -156,7 +120,7 @@ class Client:
             body["preconditions"] = {"uid": uid}
         if grace_period_seconds is not None:
             body["gracePeriodSeconds"] = grace_period_seconds
-        return _object(await self._call("delete", "DELETE", resource, namespace, name, body=body))
+        return _object(await self._call(self._request("delete", resource, namespace, name, body=body)))
 
     async def review_access(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Whether we may `verb` `resource` ("pods", "pods/log") in `namespace`, as the server judges it."""
@@ -170,8 +134,19 @@ class Client:
         answer = await self.create("selfsubjectaccessreviews", body)
         return bool(answer["status"].get("allowed"))
 
-    @asynccontextmanager
-    async def log(
+    async def read_path(self, path: str) -> bytes:
+        """The body of a GET outside the resources, such as `/metrics`."""
+        return await self._call(Request(Action("get", path, server=self.config.server), "GET", path, Pool.CALLS))
+
+    async def version(self) -> tuple[int, int]:
+        """The server's Kubernetes version, (major, minor); asked once."""
+        if self._version is None:
+            answer = _object(await self.read_path("/version"))
+            # Managed clusters add a sign: minor "34+".
+            self._version = int(answer["major"]), int(answer["minor"].rstrip("+"))
+        return self._version
+
+    def log(
         self,
         name: str,
         namespace: str,
@@ -184,8 +159,11 @@ class Client:
         limit_bytes: int | None = None,
         previous: bool = False,
         idle_timeout: float | None = None,
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A container's log, in chunks as they come (not lines). `since_time` is RFC 3339, nanoseconds and all."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A container's log, in chunks as they come (not lines). `since_time` is RFC 3339, nanoseconds and all.
+
+        `idle_timeout`: seconds without a byte until `UnreachableError`. Raises `NotStartedError` while there is no log.
+        """
         query = _query(
             container=container,
             follow=follow,
@@ -195,13 +173,31 @@ class Client:
             limitBytes=limit_bytes,
             previous=previous,
         )
-        action = Action("get", "pods/log", name, namespace)
-        path = _path("pods", namespace, name) + "/log"
-        async with self._stream(action, path, Pool.LOGS, query, idle_timeout) as chunks:
-            yield chunks
+        return self._stream("get", "pods/log", namespace, name, Pool.LOGS, query, idle_timeout)
 
-    @asynccontextmanager
-    async def watch(
+    def list_stream(
+        self,
+        resource: str,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int | None = None,
+        continue_token: str = "",
+        resource_version: str | None = None,
+        idle_timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A raw list, in chunks as they come. For `watch.py`, which has a backoff of its own."""
+        query = _query(
+            labelSelector=label_selector,
+            fieldSelector=field_selector,
+            limit=limit,
+            resourceVersion=resource_version,
+            **{"continue": continue_token},
+        )
+        return self._stream("list", resource, namespace, "", Pool.WATCH, query, idle_timeout)
+
+    def watch(
         self,
         resource: str,
         namespace: str = "",
@@ -213,10 +209,10 @@ class Client:
         allow_bookmarks: bool = True,
         send_initial_events: bool = False,
         idle_timeout: float | None = None,
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """A raw watch, in chunks as they come. For `watch.py`, which knows what the bytes mean.
 
-        `idle_timeout`: seconds without a byte until `UnreachableError`. Never retried here.
+        `idle_timeout`: seconds without a byte until `UnreachableError`.
         """
         query = _query(
             watch=True,
@@ -228,77 +224,86 @@ class Client:
             sendInitialEvents=send_initial_events,
             resourceVersionMatch="NotOlderThan" if send_initial_events else None,
         )
-        action = Action("watch", resource, namespace=namespace)
-        async with self._stream(action, _path(resource, namespace), Pool.WATCH, query, idle_timeout) as chunks:
-            yield chunks
+        return self._stream("watch", resource, namespace, "", Pool.WATCH, query, idle_timeout)
 
     @asynccontextmanager
     async def _stream(
-        self, action: Action, path: str, pool: Pool, query: Mapping[str, str], idle_timeout: float | None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        deadline = asyncio.get_running_loop().time() + HEADER_TIMEOUT
-        async with self._transport.exchange(
-            action, "GET", path, pool=pool, deadline=deadline, query=query, idle_timeout=idle_timeout
-        ) as response:
-
-            async def chunks() -> AsyncIterator[bytes]:
-                try:
-                    async for chunk in response.content.iter_any():
-                        yield chunk
-                except TRANSPORT_ERRORS as error:
-                    raise from_transport(action, self.config.server, error) from error
-
-            yield chunks()
-
-    async def _call(
         self,
         verb: str,
-        method: str,
+        resource: str,
+        namespace: str,
+        name: str,
+        pool: Pool,
+        query: Mapping[str, str],
+        idle_timeout: float | None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer without an end in time; only its headers have a deadline."""
+        action = Action(verb, resource, name, namespace, self.config.server)
+        path = object_path(resource, namespace, name)
+        request = Request(action, "GET", path, pool, query, idle_timeout=idle_timeout)
+        deadline = asyncio.get_running_loop().time() + HEADER_TIMEOUT
+        async with self._transport.exchange(request, deadline) as answer:
+            yield answer
+
+    def _request(
+        self,
+        verb: str,
         resource: str,
         namespace: str,
         name: str = "",
         *,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
-    ) -> bytes:
-        """One unary call under the retry policy."""
+    ) -> Request:
+        """A unary call. A create names its object in the body, unless it creates a subresource of it."""
+        method = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}.get(verb, "GET")
+        names_itself = verb == "create" and "/" not in resource
+        return Request(
+            Action(verb, resource, name, namespace, self.config.server),
+            method,
+            object_path(resource, namespace, "" if names_itself else name),
+            Pool.CALLS,
+            query or {},
+            None if body is None else msgspec.json.encode(body),
+            _MERGE_PATCH if verb == "patch" else "application/json",
+            idle_timeout=self._budget,
+        )
+
+    async def _call(self, request: Request) -> bytes:
+        """One unary call under the one retry policy: repeated until the budget of seconds would be overdrawn."""
         loop = asyncio.get_running_loop()
-        action = Action(verb, resource, name, namespace)
-        path = _path(resource, namespace, "" if method == "POST" else name)
-        data = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": _CONTENT_TYPES[method]} if body is not None else None
+        await self._limit.take()
         deadline = loop.time() + self._budget
-        failures = 0
-        while True:
-            await self._limit.take()
+        for failures in itertools.count(1):
             try:
-                async with self._transport.exchange(
-                    action,
-                    method,
-                    path,
-                    pool=Pool.CALLS,
-                    deadline=deadline,
-                    query=query,
-                    body=data,
-                    headers=headers,
-                    idle_timeout=self._budget,
-                ) as response:
-                    return await response.read()
+                async with self._transport.exchange(request, deadline) as answer:
+                    return await answer.read()
             except ApiError as error:
-                if error.code and error.code not in RETRIED_STATUSES:
-                    raise
-                failures += 1
                 pause = self._backoff.delay(failures, error.retry_after)
-                if loop.time() + pause >= deadline:
+                if not is_retried(error) or loop.time() + pause >= deadline:
                     raise
             await asyncio.sleep(pause)
+            await self._limit.take()
+        raise AssertionError("unreachable")
+
+
+_CLIENTS: Shared[str, Client] = Shared(Client.aclose)
 
 
 @asynccontextmanager
 async def connect(source: ClusterSource) -> AsyncIterator[Client]:
-    """The client for `source`."""
-    async with Client(await load(source)) as client:
+    """The client for `source`, shared with everybody on this event loop who means the same server and identity.
+
+    It stays open a few seconds after its last user, and is closed with the loop. Raises `ConfigError`.
+    """
+    config = await load(source)
+    async with _CLIENTS.use(config.identity, lambda: Client(config)) as client:
         yield client
+
+
+async def aclose_all() -> None:
+    """Close every shared client of the running loop now. `asyncio.run` does so at its end."""
+    await _CLIENTS.aclose()
 
 
 def _object(data: bytes) -> Json:
@@ -306,13 +311,12 @@ def _object(data: bytes) -> Json:
     return decoded
 
 
-def _path(resource: str, namespace: str, name: str = "") -> str:
+def object_path(resource: str, namespace: str, name: str = "") -> str:
+    """The path of a resource ("pods"), an object, or a subresource ("pods/log") of it."""
     kind, _, subresource = resource.partition("/")
-    parts = [_GROUPS.get(kind, "/api/v1")]
-    if namespace and kind != "namespaces":
-        parts += ["namespaces", namespace]
-    parts += [part for part in (kind, name, subresource) if part]
-    return "/".join(parts)
+    parts = ["namespaces", namespace] if namespace and kind != "namespaces" else []
+    parts += [kind, name, subresource]
+    return "/".join([_GROUPS.get(kind, "/api/v1"), *(quote(part, safe="") for part in parts if part)])
 
 
 def _query(**options: str | int | bool | None) -> dict[str, str]:
@@ -322,7 +326,3 @@ def _query(**options: str | int | bool | None) -> dict[str, str]:
         for name, value in options.items()
         if value is not None and value is not False and value != ""
     }
-
-
-async def aclose_all() -> None:
-    """Close every shared client of the running loop."""

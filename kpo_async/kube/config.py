@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.kube.credentials import ClientCertificate, StaticUser, TokenFileUser, User
+from kpo_async.kube.credentials import ClientCertificate, FileUser, StaticUser, User
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -43,8 +43,9 @@ class ClusterConfig:
 
     server: str
     namespace: str = "default"
-    user: User = StaticUser()
-    ca: bytes | None = field(default=None, repr=False)
+    user: User = field(default_factory=StaticUser)
+    ca_data: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
     verify_ssl: bool = True
     tls_server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)
@@ -78,14 +79,14 @@ def _from_kubeconfig(document: Mapping[str, Any], base: Path, source: ClusterSou
     pair = ClientCertificate(certificate, key) if certificate and key else None
     who: User
     if user.get("tokenFile"):
-        who = TokenFileUser(str(base / user["tokenFile"]), pair)
+        who = FileUser(str(base / user["tokenFile"]))
     else:
         who = StaticUser(user.get("token", ""), user.get("username", ""), user.get("password", ""), pair)
     return ClusterConfig(
         server=cluster["server"],
         namespace=context.get("namespace", "default"),
         user=who,
-        ca=ca,
+        ca_data=ca.decode() if ca else None,
         verify_ssl=source.verify_ssl and not cluster.get("insecure-skip-tls-verify", False),
         tls_server_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),

@@ -1,22 +1,31 @@
-"""What a request proves its identity with, and how that is kept fresh.
+"""What requests prove their identity with, and how that is kept fresh.
 
-A `User` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops. `open_credential`
-makes the living thing of one client from it: it reads token files again, runs exec plugins, and refreshes once for any
-number of waiters. Secrets never appear in a repr.
+A `User` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops. A `Credential`
+is the living thing one client makes of it: it reads files again, runs exec plugins, and renews once for any number of
+waiters. Secrets never appear in a repr or an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+import contextvars
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+FILE_LIFETIME = 60.0
+"""Seconds until a token or certificate file is read again; the kubelet renews service account tokens long before."""
+
+
+class CredentialError(Exception):
+    """The credentials cannot be obtained. Internal to `kube`: callers see `UnauthorizedError`."""
 
 
 @dataclass(frozen=True)
 class ClientCertificate:
-    """A certificate and its key, both PEM."""
+    """A certificate chain and its key, both PEM."""
 
     certificate: bytes = field(repr=False)
     key: bytes = field(repr=False)
@@ -28,20 +37,39 @@ class Grant:
 
     authorization: str | None = field(default=None, repr=False)
     certificate: ClientCertificate | None = None
+    lifetime: float | None = None
+    """Seconds from now until it should be renewed; `None` for never."""
+
+
+class Source(Protocol):
+    """Something that yields grants, one each time it is asked."""
+
+    async def fetch(self) -> Grant:
+        """A fresh grant. Raises `CredentialError`."""
+
+
+class User(Protocol):
+    """How to become somebody: a frozen, hashable value. All fields together are the identity."""
+
+    def open(self) -> Source:
+        """What a client of the running loop fetches its grants from."""
 
 
 @dataclass(frozen=True)
 class StaticUser:
-    """Credentials that stand in the kubeconfig themselves."""
+    """Credentials that stand in the kubeconfig themselves; without any, nobody in particular."""
 
     token: str = field(default="", repr=False)
     username: str = ""
     password: str = field(default="", repr=False)
     certificate: ClientCertificate | None = None
 
-    def grant(self) -> Grant:
+    def open(self) -> Source:
+        return self
+
+    async def fetch(self) -> Grant:
         if self.token:
-            return Grant(f"Bearer {self.token}", self.certificate)
+            return Grant(bearer(self.token), self.certificate)
         if self.username:
             pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
             return Grant(f"Basic {pair}", self.certificate)
@@ -49,63 +77,88 @@ class StaticUser:
 
 
 @dataclass(frozen=True)
-class TokenFileUser:
-    """A token that somebody else renews in a file, such as a mounted service account."""
+class FileUser:
+    """Credentials in files that somebody else renews, such as the token of a mounted service account."""
 
-    path: str
-    certificate: ClientCertificate | None = None
+    token_file: str | None = None
+    token: str = field(default="", repr=False)
+    certificate_file: str | None = None
+    key_file: str | None = None
 
-    def read(self) -> Grant:
-        return Grant(f"Bearer {Path(self.path).read_text().strip()}", self.certificate)
+    def open(self) -> Source:
+        return self
 
+    async def fetch(self) -> Grant:
+        return await asyncio.to_thread(self._read)
 
-User = StaticUser | TokenFileUser
+    def _read(self) -> Grant:
+        token = _read(self.token_file).decode().strip() if self.token_file else self.token
+        certificate = None
+        if self.certificate_file and self.key_file:
+            certificate = ClientCertificate(_read(self.certificate_file), _read(self.key_file))
+        return Grant(bearer(token) if token else None, certificate, FILE_LIFETIME)
 
 
 class Credential:
-    """The current grant of one client, renewed when it is due or was rejected."""
+    """The current grant of one client. Renewed when due or rejected, once for everybody who waits. Close it."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[tuple[Grant, float | None]]]) -> None:
-        self._fetch = fetch
+    def __init__(self, user: User) -> None:
+        self._source = user.open()
         self._grant: Grant | None = None
         self._due: float | None = None
-        self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[Grant] | None = None
 
     async def grant(self) -> Grant:
-        """The grant to use now."""
-        if self._grant is not None and not self._is_due():
+        """The grant to use now. Raises `CredentialError`."""
+        if self._grant is None:
+            return await self._renew()
+        if self._due is None or asyncio.get_running_loop().time() < self._due:
             return self._grant
-        async with self._lock:
-            if self._grant is None or self._is_due():
-                await self._renew()
-            assert self._grant is not None
+        try:
+            return await self._renew()
+        except CredentialError:
+            # Renewal comes early; the server will say when the old grant has really expired.
             return self._grant
 
     async def replace(self, rejected: Grant) -> Grant:
-        """A grant to use instead of one the server answered with 401."""
-        async with self._lock:
-            if self._grant is None or self._grant is rejected:
-                await self._renew()
-            assert self._grant is not None
+        """A grant to use instead of one the server answered with 401. Raises `CredentialError`."""
+        if self._grant is not None and self._grant is not rejected:
             return self._grant
+        return await self._renew()
 
-    def _is_due(self) -> bool:
-        return self._due is not None and asyncio.get_running_loop().time() >= self._due
+    async def close(self) -> None:
+        """Stop a renewal that is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
 
-    async def _renew(self) -> None:
-        self._grant, lifetime = await self._fetch()
-        self._due = None if lifetime is None else asyncio.get_running_loop().time() + lifetime
+    async def _renew(self) -> Grant:
+        if self._renewal is None:
+            # Belongs to nobody's context: log lines of a plugin must not land in the log of the task that came first.
+            self._renewal = contextvars.Context().run(asyncio.create_task, self._fetch(), name="kpo-async credentials")
+            self._renewal.add_done_callback(self._renewed)
+        # The shield lets one waiter be cancelled without taking the renewal from the others.
+        return await asyncio.shield(self._renewal)
+
+    async def _fetch(self) -> Grant:
+        grant = await self._source.fetch()
+        now = asyncio.get_running_loop().time()
+        self._grant, self._due = grant, None if grant.lifetime is None else now + grant.lifetime
+        return grant
+
+    def _renewed(self, renewal: asyncio.Task[Grant]) -> None:
+        self._renewal = None
+        if not renewal.cancelled():
+            renewal.exception()  # Every waiter may have been cancelled; asyncio would then complain that nobody looked.
 
 
-def open_credential(user: User) -> Credential:
-    """The living credential of `user` for a client of the running loop."""
-    if isinstance(user, StaticUser):
+def bearer(token: str) -> str:
+    """The Authorization header for a token."""
+    return f"Bearer {token}"
 
-        async def fetch() -> tuple[Grant, float | None]:
-            return user.grant(), None
-    else:
 
-        async def fetch() -> tuple[Grant, float | None]:
-            return await asyncio.to_thread(user.read), 60.0
-
-    return Credential(fetch)
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CredentialError(f'{path} cannot be read on host "{socket.gethostname()}": {error.strerror}') from error

@@ -1,8 +1,8 @@
 """One HTTP exchange with the API server: connections, TLS, proxy, credentials.
 
 Calls, watches and logs have connection pools of their own, so that a thousand open streams never keep a call waiting.
-All share one SSLContext, built in a thread: loading the CA bundle takes milliseconds that an event loop does not have.
-Knows nothing of retries, except that a 401 is answered by one refresh of the credentials.
+All share one SSLContext, built in a thread: loading CAs takes milliseconds that an event loop does not have.
+Knows nothing of retries, except that a 401 is answered by one renewal of the credentials.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from kpo_async.compat import timeout_at
+from kpo_async import __version__
+from kpo_async.compat import Self, timeout_at
+from kpo_async.exceptions import UnreachableError
 from kpo_async.kube.config import ClusterConfig
-from kpo_async.kube.credentials import Grant, open_credential
-from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, from_response, from_transport
+from kpo_async.kube.credentials import ClientCertificate, Credential, CredentialError, Grant
+from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
+from kpo_async.kube.tls import build_context
 
 CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""
-READ_BUFFER = 2**18
-"""Bytes buffered per stream before the server is held back; a 1.5 MB object arrives in a few reads."""
-_ERROR_BODY = 64 * 1024
+READ_BUFFER = 2**19
+"""Bytes a stream may be ahead of its reader before the server is held back; an object takes up to 1.5 MB."""
+_ERROR_BODY = 2**16
+_MAX_CALL_CONNECTIONS = 32
 
 
 class Pool(Enum):
@@ -39,132 +42,182 @@ class Pool(Enum):
     LOGS = "logs"
 
 
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, below the server's address."""
+
+    action: Action
+    method: str
+    path: str
+    pool: Pool
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    content_type: str = "application/json"
+    idle_timeout: float | None = None
+    """Seconds without a byte of the answer until the exchange counts as broken."""
+
+
+class Answer:
+    """A successful response: its body whole, or chunk by chunk as it comes."""
+
+    def __init__(self, action: Action, response: aiohttp.ClientResponse) -> None:
+        self._action = action
+        self._response = response
+
+    async def read(self) -> bytes:
+        """The whole body. Raises `UnreachableError` when it breaks off."""
+        try:
+            return await self._response.read()
+        except TRANSPORT_ERRORS as error:
+            raise from_transport(self._action, error) from error
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        # An iterator and no generator: leaving the loop early leaves nothing to be closed.
+        try:
+            chunk = await self._response.content.readany()
+        except TRANSPORT_ERRORS as error:
+            raise from_transport(self._action, error) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
 class Transport:
-    """The connections of one client. Close it."""
+    """The connections of one client to one API server. Close it."""
 
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
-        self._credential = open_credential(config.user)
-        self._sessions = {pool: _session(config, pool) for pool in Pool}
-        self._tls: tuple[Grant, ssl.SSLContext] | None = None
+        self._base = config.server.rstrip("/")
+        self._credential = Credential(config.user)
+        self._sessions = {pool: _open_session(pool, config.tcp_keepalive) for pool in Pool}
+        self._tls: _Tls | None = None
         self._tls_lock = asyncio.Lock()
 
     async def close(self) -> None:
+        """Drop all connections; exchanges under way break."""
+        await self._credential.close()
         for session in self._sessions.values():
             await session.close()
 
     @asynccontextmanager
-    async def exchange(
-        self,
-        action: Action,
-        method: str,
-        path: str,
-        *,
-        pool: Pool,
-        deadline: float,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        idle_timeout: float | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful response whose headers came before `deadline` (loop time).
+    async def exchange(self, request: Request, deadline: float) -> AsyncIterator[Answer]:
+        """The answer to `request`, if it is a success and its headers came before `deadline` (loop time).
 
-        `idle_timeout`: seconds without a byte of the body before the exchange counts as broken.
-        Raises the `ApiError` that fits; also when the body is read inside the block.
+        Raises the `ApiError` that fits.
         """
-        options: dict[str, Any] = {
-            "params": query,
-            "data": body,
-            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout),
-        }
         try:
-            response = await self._send(method, path, pool, deadline, dict(headers or {}), options)
-            async with response:
-                if response.status >= 400:
-                    content = await response.content.read(_ERROR_BODY)
-                    raise from_response(action, self._config.server, response.status, content, _retry_after(response))
-                yield response
+            response = await self._send(request, deadline)
+        except CredentialError as error:
+            raise from_credentials(request.action, str(error)) from error
+        try:
+            if response.status >= 300:
+                raise await _refusal(request.action, response)
+            yield Answer(request.action, response)
+        finally:
+            response.close()  # Does nothing to a connection whose answer was read to its end: that one is reused.
+
+    async def _send(self, request: Request, deadline: float) -> aiohttp.ClientResponse:
+        grant = await self._credential.grant()
+        response = await self._send_as(grant, request, deadline)
+        if response.status != 401:
+            return response
+        response.close()
+        return await self._send_as(await self._credential.replace(grant), request, deadline)
+
+    async def _send_as(self, grant: Grant, request: Request, deadline: float) -> aiohttp.ClientResponse:
+        try:
+            context = await self._context(grant.certificate)
+            async with timeout_at(deadline):
+                return await self._sessions[request.pool].request(
+                    request.method,
+                    self._base + request.path,
+                    params=request.query,
+                    data=request.body,
+                    timeout=aiohttp.ClientTimeout(None, None, request.idle_timeout, CONNECT_TIMEOUT),
+                    allow_redirects=False,
+                    **self._options(grant, context, request),
+                )
         except TRANSPORT_ERRORS as error:
-            raise from_transport(action, self._config.server, error) from error
+            raise self._unreachable(request.action, error) from error
 
-    async def _send(
-        self, method: str, path: str, pool: Pool, deadline: float, headers: dict[str, str], options: dict[str, Any]
-    ) -> aiohttp.ClientResponse:
-        async with timeout_at(deadline):
-            grant = await self._credential.grant()
-            response = await self._send_as(grant, method, path, pool, headers, options)
-            if response.status != 401:
-                return response
-            response.close()
-            grant = await self._credential.replace(grant)
-            return await self._send_as(grant, method, path, pool, headers, options)
-
-    async def _send_as(
-        self, grant: Grant, method: str, path: str, pool: Pool, headers: dict[str, str], options: dict[str, Any]
-    ) -> aiohttp.ClientResponse:
+    def _options(self, grant: Grant, context: ssl.SSLContext, request: Request) -> dict[str, Any]:
+        headers = {}
         if grant.authorization:
-            headers = {**headers, "Authorization": grant.authorization}
-        return await self._sessions[pool].request(
-            method,
-            self._config.server.rstrip("/") + path,
-            headers=headers,
-            ssl=await self._context(grant),
-            server_hostname=self._config.tls_server_name,
-            proxy=self._config.proxy,
-            allow_redirects=False,
-            **options,
-        )
+            headers["Authorization"] = grant.authorization
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        if request.pool is Pool.WATCH and request.action.verb == "watch":
+            headers["Accept-Encoding"] = (
+                "identity"  # A compressor on the way may keep events back until it has a block.
+            )
+        return {
+            "headers": headers,
+            "ssl": context,
+            "server_hostname": self._config.tls_server_name,
+            "proxy": self._config.proxy,
+        }
 
-    async def _context(self, grant: Grant) -> ssl.SSLContext:
-        async with self._tls_lock:
-            if self._tls is None or self._tls[0].certificate != grant.certificate:
-                self._tls = (grant, await asyncio.to_thread(_build_context, self._config, grant))
-            return self._tls[1]
+    def _unreachable(self, action: Action, error: BaseException) -> UnreachableError:
+        described = from_transport(action, error)
+        if described.reason == Unreachable.CERTIFICATE:
+            self._tls = None  # The CA may have been replaced in its file.
+        return described
 
-
-def _build_context(config: ClusterConfig, grant: Grant) -> ssl.SSLContext:
-    if config.ca is None:
-        context = ssl.create_default_context()
-    else:
-        context = ssl.create_default_context(cadata=config.ca.decode())
-    if not config.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if grant.certificate:
-        with tempfile.TemporaryDirectory() as directory:
-            certificate, key = Path(directory, "tls.crt"), Path(directory, "tls.key")
-            certificate.write_bytes(grant.certificate.certificate)
-            key.touch(0o600)
-            key.write_bytes(grant.certificate.key)
-            context.load_cert_chain(certificate, key)
-    return context
+    async def _context(self, certificate: ClientCertificate | None) -> ssl.SSLContext:
+        if self._tls is None or self._tls.certificate != certificate:
+            async with self._tls_lock:
+                if self._tls is None or self._tls.certificate != certificate:
+                    self._tls = _Tls(certificate, await _in_thread(self._config, certificate))
+        return self._tls.context
 
 
-def _session(config: ClusterConfig, pool: Pool) -> aiohttp.ClientSession:
+@dataclass(frozen=True)
+class _Tls:
+    certificate: ClientCertificate | None
+    context: ssl.SSLContext
+
+
+async def _in_thread(config: ClusterConfig, certificate: ClientCertificate | None) -> ssl.SSLContext:
+    try:
+        return await asyncio.to_thread(build_context, config, certificate)
+    except (OSError, ValueError) as error:
+        raise CredentialError(f"the CA or the client certificate for {config.server} is unusable: {error}") from error
+
+
+async def _refusal(action: Action, response: aiohttp.ClientResponse) -> Exception:
+    try:
+        body = await response.content.read(_ERROR_BODY)
+    except TRANSPORT_ERRORS:
+        body = b""
+    seconds = response.headers.get("Retry-After", "")
+    return from_response(action, response.status, body, float(seconds) if seconds.isdecimal() else None)
+
+
+def _open_session(pool: Pool, keepalive: bool) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=100 if pool is Pool.CALLS else 0,
+        limit=_MAX_CALL_CONNECTIONS if pool is Pool.CALLS else 0,
         resolver=aiohttp.ThreadedResolver(),
-        socket_factory=_keepalive_socket if config.tcp_keepalive else None,
+        keepalive_timeout=30,
+        socket_factory=_keepalive_socket if keepalive else None,
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": "kpo-async", "Accept": "application/json"},
+        headers={"User-Agent": f"kpo-async/{__version__}", "Accept": "application/json, */*"},
         read_bufsize=READ_BUFFER,
-        auto_decompress=True,
     )
 
 
-def _keepalive_socket(address: Any) -> socket.socket:
+def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices within 70 s that the other end is gone, and keeps NAT gateways from forgetting it."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
