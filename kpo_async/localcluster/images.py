@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 
 _REFERENCE = re.compile(
-    r"(?:(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?)/)??"
+    r"(?:(?P<host>localhost|(?=[^/]*[.:])[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?)/)?"
     r"(?P<path>[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)"
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{32,})?",
 )
+"""A first component is a registry's host if it is `localhost`, or has a dot or a port."""
+
 _REFUSED_HOST = "invalid.example"
 """Images below this registry can never be pulled."""
 
@@ -48,10 +50,6 @@ def find(name: str) -> Image:
             f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {_flaw(name)}',
         )
     host, path, tag = found["host"], found["path"], found["tag"] or "latest"
-    if host is None and "/" in path:
-        first, _, rest = path.partition("/")
-        if "." in first:
-            host, path = first, rest
     if host == _REFUSED_HOST:
         full = f"{host}/{path}:{tag}"
         raise ImageRefused(
