@@ -221,6 +221,8 @@ def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -
     if not reason and not pod.status.container_statuses and not pod.status.init_container_statuses:
         # Preempted before the kubelet made its containers: there is no word of any container, nor a reason.
         return Verdict.LOST, "NoStatus", message or "the pod failed before any of its containers was made"
+    if pod.metadata.deletion_timestamp:
+        return Verdict.LOST, reason or "Deleted", message or "the pod was deleted before its container had run"
     return Verdict.FAILED, reason, message or f"container {base!r} never ran"
 
 
