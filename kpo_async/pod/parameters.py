@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kpo_async.exceptions import ManifestError
-from kpo_async.models import is_model, to_dict
+from kpo_async.models import is_model, to_marked_dict
 from kpo_async.pod.schema import Warn, coerce
 from kpo_async.pod.template import read_template_file
 from kpo_async.pod.xcom_sidecar import Transport
@@ -122,7 +122,7 @@ def _typed(name: str, value: Any, kind: str, warn: Warn) -> Object:
 
 def _convert(name: str, value: Any) -> Any:
     try:
-        return to_dict(value)
+        return to_marked_dict(value)
     except ManifestError as error:
         raise ManifestError(f"{name}: {error}") from error
 

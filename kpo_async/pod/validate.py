@@ -35,8 +35,8 @@ _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 def validate(values: Mapping[str, Any]) -> None:
     """Raises ManifestError for the first of the operator's attributes `values` that can never become a pod."""
     for name, choices in CHOICES.items():
-        value = plain(values.get(name))
-        if value and not is_unrendered(value) and value not in choices:
+        value = values.get(name)
+        if value and value not in choices and not is_unrendered(value):
             raise ManifestError(f"{name} is {value!r}: give one of {', '.join(choices)}")
     if values.get("name") is not None and not is_unrendered(values["name"]):
         names.clean(values["name"])
@@ -44,7 +44,7 @@ def validate(values: Mapping[str, Any]) -> None:
         if values.get(name) and not is_unrendered(values[name]):
             parameters.read(name, values[name], _silent)
     for name, check in _CHECKS.items():
-        value = plain(values.get(name))
+        value = values.get(name)
         if value and not is_unrendered(value):
             check(name, value)
 
@@ -52,7 +52,7 @@ def validate(values: Mapping[str, Any]) -> None:
 def is_unrendered(value: object) -> bool:
     """Whether `value` is for Airflow to fill in later: a string with Jinja in it, an XComArg, a lazy parameter."""
     if isinstance(value, str):
-        return "{{" in value or "{%" in value or "{#" in value
+        return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
     return callable(getattr(value, "resolve", None))
 
 
@@ -85,14 +85,14 @@ def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
             raise ManifestError(f"{name} has the key {key!r} ({type(key).__name__}), a string is needed")
         if item is None or is_unrendered(item) or is_unrendered(key):
             continue
-        yield key, _string(f"{name}[{key!r}]", item)
+        yield key, item if isinstance(item, str) else _string(f"{name}[{key!r}]", item, show=name != "env_vars")
 
 
 def _strings(name: str, value: Any) -> None:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         raise ManifestError(f"{name} is a {type(value).__name__}, a list of strings is needed")
     for index, item in enumerate(value):
-        if item is not None and not is_unrendered(item):
+        if not isinstance(item, str) and item is not None and not is_unrendered(item):
             _string(f"{name}[{index}]", item)
 
 
@@ -101,17 +101,21 @@ def _env_vars(name: str, value: Any) -> None:
         for key, _ in _pairs(name, value):
             _env_name(name, key)
         return
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         raise ManifestError(f"{name} is a {type(value).__name__}, a dict or a list is needed")
     for index, item in enumerate(value):
-        if is_unrendered(item):
-            continue
-        if not isinstance(item, dict):
-            raise ManifestError(f"{name}[{index}] is a {type(item).__name__}, a dict or V1EnvVar is needed")
-        if not is_unrendered(item.get("name")):
-            _env_name(f"{name}[{index}]", item.get("name"))
-        if item.get("value") is not None and not is_unrendered(item["value"]):
-            _string(f"{name}[{index}] ({item.get('name')})", item["value"], show=False)
+        if not is_unrendered(item):
+            _env_var(f"{name}[{index}]", plain(item))
+
+
+def _env_var(where: str, variable: Any) -> None:
+    if not isinstance(variable, dict):
+        raise ManifestError(f"{where} is a {type(variable).__name__}, a dict or V1EnvVar is needed")
+    name, value = variable.get("name"), variable.get("value")
+    if not is_unrendered(name):
+        _env_name(where, name)
+    if value is not None and not is_unrendered(value):
+        _string(f"{where} ({name})", value, show=False)
 
 
 def _env_name(where: str, value: Any) -> None:
