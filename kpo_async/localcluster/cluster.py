@@ -63,6 +63,8 @@ class LocalCluster:
             controllers = Controllers(self.registry, made.certificate.read_text() if made else "")
             controllers.start()
             self.registry.create(Target(resources.BY_NAME["nodes"]), node_object.describe())
+            # A real server's watch cache begins after its first list: nothing resumes from before.
+            self.store.compact()
             self.kubelet = self._make_kubelet(self.store, self.directory / "kubelet")
             self.faults = Faults(self)
             self.server = ApiServer(self.registry, self.kubelet, self.authenticator, self.faults)

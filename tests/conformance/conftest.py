@@ -1,0 +1,92 @@
+"""The same tests on the embedded cluster (by default) or on any real one (`--cluster KUBECONFIG`).
+
+Each test has a namespace of its own. `embedded` is the LocalCluster, for what only that can show; such tests are skipped
+on a real cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from kpo_async.localcluster.cluster import LocalCluster
+from tests.conformance.api import Access, Api
+
+NAMESPACE_READY_SECONDS = 15
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        "--kubeconfig",
+        dest="cluster",
+        metavar="KUBECONFIG",
+        type=Path,
+        help="run tests/conformance on this cluster instead of the embedded one",
+    )
+
+
+@pytest.fixture
+def real_cluster(request: pytest.FixtureRequest) -> Path | None:
+    """The kubeconfig of a real cluster, None for the embedded one."""
+    given: Path | None = request.config.getoption("cluster", None)
+    return given
+
+
+@pytest.fixture
+async def local_cluster(real_cluster: Path | None) -> AsyncIterator[LocalCluster | None]:
+    if real_cluster is not None:
+        yield None
+        return
+    async with LocalCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def embedded(local_cluster: LocalCluster | None) -> LocalCluster:
+    if local_cluster is None:
+        pytest.skip("only the embedded cluster can do this")
+    return local_cluster
+
+
+@pytest.fixture
+def kubeconfig(real_cluster: Path | None, local_cluster: LocalCluster | None) -> Path:
+    """The kubeconfig of the cluster under test."""
+    if local_cluster is not None:
+        return local_cluster.kubeconfig
+    assert real_cluster is not None
+    return real_cluster
+
+
+@pytest.fixture
+async def api(kubeconfig: Path) -> AsyncIterator[Api]:
+    """An administrator in a fresh namespace."""
+    name = f"kpo-conformance-{uuid.uuid4().hex[:8]}"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        api = Api(session, Access.load(kubeconfig), name)
+        answer = await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        assert answer.status == 201, answer.raw
+        try:
+            await _has_service_account(api)
+            yield api
+        finally:
+            await _clean_up(api)
+        # The transports of TLS connections close one turn of the loop after their session.
+        await asyncio.sleep(0)
+
+
+async def _has_service_account(api: Api) -> None:
+    """Pods are refused until the controller has made the namespace's default service account."""
+    async with api.watch("serviceaccounts", resourceVersion="0") as watch:
+        await watch.until(lambda event: event.name == "default", NAMESPACE_READY_SECONDS)
+
+
+async def _clean_up(api: Api) -> None:
+    for resource in ("pods", "configmaps"):
+        await api.delete(resource, gracePeriodSeconds="0")
+    await api.delete(f"/api/v1/namespaces/{api.namespace}")

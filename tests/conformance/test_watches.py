@@ -1,0 +1,209 @@
+"""WATCH, as measured on a real server: where it starts, what it replays, what it tells, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kpo_async.compat import timeout
+from tests.conformance.api import Api, Object, asleep
+
+
+async def _version(api: Api) -> str:
+    """The present version of the cluster."""
+    version: str = (await api.get("pods")).body["metadata"]["resourceVersion"]
+    return version
+
+
+async def test_a_watch_from_a_version_tells_every_later_change_in_order(api: Api) -> None:
+    version = await _version(api)
+    await api.create("pods", asleep("one"))
+    await api.merge("pods", "one", {"metadata": {"labels": {"seen": "yes"}}})
+    await api.delete("pods", "one")
+    async with api.watch(resourceVersion=version, timeoutSeconds="1") as watch:
+        events = await watch.rest()
+
+    assert [event.type for event in events] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
+    assert "labels" not in events[0].object["metadata"]
+    assert events[1].object["metadata"]["labels"] == {"seen": "yes"}
+    versions = [int(event.version) for event in events]
+    assert versions == sorted(set(versions))
+
+
+@pytest.mark.parametrize("version", [{}, {"resourceVersion": "0"}], ids=["unset", "zero"])
+async def test_a_watch_from_nowhere_first_adds_what_is_there(api: Api, version: dict[str, str]) -> None:
+    for name in ("a", "b"):
+        await api.create("pods", asleep(name))
+    # A list from the cache may miss what was just written; a consistent read waits for the cache first.
+    await api.get("pods")
+    async with api.watch(timeoutSeconds="1", **version) as watch:
+        events = await watch.rest()
+    assert [(event.type, event.name) for event in events] == [("ADDED", "a"), ("ADDED", "b")]
+
+
+async def test_a_resumed_watch_repeats_nothing_and_loses_nothing(api: Api) -> None:
+    async with api.watch(resourceVersion=await _version(api)) as watch:
+        await api.create("pods", asleep("first"))
+        event = await watch.until(lambda event: event.name == "first")
+    await api.create("pods", asleep("second"))
+    await api.delete("pods", "first")
+    async with api.watch(resourceVersion=event.version, timeoutSeconds="1") as watch:
+        names = [(event.type, event.name) for event in await watch.rest()]
+    assert names == [("ADDED", "second"), ("MODIFIED", "first"), ("DELETED", "first")]
+
+
+async def test_the_version_of_a_deletion_resumes(api: Api) -> None:
+    async with api.watch(resourceVersion=await _version(api)) as watch:
+        await api.create("pods", asleep("gone"))
+        await api.delete("pods", "gone")
+        deleted = await watch.until(lambda event: event.type == "DELETED")
+    await api.create("pods", asleep("next"))
+    async with api.watch(resourceVersion=deleted.version, timeoutSeconds="1") as watch:
+        assert [event.name for event in await watch.rest()] == ["next"]
+
+
+async def test_a_label_selector_shows_entering_as_added_and_leaving_as_deleted(api: Api) -> None:
+    def label(value: str | None) -> Object:
+        return {"metadata": {"labels": {"colour": value}}}
+
+    async with api.watch(labelSelector="colour=red", resourceVersion=await _version(api), timeoutSeconds="2") as watch:
+        await api.create("pods", asleep("chameleon"))
+        await api.merge("pods", "chameleon", label("red"))
+        await api.merge("pods", "chameleon", {"metadata": {"annotations": {"note": "x"}}})
+        left = await api.merge("pods", "chameleon", label("green"))
+        events = await watch.rest()
+
+    assert [event.type for event in events] == ["ADDED", "MODIFIED", "DELETED"]
+    gone = events[-1].object
+    assert gone["metadata"]["labels"] == {"colour": "red"}
+    assert gone["metadata"]["resourceVersion"] == left.body["metadata"]["resourceVersion"]
+    assert "deletionTimestamp" not in gone["metadata"]
+
+
+async def test_a_field_selector_shows_one_pod_only(api: Api) -> None:
+    async with api.watch(
+        fieldSelector="metadata.name=two", resourceVersion=await _version(api), timeoutSeconds="1"
+    ) as watch:
+        for name in ("one", "two", "three"):
+            await api.create("pods", asleep(name))
+        assert [event.name for event in await watch.rest()] == ["two"]
+
+
+async def test_a_watch_ends_by_itself_after_its_timeout(api: Api) -> None:
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    async with api.watch(resourceVersion=await _version(api), timeoutSeconds="1") as watch:
+        assert await watch.rest() == []
+    assert 0.9 <= loop.time() - begin < 10
+
+
+async def test_the_headers_of_a_quiet_watch_come_at_once(api: Api) -> None:
+    version = await _version(api)
+    async with timeout(5), api.watch(resourceVersion=version) as watch:
+        assert watch.response.headers["Content-Type"] == "application/json"
+
+
+async def test_a_watch_in_a_namespace_that_does_not_exist_is_silent(api: Api) -> None:
+    async with api.watch("/api/v1/namespaces/no-such/pods", timeoutSeconds="1") as watch:
+        assert await watch.rest() == []
+
+
+async def test_a_version_of_the_future_is_a_silent_watch(api: Api) -> None:
+    await api.create("pods", asleep("unseen"))
+    async with api.watch(resourceVersion="99999999999", timeoutSeconds="1") as watch:
+        assert await watch.rest() == []
+
+
+async def test_a_garbage_version_is_a_500_without_a_reason(api: Api) -> None:
+    answer = await api.get("pods", watch="true", resourceVersion="abc")
+    assert answer.status == 500
+    assert "reason" not in answer.body
+    assert "Invalid value" in answer.message
+
+
+async def test_a_version_that_is_too_old_is_an_error_in_the_stream(api: Api) -> None:
+    async with api.watch(resourceVersion="1") as watch:
+        [event] = await watch.rest()
+    assert event.type == "ERROR"
+    assert event.object["kind"] == "Status"
+    assert event.object["code"] == 410
+    assert event.object["reason"] == "Expired"
+    assert event.object["message"].startswith("too old resource version: 1 (")
+
+
+async def test_bookmarks_close_the_initial_events_even_unasked(api: Api) -> None:
+    await api.create("pods", asleep("there"))
+    await api.get("pods")
+    async with api.watch(allowWatchBookmarks="true", timeoutSeconds="1") as watch:
+        events = await watch.rest()
+    assert [event.type for event in events] == ["ADDED", "BOOKMARK"]
+    metadata = events[1].object["metadata"]
+    assert metadata.pop("resourceVersion")
+    assert metadata == {"annotations": {"k8s.io/initial-events-end": "true"}}
+    assert events[1].object["kind"] == "Pod"
+    assert events[1].object["spec"] == {"containers": None}
+    assert events[1].object["status"] == {}
+
+
+async def test_a_watch_can_stream_its_list_first(api: Api) -> None:
+    for name in ("a", "b"):
+        await api.create("pods", asleep(name))
+    async with api.watch(
+        sendInitialEvents="true", resourceVersionMatch="NotOlderThan", allowWatchBookmarks="true", timeoutSeconds="30"
+    ) as watch:
+        end = await watch.until(lambda event: event.type == "BOOKMARK")
+        assert [(event.type, event.name) for event in watch.seen[:-1]] == [("ADDED", "a"), ("ADDED", "b")]
+        assert end.object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+        await api.create("pods", asleep("c"))
+        later = await watch.until(lambda event: event.name == "c")
+        assert int(later.version) > int(end.version)
+
+
+async def test_a_bookmark_comes_shortly_before_the_end(api: Api) -> None:
+    version = await _version(api)
+    async with api.watch(resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds="4") as watch:
+        events = await watch.rest()
+    assert [event.type for event in events] == ["BOOKMARK"]
+    assert int(events[0].version) >= int(version)
+    assert set(events[0].object["metadata"]) == {"resourceVersion"}
+
+
+async def test_the_version_of_a_bookmark_resumes(api: Api) -> None:
+    async with api.watch(resourceVersion=await _version(api), allowWatchBookmarks="true", timeoutSeconds="4") as watch:
+        bookmark = (await watch.rest())[-1]
+    await api.create("pods", asleep("after"))
+    async with api.watch(resourceVersion=bookmark.version, timeoutSeconds="1") as watch:
+        assert [event.name for event in await watch.rest()] == ["after"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        pytest.param(
+            {"sendInitialEvents": "true", "allowWatchBookmarks": "true"},
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            id="initial events without a match",
+        ),
+        pytest.param(
+            {"resourceVersion": "0", "resourceVersionMatch": "NotOlderThan"},
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            id="a match without initial events",
+        ),
+    ],
+)
+async def test_options_that_do_not_go_together_are_422(api: Api, query: dict[str, str], message: str) -> None:
+    answer = await api.get("pods", watch="true", timeoutSeconds="1", **query)
+    assert answer.status == 422
+    assert answer.body["reason"] == "Invalid"
+    assert message in answer.message
+
+
+async def test_a_watch_of_config_maps_and_of_events_works_the_same(api: Api) -> None:
+    async with api.watch("configmaps", fieldSelector="metadata.name=settings") as watch:
+        await api.create("configmaps", {"metadata": {"name": "settings"}, "data": {"a": "1"}})
+        await api.merge("configmaps", "settings", {"data": {"a": "2"}})
+        await api.delete("configmaps", "settings")
+        await watch.until(lambda event: event.type == "DELETED")
+    assert [event.type for event in watch.seen] == ["ADDED", "MODIFIED", "DELETED"]
+    assert [event.object["data"]["a"] for event in watch.seen] == ["1", "2", "2"]
