@@ -17,7 +17,7 @@ from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
 from kpo_async.kube.client import Client
 from kpo_async.logs.emit import Emitter
 from kpo_async.logs.lines import Cursor, LineReader, LogLine
-from kpo_async.logs.slots import slots_of
+from kpo_async.logs.slots import LogSlots, slots_of
 
 SILENCE = 600.0
 """Seconds without a byte until a stream is opened anew: after some log rotations the old one says nothing any more."""
@@ -88,9 +88,12 @@ class Follower:
         life: Lifeline,
         emitter: Emitter,
         cursor: Cursor | None = None,
+        slots: LogSlots | None = None,
     ) -> None:
+        """`slots` are the client's, shared with everybody who uses it, unless others are given."""
         self._client, self._name, self._namespace, self._container = client, name, namespace, container
         self._life, self._emitter = life, emitter
+        self._slots = slots or slots_of(client)
         self.cursor = cursor or Cursor()
         """Where the emitted lines end."""
         self.complete = False
@@ -117,10 +120,13 @@ class Follower:
 
     async def _stream(self, final: bool) -> None:
         """Read one answer, and decide what its end means."""
-        reader = LineReader(self._container, self.cursor)
+        before = self.cursor
+        reader = LineReader(self._container, before)
         end = await self._read(reader, final)
         if end is _End.GAVE_WAY:
             return
+        if end is _End.EOF and self._doubt and final and self.cursor != before:
+            return  # whoever cut streams before may have cut this one: it is whole when nothing more comes
         if end is _End.EOF and (final or (not self._doubt and await self._ends_soon())):
             self._take(reader, reader.end())
             self.complete = True
@@ -145,7 +151,7 @@ class Follower:
 
         try:
             async with (
-                slots_of(self._client).hold(give_way),
+                self._slots.hold(give_way),
                 scope,
                 self._client.log(
                     self._name,

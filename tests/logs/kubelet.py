@@ -1,0 +1,126 @@
+"""Serves `pods/log` as an API server and kubelet do, from logs that a test writes, and fails when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from kpo_async.kube.client import Client
+from kpo_async.kube.config import ClusterConfig
+from tests.logs.test_lines import Entry, answer
+
+
+@dataclass
+class ContainerLog:
+    """The log of one container, and its life."""
+
+    entries: list[Entry] = field(default_factory=list)
+    tail: bytes = b""
+    """What comes after the last line end."""
+    running: bool = True
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    step: int = 10**8
+    """Nanoseconds between lines."""
+
+    def write(self, *texts: str) -> None:
+        for text in texts:
+            self.entries.append(Entry((len(self.entries) + 1) * self.step, text.encode()))
+        self._change()
+
+    def finish(self, tail: str = "") -> None:
+        self.tail = f"2026-11-21T09:59:59.999999999Z {tail}".encode() if tail else b""
+        self.running = False
+        self._change()
+
+    def rotate(self) -> None:
+        self.entries.clear()
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What happens to one answer: `how` after so many bytes."""
+
+    after: int
+    how: str
+    """"abort" (connection reset), "close" (a clean end), "hang" (silence)."""
+
+
+class LogKubelet:
+    """`logs` by container; `cuts` and `refusals` (HTTP codes) are used up, one for each request."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, ContainerLog] = {}
+        self.cuts: deque[Cut] = deque()
+        self.refusals: deque[int] = deque()
+        self.asked: list[dict[str, str]] = []
+        self.asked_at: list[float] = []
+        self.open = 0
+        self.most_open = 0
+
+    def log(self, container: str = "base") -> ContainerLog:
+        return self.logs.setdefault(container, ContainerLog())
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(dict(request.query))
+        self.asked_at.append(asyncio.get_running_loop().time())
+        if self.refusals:
+            code = self.refusals.popleft()
+            body = {"kind": "Status", "code": code, "message": 'container "base" is waiting to start'}
+            return web.json_response(body, status=code)
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        try:
+            return await self._stream(request)
+        finally:
+            self.open -= 1
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        log = self.log(request.query["container"])
+        cut = self.cuts.popleft() if self.cuts else None
+        response = web.StreamResponse()
+        await response.prepare(request)
+        sent = 0
+        while True:
+            running, changed = log.running, log.changed
+            data = answer(log.entries, request.query.get("sinceTime", "")) + log.tail
+            end = len(data) if cut is None else min(len(data), cut.after)
+            if end > sent:
+                await response.write(data[sent:end])
+                sent = end
+            if cut is not None and sent >= cut.after:
+                return await self._cut(request, response, cut.how)
+            if not running or request.query.get("follow") != "true":
+                return response
+            await changed.wait()
+
+    async def _cut(self, request: web.Request, response: web.StreamResponse, how: str) -> web.StreamResponse:
+        if how == "hang":
+            await asyncio.Event().wait()
+        if how == "abort":
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Client]:
+        """A client of this server while it runs."""
+        app = web.Application()
+        app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}/log", self.answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            async with Client(ClusterConfig(server=url, identity=url), retry_budget=2.0) as client:
+                yield client
+        finally:
+            await runner.cleanup()
