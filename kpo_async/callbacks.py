@@ -158,7 +158,7 @@ class Callbacks:
         """Call `on_pod_manifest_created`; returns the manifest as the callbacks left it."""
         if not self.wants(Hook.POD_MANIFEST_CREATED):
             return manifest
-        pod = _to_v1pod(manifest)
+        pod = await asyncio.to_thread(_to_v1pod, manifest)
         before = models.to_dict(pod)
         await self._fire(Hook.POD_MANIFEST_CREATED, {"pod_request": pod})
         after: dict[str, Any] = models.to_dict(pod)
@@ -171,7 +171,7 @@ class Callbacks:
         Whatever a callback raises is raised: the author of the DAG wants to know.
         """
         if self.wants(hook):
-            await self._fire(hook, {"pod": self._v1pod(pod), **extra})
+            await self._fire(hook, {"pod": await self._v1pod(pod), **extra})
 
     async def progress(
         self, container: str, lines: Iterable[tuple[datetime | None, str]], pod: Mapping[str, Any]
@@ -179,7 +179,7 @@ class Callbacks:
         """Call `progress_callback` for each (timestamp, line). Its errors are logged, the first with its traceback."""
         if not self.wants(Hook.PROGRESS):
             return
-        v1pod = self._v1pod(pod)
+        v1pod = await self._v1pod(pod)
         for timestamp, line in lines:
             arguments = {"line": line, "container_name": container, "timestamp": timestamp, "pod": v1pod}
             try:
@@ -214,10 +214,11 @@ class Callbacks:
             self._client = await asyncio.to_thread(self._make_client)
         return self._client
 
-    def _v1pod(self, pod: Mapping[str, Any]) -> V1Pod:
+    async def _v1pod(self, pod: Mapping[str, Any]) -> V1Pod:
         """`pod` converted, once for as long as it is the same object: a line of log costs no conversion."""
         if self._converted is None or self._converted[0] is not pod:
-            self._converted = pod, _to_v1pod(pod)
+            # In a thread: the first time, it imports a client for the better part of a second.
+            self._converted = pod, await asyncio.to_thread(_to_v1pod, pod)
         return self._converted[1]
 
 

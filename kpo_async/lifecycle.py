@@ -34,7 +34,19 @@ from kpo_async.pod.xcom_sidecar import Transport
 from kpo_async.showing import Formatter, followed, shown_logs
 from kpo_async.xcom import XComResult
 
-__all__ = ["Owner", "abandon", "collect", "ending", "ensure_pod", "finish", "kill", "last_pod", "show_rest", "wait"]
+__all__ = [
+    "Formatter",
+    "Owner",
+    "abandon",
+    "collect",
+    "ending",
+    "ensure_pod",
+    "finish",
+    "kill",
+    "last_pod",
+    "show_rest",
+    "wait",
+]
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)

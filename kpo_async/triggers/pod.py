@@ -36,6 +36,7 @@ from kpo_async.hooks.airflow import (
 from kpo_async.hooks.kubernetes import cluster_source
 from kpo_async.import_path import from_import_path
 from kpo_async.kube.client import Client, connect
+from kpo_async.lifecycle import Formatter
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -67,8 +68,7 @@ class KubernetesPodTrigger(BaseTrigger):
     async def _story(self) -> TriggerEvent:
         task = self.pod_task
         try:
-            callbacks = Callbacks([from_import_path(path) for path in task.callbacks], mode=ExecutionMode.ASYNC)
-            formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
+            callbacks, formatter = await asyncio.to_thread(_users_code, task)
             async with self._client() as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_here and (outcome.succeeded or FAILING_IN_TRIGGERER_RETRIES):
@@ -146,3 +146,10 @@ class KubernetesPodTrigger(BaseTrigger):
             "outcome": outcome.portable().to_dict(),
             **task.user_event,
         }
+
+
+def _users_code(task: PodTask) -> tuple[Callbacks, Formatter | None]:
+    """The task's callbacks and log formatter, imported. Raises `ImportPathError` naming what this host lacks."""
+    callbacks = Callbacks([from_import_path(path) for path in task.callbacks], mode=ExecutionMode.ASYNC)
+    formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
+    return callbacks, formatter

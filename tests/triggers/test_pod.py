@@ -1,0 +1,102 @@
+"""The trigger, as a triggerer runs it, against the embedded cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kpo_async import lifecycle
+from kpo_async.callbacks import KubernetesPodOperatorCallback
+from kpo_async.exceptions import KpoError
+from kpo_async.handover import ClusterRef, Outcome, PodTask
+from kpo_async.hooks.airflow import deferral_settles_after
+from kpo_async.kube.client import Client, connect
+from kpo_async.kube.config import ClusterSource
+from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.triggers.pod import KubernetesPodTrigger
+from tests.story import identity, manifest, owner, pod_task
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[LocalCluster]:
+    async with LocalCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
+    async with connect(ClusterSource(config_file=str(cluster.kubeconfig))) as client:
+        yield client
+
+
+async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
+    task = identity()
+    pod = await lifecycle.ensure_pod(client, manifest(task, script), owner(task))
+    return pod_task(pod, str(cluster.kubeconfig), **terms)
+
+
+async def fired(task: PodTask) -> list[dict]:
+    """Every event of a trigger that went through Airflow's database."""
+    path, arguments = KubernetesPodTrigger(task.to_dict()).serialize()
+    assert path == "kpo_async.triggers.pod.KubernetesPodTrigger"
+    trigger = KubernetesPodTrigger(**json.loads(json.dumps(arguments)))
+    return [event.payload async for event in trigger.run()]
+
+
+async def test_it_fires_one_event_that_says_how_the_pod_ended(cluster: LocalCluster, client: Client) -> None:
+    task = await task_for(cluster, client, "exit 4", user_event={"extra": "mine"})
+    [event] = await fired(task)
+    assert (event["status"], event["name"], event["uid"], event["extra"]) == ("failed", task.name, task.uid, "mine")
+    assert Outcome.from_dict(event["outcome"]).exit_code == 4
+
+
+async def test_a_connection_that_cannot_be_used_is_an_error_and_not_a_crash() -> None:
+    task = PodTask("pod", "default", "uid", cluster=ClusterRef(config_file="/no/such/kubeconfig"))
+    [event] = await fired(task)
+    assert event["status"] == "error"
+    assert "/no/such/kubeconfig" in event["message"]
+
+
+async def test_a_task_that_has_just_deferred_is_not_resumed_too_soon(cluster: LocalCluster, client: Client) -> None:
+    ago = deferral_settles_after() - 1.5
+    task = await task_for(cluster, client, "true", deferred_at=time.time() - ago)
+    before = time.time()
+    await fired(task)
+    assert time.time() - task.deferred_at >= deferral_settles_after()
+    assert time.time() - before < 5
+
+
+async def test_a_long_pod_is_not_held_back(cluster: LocalCluster, client: Client) -> None:
+    task = await task_for(cluster, client, "true", deferred_at=time.time() - 3600)
+    before = time.time()
+    await fired(task)
+    assert time.time() - before < 5
+
+
+def test_a_row_of_another_version_says_what_to_do() -> None:
+    row = PodTask("pod", "default", "uid").to_dict() | {"version": 99}
+    with pytest.raises(KpoError, match="install the same kpo-async"):
+        KubernetesPodTrigger(row)
+
+
+class Recorder(KubernetesPodOperatorCallback):
+    """A callback class that the triggerer finds by its import path."""
+
+    calls: list[str] = []  # noqa: RUF012 - shared on purpose, as in a user's module
+
+    @staticmethod
+    async def on_pod_starting(*, pod: object, **kwargs: object) -> None:
+        Recorder.calls.append("starting")
+
+    @staticmethod
+    def progress_callback(*, line: str, **kwargs: object) -> None:
+        Recorder.calls.append(line)
+
+
+async def test_callbacks_are_called_in_the_triggerer(cluster: LocalCluster, client: Client) -> None:
+    Recorder.calls.clear()
+    await fired(await task_for(cluster, client, "echo a; sleep 0.3; echo b", callbacks=[f"{__name__}:Recorder"]))
+    assert Recorder.calls == ["starting", "a", "b"]
