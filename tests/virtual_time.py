@@ -23,13 +23,14 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     now = 0.0
     holds = 0
+    grace = GRACE
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         if self.holds:
             return super().select(_BUSY_WAIT)
-        events = super().select(GRACE)
+        events = super().select(self.grace)
         if not events:
             self.now += timeout
         return events
@@ -38,8 +39,10 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A selector event loop on the clock of its selector."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = GRACE) -> None:
+        """`grace` may be 0 where nothing but timers can happen."""
         self.clock = _JumpingSelector()
+        self.clock.grace = grace
         super().__init__(self.clock)
 
     def time(self) -> float:

@@ -18,7 +18,7 @@ from kpo_async.kube.backoff import Recovery
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import RateLimit
 from kpo_async.kube.slot import Presence, Slot
-from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, watch_pods
+from kpo_async.kube.watch import Delete, Init, InitDone, watch_pods
 from kpo_async.resources import Pod, pod_from_dict
 
 GRACE = 1.0
@@ -75,40 +75,37 @@ class Follower:
 
     async def follow(self) -> None:
         """The shared watch may not be had: watch the pod by its name, else poll it."""
-        recovery = Recovery()
+        await self._turnstile.take()
         try:
-            while not self._slot.view.presence.final:
-                await self._turnstile.take()
-                await self._watch()
-                await self._confirm()
-                if not self._slot.view.presence.final:
-                    await asyncio.sleep(recovery.pause(asyncio.get_running_loop().time()))
+            await self._watch()
         except ForbiddenError as error:
             self._on_watch(error)
             await self._poll()
 
     async def _watch(self) -> None:
-        """Show what the pod's own watch says, until it says that the pod is not there or not this one."""
-        slot, seen = self._slot, False
+        """Show what the pod's own watch says. Where it does not show the pod, a GET decides and it goes on."""
+        slot, listed = self._slot, False
         events = watch_pods(
             self._client, self._namespace, field_selector=f"metadata.name={slot.name}", on_problem=self._hindered
         )
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Init):
-                    seen = False
+                    listed = False
                 elif isinstance(event, InitDone):
                     self._on_watch(None)
-                    if not seen:
-                        return
+                    if not listed:
+                        await self._confirm()
                 elif event.pod.metadata.uid != slot.uid:
-                    continue
-                elif isinstance(event, InitApply | Apply):
-                    seen = True
+                    await self._confirm()
+                elif not isinstance(event, Delete):
+                    listed = True
                     slot.show(Presence.PRESENT, event.pod)
-                elif isinstance(event, Delete):
-                    if event.pod.metadata.deletion_timestamp:
-                        slot.show(Presence.GONE, event.pod)
+                elif event.pod.metadata.deletion_timestamp:
+                    slot.show(Presence.GONE, event.pod)
+                else:
+                    await self._confirm()
+                if slot.view.presence.final:
                     return
 
     def _hindered(self, problem: ApiError | None) -> None:

@@ -72,6 +72,8 @@ class Informer:
         self._forbidden_at: float | None = None
         self._refusal: ForbiddenError | None = None
         self._turnstile = Turnstile()
+        self._loners: set[asyncio.Task[None]] = set()
+        self._watcher = self._new_watcher()
         self._forget_client = client.on_close(self.close)
         self._task = self._start(self._run(), f"kpo-async informer {namespace}/{selector}")
 
@@ -101,16 +103,18 @@ class Informer:
 
     async def close(self) -> None:
         """End now. Whoever still waits for a view gets a `RuntimeError`."""
-        tasks = [self._task, *(slot.alone for slot in self._slots.values() if slot.alone)]
-        for task in tasks:
+        for task in (self._task, *self._loners):
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait((self._task, *self._loners))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         # In an empty context: else our log lines would land in the log of the task instance that came first.
         task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, work)
         task.set_name(name)
         return task
+
+    def _new_watcher(self) -> Watcher:
+        return Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
 
     async def _run(self) -> None:
         recovery = Recovery()
@@ -132,9 +136,9 @@ class Informer:
             slot.fail(RuntimeError(f"the informer ended before pod {slot.name} did: its client or its loop was closed"))
 
     async def _consume(self) -> None:
-        watcher = Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
+        self._watcher = self._new_watcher()
         clock, since, handled = time.perf_counter, time.perf_counter(), 0
-        async with aclosing(watcher.events()) as events:
+        async with aclosing(self._watcher.events()) as events:
             async for event in events:
                 if isinstance(event, InitDone):
                     await self._swap(event.rewound)
@@ -189,8 +193,11 @@ class Informer:
                 known = self._pods.get(uid)
                 if known is not None and is_older(fresh.metadata.resource_version, known.metadata.resource_version):
                     told[uid] = known
+        regained = self._reach is Reach.SINGLE
         self._pods, self._synced, self._reach = told, True, Reach.SHARED
         async for slot in self._slices():
+            if regained:
+                _stop(slot)
             if (pod := self._pods.get(slot.uid)) is not None:
                 self._show_shared(slot, pod, rewound=rewound)
             elif not slot.view.presence.final:
@@ -219,10 +226,9 @@ class Informer:
             self._forbidden_at = self._forbidden_at or now
             if not self._synced or now - self._forbidden_at > FORBIDDEN_PATIENCE:
                 self._reach, self._refusal = Reach.SINGLE, problem
+                self._watcher.start_over()  # When the rights are back, a whole telling makes it the shared watch again.
         else:
             self._forbidden_at = None
-            if problem is None and self._synced:
-                self._reach = Reach.SHARED
         self._spread(iter(list(self._slots.values())))
 
     def _spread(self, slots: Iterator[Slot]) -> None:
@@ -232,8 +238,6 @@ class Informer:
                 continue
             if self._reach is Reach.SINGLE:
                 self._follow_alone(slot, 0.0)
-            elif slot.uid in self._pods:
-                _stop(slot)
             if slot.alone is None:
                 slot.report(self._problem)
         if (following := next(slots, None)) is not None:
@@ -246,9 +250,11 @@ class Informer:
         follower = Follower(self._client, self._namespace, slot, self._turnstile, self._announce)
         work = follower.follow() if self._reach is Reach.SINGLE else follower.check(grace)
         slot.alone = self._start(work, f"kpo-async pod {self._namespace}/{slot.name}")
+        self._loners.add(slot.alone)
         slot.alone.add_done_callback(lambda task: self._left_alone(slot, task))
 
     def _left_alone(self, slot: Slot, task: asyncio.Task[None]) -> None:
+        self._loners.discard(task)
         if slot.alone is task:
             slot.alone = None
         if not task.cancelled() and (error := task.exception()):

@@ -136,7 +136,7 @@ class Watcher:
         """The version whose watch the server answered with an unexplained 500."""
         self._attempt = _Attempt(0.0)
         self.state, self._rung = State.LIST, Rung.CACHE
-        self._start_over()
+        self.start_over()
 
     async def events(self) -> AsyncGenerator[WatchEvent, None]:
         """The stream. Close it (`contextlib.aclosing`) to close its connection."""
@@ -277,22 +277,22 @@ class Watcher:
             if not isinstance(error, InvalidError | _UnmarkedError | _StalledError):
                 return False
             _without_stream.add(self._client)
-            self._start_over()
+            self.start_over()
             return True
         if self.state is State.LIST:
             return self._climb(error)
         if isinstance(error, ExpiredError):
             # A version that the server itself has just given cannot be too old: something is broken, do not hurry.
             heard = not self._quiet
-            self._start_over()
+            self.start_over()
             return heard
         if isinstance(error, _StalledError) and not self._attempt.lines:
             # From a version of the future (another server, a restored store) a watch is silent for ever.
-            self._start_over()
+            self.start_over()
             return True
         if _is_unexplained(error):
             if self._doubted == self.version:
-                self._start_over()
+                self.start_over()
             self._doubted = self.version
         return False
 
@@ -306,7 +306,8 @@ class Watcher:
             return True
         return False
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
+        """Have the present told again by the next request."""
         self.state = State.LIST if self._client in _without_stream else State.STREAM
         self._rung = Rung.SEEN if self.version else Rung.CACHE
 
