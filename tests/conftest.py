@@ -2,7 +2,7 @@
 
 - `@pytest.mark.virtual_time`: the test's event loop jumps over idle time (`tests/virtual_time.py`).
 - An asyncio task that outlives its test fails it. Unclosed sessions and sockets are ResourceWarnings, hence errors.
-- A blocking call of the library on the event loop (file, sleep, subprocess, socket) raises `BlockingError` at its place.
+- A blocking call of the library on the event loop (file, sleep, subprocess, socket) raises `BlockingError` there.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 from kpo_async.kube.client import aclose_all
 from tests.virtual_time import VirtualTimeLoop
+
+# The same examples in every run, and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=default explores.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

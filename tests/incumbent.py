@@ -18,6 +18,7 @@ with warnings.catch_warnings():
     import kubernetes_asyncio.client
     from airflow.exceptions import AirflowException
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+    from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value as make_safe_label_value
     from airflow.providers.cncf.kubernetes.secret import Secret as Secret
 
 RAISES = (AirflowException, AttributeError, TypeError, ValueError)

@@ -1,0 +1,143 @@
+"""Names and label values: the incumbent's where those are legal, and legal always."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.pod import names
+from kpo_async.pod.names import TaskIdentity
+
+TASK = TaskIdentity("0190c6f2", "my.dag", "a.b", "manual__2026-01-02T03:04:05+00:00", 3)
+KEYS = st.text(st.characters(categories=("L", "N"), include_characters="_.-"), min_size=1, max_size=250)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "cleaned"),
+    [
+        ("Hello_Bob_x", "hello-bob-x"),
+        ("a.b__c", "a-b-c"),
+        ("a-_-b", "a---b"),
+        ("ünï", "-n-"),
+        ("trailing_", "trailing-"),
+        ("newline\n", "newline-"),
+    ],
+)
+def test_a_users_name_is_cleaned_as_the_incumbent_does(given_name: str, cleaned: str) -> None:
+    assert names.clean(given_name) == cleaned
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a/b", "a..b", "x" * 221, 5, None], ids=repr)
+def test_a_name_that_is_no_key_of_airflow_is_refused(bad: object) -> None:
+    with pytest.raises(ManifestError, match="name"):
+        names.clean(bad)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "name"),
+    [
+        ("outer.inner.setup", "outer-inner-setup"),
+        ("Überweisung_1", "uberweisung-1"),
+        ("任务", "ren-wu"),
+        ("x" * 100, "x" * 63),
+        ("_", ""),
+    ],
+)
+def test_without_a_name_the_task_id_is_the_name(task_id: str, name: str) -> None:
+    assert names.from_task_id(task_id) == name
+
+
+@given(KEYS)
+def test_task_ids_become_what_python_slugify_makes_of_them(task_id: str) -> None:
+    slugify = pytest.importorskip("slugify").slugify
+    assert names.from_task_id(task_id) == slugify(task_id)[:63].strip("-")
+
+
+@pytest.mark.parametrize(
+    ("base", "unique", "name"),
+    [
+        ("hello-bob", "abcdefgh", "hello-bob-abcdefgh"),
+        ("x" * 70, "abcdefgh", "x" * 54 + "-abcdefgh"),
+        ("y" * 53 + "-z", "abcdefgh", "y" * 53 + "-abcdefgh"),
+        ("-a-", "abcdefgh", "a-abcdefgh"),
+        ("", "abcdefgh", "abcdefgh"),
+        ("---", "abcdefgh", "abcdefgh"),
+        ("plain", None, "plain"),
+        ("x" * 100, None, "x" * 100),
+        ("-plain-", None, "plain"),
+        ("Template_Name", None, "template-name"),
+        ("a.-b", None, "a.b"),
+        ("-", None, "pod"),
+    ],
+)
+def test_a_pods_name_is_repaired_only_where_it_would_be_refused(base: str, unique: str | None, name: str) -> None:
+    assert names.pod_name(base, unique) == name
+
+
+@given(st.text(max_size=300), st.booleans())
+def test_a_pods_name_is_always_legal(base: str, with_suffix: bool) -> None:
+    name = names.pod_name(base, names.suffix("id", 1) if with_suffix else None)
+    assert names.is_pod_name(name)
+    assert not with_suffix or len(name) <= 63
+
+
+def test_the_suffix_is_the_same_for_the_same_try_and_another_for_the_next() -> None:
+    assert names.suffix("id", 1) == names.suffix("id", 1) == "gtsu2e3a"
+    assert names.suffix("id", 1) != names.suffix("id", 2) != names.suffix("other", 2)
+
+
+@given(st.text(), st.integers(0, 99))
+def test_a_suffix_is_eight_lower_case_letters_and_digits(ti_id: str, try_number: int) -> None:
+    for suffix in (names.suffix(ti_id, try_number), names.random_suffix()):
+        assert len(suffix) == 8
+        assert set(suffix) <= set(string.ascii_lowercase + string.digits)
+
+
+@pytest.mark.parametrize(
+    ("value", "safe"),
+    [
+        ("", ""),
+        ("my.dag", "my.dag"),
+        ("manual__2026-01-02T03:04:05+00:00", "manual__2026-01-02T0304050000-3c9ea4d7d"),
+        ("_leading", "leading-668dc1710"),
+        ("a" * 63, "a" * 63),
+        ("a" * 64, "a" * 53 + "-014842d48"),
+        ("___", "948a13f1e"),
+    ],
+)
+def test_a_label_value_keeps_what_it_can_and_hashes_what_it_lost(value: str, safe: str) -> None:
+    assert names.label_value(value) == safe
+
+
+@given(st.text(max_size=200))
+def test_a_label_value_is_always_legal(value: str) -> None:
+    assert names.is_label_value(names.label_value(value))
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits + "-_.é", max_size=80))
+def test_label_values_are_the_incumbents_where_those_are_legal(value: str) -> None:
+    theirs = pytest.importorskip("tests.incumbent", exc_type=ImportError).make_safe_label_value(value)
+    assert names.label_value(value) == theirs or not names.is_label_value(theirs)
+
+
+def test_the_labels_of_a_task_are_the_incumbents() -> None:
+    assert names.task_labels(TASK) == {
+        "dag_id": "my.dag",
+        "task_id": "a.b",
+        "run_id": "manual__2026-01-02T0304050000-3c9ea4d7d",
+        "kubernetes_pod_operator": "True",
+        "try_number": "3",
+    }
+
+
+def test_only_mapped_tasks_have_a_map_index() -> None:
+    mapped = TaskIdentity("0190c6f2", "d", "t", "r", 1, map_index=0)
+    assert names.task_labels(mapped)["map_index"] == "0"
+
+
+def test_the_owner_is_one_try_of_one_task_instance() -> None:
+    assert TASK.owner == "0190c6f2/3"
