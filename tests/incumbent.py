@@ -84,3 +84,8 @@ def model(value: Mapping[str, Any], kind: str, package: Any = kubernetes.client)
 
 
 ASYNC_CLIENT = kubernetes_asyncio.client
+
+
+def plain(value: Any) -> Any:
+    """What `kubernetes` would send."""
+    return _SYNC.sanitize_for_serialization(value)

@@ -1,0 +1,274 @@
+"""From parameters to a manifest: precedence, order, identity. That it is the incumbent's is `test_parity.py`."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.pod import names, xcom_sidecar
+from kpo_async.pod.build import ConnectionDefaults, PodParameters, TaskIdentity, build_pod
+from kpo_async.secret import Secret
+
+TASK = TaskIdentity("0190c6f2", "dag", "group.task", "run", 2, map_index=3)
+TEMPLATE = {
+    "metadata": {"name": "from-template", "namespace": "template", "labels": {"a": 1, "both": "template"}},
+    "spec": {
+        "containers": [
+            {"name": "first", "image": "template:1", "command": ["template"], "env": [{"name": "T", "value": 1}]},
+            {"name": "second", "image": "side:1"},
+        ],
+        "restartPolicy": "Always",
+        "hostNetwork": True,
+        "volumes": [{"name": "t", "emptyDir": {}}],
+    },
+}
+FULL = {
+    "metadata": {"namespace": "full", "labels": {"both": "full"}},
+    "spec": {"containers": [{"name": "c", "image": "full:1"}], "hostname": "full"},
+}
+
+
+def unexpected(message: str) -> None:
+    raise AssertionError(f"unexpected warning: {message}")
+
+
+def parameters(**values: Any) -> PodParameters:
+    return PodParameters.of({"task_id": "group.task", **values}, warn=unexpected)
+
+
+def build(*, connection: ConnectionDefaults | None = None, **values: Any) -> Any:
+    return build_pod(
+        parameters(**values), task=TASK, connection=connection, in_cluster=False, airflow_version="3.3.2+local"
+    )
+
+
+def base(manifest: Any) -> Any:
+    return manifest["spec"]["containers"][0]
+
+
+def test_arguments_beat_the_full_spec_which_beats_the_template() -> None:
+    pod = build(pod_template_dict=TEMPLATE, full_pod_spec=FULL, labels={"mine": "x"}, cmds=["mine"])
+    assert base(pod)["command"] == ["mine"]
+    assert base(pod)["image"] == "full:1"
+    assert pod["spec"]["hostname"] == "full"
+    assert pod["metadata"]["namespace"] == "full"
+    assert {key: pod["metadata"]["labels"][key] for key in ("a", "both", "mine")} == {
+        "a": "1",
+        "both": "full",
+        "mine": "x",
+    }
+
+
+def test_false_does_not_override_a_template() -> None:
+    assert build(pod_template_dict=TEMPLATE, hostnetwork=False)["spec"]["hostNetwork"] is True
+
+
+def test_the_base_container_is_the_first_one_renamed() -> None:
+    pod = build(pod_template_dict=TEMPLATE, base_container_name="main")
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["main", "second"]
+
+
+def test_a_pod_is_never_restarted_and_the_termination_message_policy_is_the_arguments() -> None:
+    template = copy.deepcopy(TEMPLATE)
+    template["spec"]["containers"][0]["terminationMessagePolicy"] = "FallbackToLogsOnError"  # type: ignore[index]
+    pod = build(pod_template_dict=template)
+    assert pod["spec"]["restartPolicy"] == "Never"
+    assert base(pod)["terminationMessagePolicy"] == "File"
+
+
+def test_the_environment_is_template_then_arguments_then_runtime_info_then_secrets() -> None:
+    pod = build(
+        pod_template_dict=TEMPLATE,
+        env_vars={"A": "1"},
+        pod_runtime_info_envs=[{"name": "R"}],
+        secrets=[Secret("env", "s", "sec", "key"), Secret("env", None, "all")],
+        env_from=[{"secretRef": {"name": "f"}}],
+        configmaps=["cm"],
+    )
+    assert [variable["name"] for variable in base(pod)["env"]] == ["T", "A", "R", "S"]
+    assert base(pod)["envFrom"] == [
+        {"secretRef": {"name": "f"}},
+        {"configMapRef": {"name": "cm"}},
+        {"secretRef": {"name": "all"}},
+    ]
+
+
+def test_a_secret_volume_is_mounted_read_only_under_a_name_that_stays() -> None:
+    first, second = (build(secrets=[Secret("volume", "/etc/s", "sec")]) for _ in range(2))
+    volume, mount = first["spec"]["volumes"][-1], base(first)["volumeMounts"][-1]
+    assert volume == {"name": mount["name"], "secret": {"secretName": "sec"}}
+    assert mount["mountPath"] == "/etc/s"
+    assert mount["readOnly"] is True
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"name": "Hello_Bob"}, "hello-bob-" + names.suffix("0190c6f2", 2)),
+        ({"name": "Hello_Bob", "random_name_suffix": False}, "hello-bob"),
+        ({}, "group-task-" + names.suffix("0190c6f2", 2)),
+        ({"random_name_suffix": False}, "group-task"),
+        ({"pod_template_dict": TEMPLATE}, "from-template-" + names.suffix("0190c6f2", 2)),
+        ({"pod_template_dict": TEMPLATE, "name": "mine", "random_name_suffix": False}, "mine"),
+    ],
+)
+def test_the_name_follows_from_the_parameters_and_the_try(values: dict[str, Any], name: str) -> None:
+    assert build(**values)["metadata"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("values", "connection", "namespace"),
+    [
+        ({"namespace": "mine", "pod_template_dict": TEMPLATE}, "conn", "mine"),
+        ({"pod_template_dict": TEMPLATE}, "conn", "template"),
+        ({"namespace": ""}, "conn", "conn"),
+        ({}, None, "default"),
+    ],
+)
+def test_the_namespace_is_the_first_that_is_set(values: dict[str, Any], connection: str | None, namespace: str) -> None:
+    pod = build(connection=ConnectionDefaults(namespace=connection), **values)
+    assert pod["metadata"]["namespace"] == namespace
+
+
+def test_the_tasks_labels_beat_the_users_and_the_annotation_names_the_owner() -> None:
+    metadata = build(labels={"dag_id": "mine", "none": None})["metadata"]
+    assert metadata["labels"] == {
+        **names.task_labels(TASK),
+        "none": "",
+        "airflow_version": "3.3.2-local",
+        "airflow_kpo_in_cluster": "False",
+        "kpo-async/managed": "true",
+    }
+    assert metadata["annotations"] == {"kpo-async/owner": "0190c6f2/2"}
+
+
+def test_without_a_task_nothing_claims_the_pod() -> None:
+    metadata = build_pod(parameters(name="dry"), airflow_version="3.3.2")["metadata"]
+    assert metadata["labels"] == {"airflow_version": "3.3.2"}
+    assert metadata["annotations"] == {}
+    assert names.is_pod_name(metadata["name"])
+    assert metadata["name"].startswith("dry-")
+
+
+def test_the_sidecar_is_attached_to_the_base_container_with_the_connections_settings() -> None:
+    connection = ConnectionDefaults(
+        xcom_sidecar_image="img",
+        xcom_sidecar_resources={"limits": {"cpu": "2"}},
+        xcom_sidecar_security_context={"a": 1},
+    )
+    spec = build(do_xcom_push=True, connection=connection, base_container_name="main")["spec"]
+    (sidecar,) = spec["initContainers"]
+    assert sidecar["name"] == xcom_sidecar.CONTAINER
+    assert (sidecar["image"], sidecar["resources"], sidecar["securityContext"]) == (
+        "img",
+        {"limits": {"cpu": "2"}},
+        {"a": 1},
+    )
+    assert [mount["name"] for mount in spec["containers"][0]["volumeMounts"]] == [xcom_sidecar.VOLUME]
+
+
+def test_the_parameters_security_context_of_the_sidecar_beats_the_connections() -> None:
+    connection = ConnectionDefaults(xcom_sidecar_security_context={"runAsUser": 1})
+    spec = build(do_xcom_push=True, connection=connection, xcom_sidecar_container_security_context={"runAsUser": 2})[
+        "spec"
+    ]
+    assert spec["initContainers"][0]["securityContext"] == {"runAsUser": 2}
+
+
+def test_the_classic_sidecar_remains() -> None:
+    spec = build(do_xcom_push=True, xcom_transport="exec")["spec"]
+    assert [container["name"] for container in spec["containers"]] == ["base", xcom_sidecar.CONTAINER]
+
+
+def test_the_manifest_is_the_callers_to_change() -> None:
+    values = parameters(pod_template_dict=TEMPLATE, env_vars={"A": "1"}, volumes=[{"name": "v", "emptyDir": {}}])
+    before = copy.deepcopy(values)
+    pod = build_pod(values, task=TASK)
+    base(pod)["env"].clear()
+    pod["spec"]["volumes"][0]["emptyDir"]["medium"] = "Memory"
+    pod["metadata"]["labels"].clear()
+    assert values == before
+
+
+def test_a_manifest_is_made_of_plain_dicts() -> None:
+    client = pytest.importorskip("kubernetes.client")
+    pod = build(affinity=client.V1Affinity(), full_pod_spec=client.V1Pod(spec=client.V1PodSpec(containers=[])))
+    assert pod["spec"]["affinity"] == {}
+    assert type(pod["spec"]["affinity"]) is dict
+
+
+def test_parameters_travel_as_json() -> None:
+    values = parameters(
+        pod_template_dict=TEMPLATE, secrets=[Secret("env", "A", "s", "k")], env_vars={"A": "1"}, name="n"
+    )
+    travelled = PodParameters.from_dict(json.loads(json.dumps({**values.to_dict(), "from_a_later_version": 1})))
+    assert travelled == values
+    assert build_pod(travelled, task=TASK) == build_pod(values, task=TASK)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "a b"}, "name 'a b'"),
+        ({"volumes": {"name": "v"}}, "volumes is a dict, a list is needed"),
+        ({"volumes": ["v"]}, r"volumes\[0\] is a str, a dict or a model is needed"),
+        ({"env_vars": "A=1"}, "env_vars is a str, a list is needed"),
+        ({"labels": ["a"]}, "labels is a list, a dict or a model is needed"),
+        ({"security_context": object()}, "security_context: a builtins.object cannot be in a pod"),
+        ({"secrets": ["s"]}, "secrets: a str is no Secret"),
+        ({"pod_template_dict": {"spec": {}}}, "pod_template_dict.spec.containers is missing"),
+    ],
+)
+def test_what_makes_no_pod_is_refused_with_the_parameters_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        build(**values)
+
+
+def test_a_template_file_is_read_and_coerced_and_beats_a_template_dict(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("metadata: {labels: {day: 2026-01-02, n: 1}}\nspec: {containers: [{name: x, image: 'file:1'}]}\n")
+    pod = build(pod_template_file=str(file), pod_template_dict=TEMPLATE)
+    assert base(pod)["image"] == "file:1"
+    assert (pod["metadata"]["labels"]["day"], pod["metadata"]["labels"]["n"]) == ("2026-01-02", "1")
+
+
+def test_a_template_files_content_is_no_jinja_template(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("metadata: {annotations: {when: '{{ ds }}'}}\n")
+    assert build(pod_template_file=str(file))["metadata"]["annotations"]["when"] == "{{ ds }}"
+
+
+def test_a_missing_template_file_is_said_and_done_without(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    path = tmp_path / "missing.yaml"
+    values = PodParameters.of({"task_id": "t", "pod_template_file": str(path), "image": "i"}, warn=warnings.append)
+    assert base(build_pod(values))["image"] == "i"
+    assert warnings == [f"pod_template_file {path} does not exist on this machine, the pod is built without it"]
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"a: 1\n---\nb: 2\n", b"\xff\xfe\x00", b"- a\n", b"just text"], ids=repr)
+def test_a_template_file_that_is_no_single_mapping_is_refused(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ManifestError, match="pod_template_file"):
+        build(pod_template_file=str(file))
+
+
+def test_unknown_fields_of_a_template_are_said_and_dropped() -> None:
+    warnings: list[str] = []
+    template = {"spec": {"containers": [{"name": "x", "volume_mounts": []}]}}
+    values = PodParameters.of({"task_id": "t", "pod_template_dict": template}, warn=warnings.append)
+    assert "volume_mounts" not in base(build_pod(values))
+    assert len(warnings) == 1
+    assert "pod_template_dict.spec.containers[0].volume_mounts is no field of a Container" in warnings[0]
+
+
+@pytest.mark.parametrize("pull_secrets", ["a,b", "a, b"])
+def test_pull_secrets_may_be_one_string(pull_secrets: str) -> None:
+    assert build(image_pull_secrets=pull_secrets)["spec"]["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]

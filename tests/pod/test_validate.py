@@ -1,0 +1,99 @@
+"""What is refused when the DAG is parsed, and what must not be."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import pytest
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.pod.validate import validate
+
+
+class Action(str, enum.Enum):
+    KEEP = "keep_pod"
+
+
+class LaterValue:
+    """What an XComArg looks like: something to be resolved when the task runs."""
+
+    def resolve(self, context: Any) -> Any:
+        raise AssertionError("nothing is resolved when the DAG is parsed")
+
+
+LATER = LaterValue()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"on_finish_action": Action.KEEP},
+        {"on_finish_action": "delete_active_pod", "on_kill_action": "keep_pod"},
+        {"image_pull_policy": "", "dnspolicy": None},
+        {"image_pull_policy": "{{ params.policy }}"},
+        {"name": "Hello_World.1"},
+        {"name": "not legal yet: {{ ds }}"},
+        {"labels": {"team": None, "when": "{{ ds }}", "{{ key }}": "x y", "example.com/tier": "a.b_c-d"}},
+        {"labels": LATER},
+        {"labels": {"a": LATER}},
+        {"annotations": {"Example.com/Anything": "goes: here, {} and ü"}},
+        {"node_selector": {"kubernetes.io/os": "linux"}},
+        {"cmds": ["sh", "-c", "echo {{ ds }}", LATER]},
+        {"cmds": ("sh",)},
+        {"cmds": "{{ params.cmds }}"},
+        {"arguments": LATER},
+        {"env_vars": {"A": "1", "{{ name }}": LATER, "my.var-1": None}},
+        {"env_vars": [{"name": "A", "value": "{{ 1 }}"}, LATER, {"name": "B", "valueFrom": {"fieldRef": {}}}]},
+        {"env_vars": LATER},
+        {"ports": [{"containerPort": 80}]},
+        {"affinity": {"nodeAffinity": {}}, "tolerations": [{"key": "a"}], "image_pull_secrets": "a,b"},
+        {"secrets": [{"deploy_type": "env", "deploy_target": None, "secret": "s"}]},
+        {"volumes": LATER, "volume_mounts": [LATER], "container_resources": LATER},
+    ],
+    ids=repr,
+)
+def test_what_may_become_a_pod_is_accepted(values: dict[str, Any]) -> None:
+    validate(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"on_finish_action": "explode"}, "on_finish_action is 'explode': give one of delete_pod"),
+        ({"on_kill_action": "explode"}, "on_kill_action is 'explode': give one of delete_pod, keep_pod"),
+        ({"image_pull_policy": "always"}, "image_pull_policy is 'always'"),
+        ({"name": "a b"}, "name 'a b'"),
+        ({"labels": ["a"]}, "labels is a list, a dict is needed"),
+        ({"labels": {"a": 1}}, r"labels\['a'\] is 1 \(int\), Kubernetes takes a string there: put it in quotes"),
+        ({"labels": {"a": "x y"}}, r"labels\['a'\] is 'x y', which Kubernetes refuses"),
+        ({"labels": {"a": "x" * 64}}, "at most 63"),
+        ({"labels": {"a b": "x"}}, "labels has the key 'a b'"),
+        ({"labels": {"Example.com/a": "x"}}, "labels has the key 'Example.com/a'"),
+        ({"labels": {1: "x"}}, r"labels has the key 1 \(int\)"),
+        ({"node_selector": {"a": "-"}}, "node_selector"),
+        ({"annotations": {"a": True}}, r"annotations\['a'\] is True"),
+        ({"cmds": "echo"}, "cmds is a str, a list of strings is needed"),
+        ({"arguments": ["a", 1]}, r"arguments\[1\] is 1 \(int\)"),
+        ({"env_vars": "A=1"}, "env_vars is a str, a dict or a list is needed"),
+        ({"env_vars": {"A=B": "x"}}, "'A=B' is no name of an environment variable"),
+        ({"env_vars": ["A"]}, r"env_vars\[0\] is a str"),
+        ({"env_vars": [{"value": "x"}]}, r"env_vars\[0\]: None is no name"),
+        ({"ports": ["80"]}, r"ports\[0\] is a str"),
+        ({"tolerations": {"key": "a"}}, "tolerations is a dict, a list is needed"),
+        ({"affinity": "here"}, "affinity is a str"),
+        ({"secrets": ["s"]}, "no Secret"),
+    ],
+    ids=repr,
+)
+def test_what_can_never_become_a_pod_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        validate(values)
+
+
+@pytest.mark.parametrize("env_vars", [{"PIN": 4711}, [{"name": "PIN", "value": 4711}]])
+def test_a_message_holds_no_value_of_the_environment(env_vars: Any) -> None:
+    with pytest.raises(ManifestError, match="PIN") as caught:
+        validate({"env_vars": env_vars})
+    assert "4711" not in str(caught.value)

@@ -1,0 +1,178 @@
+"""Users' objects <-> plain dicts."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpo_async.exceptions import ManifestError
+from kpo_async.models import EmptyObject, is_model, plain, render, to_dict, to_marked_dict, to_v1pod
+
+kubernetes = pytest.importorskip("kubernetes.client")
+kubernetes_asyncio = pytest.importorskip("kubernetes_asyncio.client")
+
+both_clients = pytest.mark.parametrize("client", [kubernetes, kubernetes_asyncio], ids=["sync", "async"])
+
+
+class LaterValue:
+    def resolve(self, context: Any) -> Any:
+        return "resolved"
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+
+
+class Port:
+    """An object of the provider's old kind."""
+
+    def to_k8s_client_obj(self) -> Any:
+        return kubernetes.V1ContainerPort(container_port=80, name="web")
+
+
+def volume(client: ModuleType) -> Any:
+    return client.V1Volume(
+        name="v-{{ ds }}",
+        persistent_volume_claim=client.V1PersistentVolumeClaimVolumeSource(claim_name="c-{{ ds }}", read_only=False),
+        host_path=client.V1HostPathVolumeSource(path="/literal/{{ braces }}"),
+    )
+
+
+@both_clients
+def test_models_become_camel_case_without_what_is_none(client: ModuleType) -> None:
+    assert is_model(volume(client))
+    assert to_dict(volume(client)) == {
+        "name": "v-{{ ds }}",
+        "persistentVolumeClaim": {"claimName": "c-{{ ds }}", "readOnly": False},
+        "hostPath": {"path": "/literal/{{ braces }}"},
+    }
+
+
+@both_clients
+def test_a_models_dict_is_what_the_client_would_send(client: ModuleType) -> None:
+    pod = client.V1Pod(
+        metadata=client.V1ObjectMeta(name="n", creation_timestamp=datetime.datetime(2026, 1, 2, 3, 4, 5)),
+        spec=client.V1PodSpec(
+            containers=[client.V1Container(name="c", args=[], env=[client.V1EnvVar(name="A")])],
+            volumes=[client.V1Volume(name="e", empty_dir=client.V1EmptyDirVolumeSource())],
+            node_selector={"a": None},
+        ),
+    )
+    sender = client.ApiClient.__new__(client.ApiClient)
+    assert to_dict(pod) == sender.sanitize_for_serialization(pod)
+
+
+def test_dicts_and_both_clients_models_mix() -> None:
+    mixed = {"a": [kubernetes.V1EnvVar(name="A"), kubernetes_asyncio.V1EnvVar(name="B"), {"name": "C"}, Port()]}
+    assert to_dict(mixed) == {"a": [{"name": "A"}, {"name": "B"}, {"name": "C"}, {"containerPort": 80, "name": "web"}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [
+        ((1, 2), [1, 2]),
+        (Colour.RED, "red"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc), "2026-01-02T00:00:00+00:00"),
+        (None, None),
+        ({"a": None}, {"a": None}),
+        (type("Text", (str,), {})("x"), "x"),
+    ],
+    ids=repr,
+)
+def test_scalars_and_containers_become_the_plain_kind(value: Any, result: Any) -> None:
+    converted = to_dict(value)
+    assert converted == result
+    assert type(converted) is type(result)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+)
+
+
+@given(JSON)
+def test_plain_values_stay_as_they_are_and_are_copied(value: Any) -> None:
+    converted = to_dict(value)
+    assert converted == value == plain(value)
+    assert not isinstance(value, (dict, list)) or converted is not value
+
+
+def test_what_cannot_be_in_a_pod_is_refused_and_what_comes_later_can_wait() -> None:
+    later = LaterValue()
+    with pytest.raises(ManifestError, match=r"LaterValue cannot be in a pod"):
+        to_dict({"a": [later]})
+    assert plain({"a": [kubernetes.V1EnvVar(name="A", value=later)]}) == {"a": [{"name": "A", "value": later}]}
+
+
+def test_an_empty_model_is_marked_where_it_matters_and_plain_where_it_leaves() -> None:
+    marked = to_marked_dict({"given": kubernetes.V1Affinity(), "nothing": {}})
+    assert marked == {"given": {}, "nothing": {}}
+    assert bool(marked["given"])
+    assert not marked["nothing"]
+    assert isinstance(to_marked_dict(marked)["given"], EmptyObject)
+    assert type(to_dict(marked)["given"]) is dict
+
+
+@both_clients
+def test_only_the_fields_that_are_templates_are_rendered_and_the_model_stays(client: ModuleType) -> None:
+    def render_value(value: Any) -> Any:
+        if is_model(value):
+            return render(value, render_value)
+        if isinstance(value, dict):
+            return {key: render_value(item) for key, item in value.items()}
+        return value.replace("{{ ds }}", "2026").replace("{{ braces }}", "WRONG") if isinstance(value, str) else value
+
+    original = volume(client)
+    assert render(original, render_value) == {
+        "name": "v-2026",
+        "persistentVolumeClaim": {"claimName": "c-2026", "readOnly": False},
+        "hostPath": {"path": "/literal/{{ braces }}"},
+    }
+    assert original.name == "v-{{ ds }}"
+    resources = client.V1ResourceRequirements(limits={"cpu": "{{ ds }}"}, claims=[])
+    assert render(resources, render_value) == {"limits": {"cpu": "2026"}, "claims": []}
+
+
+def test_a_manifest_goes_through_a_v1pod_unchanged() -> None:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "n", "labels": {"a": "b"}, "annotations": {}},
+        "spec": {
+            "affinity": {},
+            "containers": [{"name": "base", "args": [], "resources": {"limits": {"cpu": "1"}}}],
+            "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "hostNetwork": False,
+        },
+    }
+    pod = to_v1pod(manifest)
+    assert isinstance(pod, kubernetes.V1Pod)
+    assert pod.spec.containers[0].resources.limits == {"cpu": "1"}
+    assert to_dict(pod) == manifest
+
+
+def test_a_manifest_that_is_no_v1pod_is_refused() -> None:
+    with pytest.raises(ManifestError, match="no V1Pod"):
+        to_v1pod({"spec": {"containers": [{"image": "x"}]}})
+
+
+def test_no_client_is_imported_for_plain_values() -> None:
+    program = (
+        "import sys, kpo_async.pod.build, kpo_async.pod.validate\n"
+        "from kpo_async.pod.build import PodParameters, build_pod\n"
+        "build_pod(PodParameters.of({'task_id': 't', 'affinity': {'nodeAffinity': {}}}, warn=print))\n"
+        "print([name for name in ('kubernetes', 'kubernetes_asyncio', 'airflow', 'aiohttp', 'msgspec') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
