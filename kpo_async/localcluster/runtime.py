@@ -165,6 +165,12 @@ class Runtime:
         self._hang_up()
         self.lost.cancel()
 
+    @property
+    def launcher_pid(self) -> int:
+        """The process that all containers end with."""
+        assert self._launcher is not None
+        return self._launcher.pid
+
     def working_directory(self, scratch: Path) -> str:
         """Where a container starts that does not say where: on the host it must not litter."""
         return "/" if self.isolation is Isolation.NAMESPACES else str(scratch)

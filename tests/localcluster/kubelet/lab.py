@@ -14,7 +14,7 @@ from kpo_async.localcluster.kubelet import LocalKubelet
 from kpo_async.localcluster.node import NODE_NAME, LogOptions
 from kpo_async.localcluster.runtime import Isolation
 from kpo_async.localcluster.settings import KubeletSettings
-from kpo_async.localcluster.store import EventType, Object, Selection, Store
+from kpo_async.localcluster.store import EventType, Object, Selection, Store, Subscription
 
 NAMESPACE = "ns"
 PROMPTLY = KubeletSettings(restart_delay=0.05, pull_delay=0.05, pull_report=0.01)
@@ -34,6 +34,9 @@ class Lab:
         self.mark = str(next(_marks))
         self.store = Store()
         self.directory = directory
+        self.task: asyncio.Task[None] | None = None
+        """The kubelet at work."""
+        self._deletions: dict[str, Subscription] = {}
         self.kubelet = LocalKubelet(
             self.store, directory, settings=settings, isolation=isolation, api_server=("127.0.0.1", int(self.mark))
         )
@@ -92,21 +95,24 @@ class Lab:
         pod = await self.until(name, lambda pod: waiting_reason(pod) == reason)
         return dict(pod["status"]["containerStatuses"][0]["state"]["waiting"])
 
-    async def removed(self, name: str) -> Object:
-        """The last state of a pod that is being deleted."""
-
-        async def wait() -> Object:
-            async for pod in self.states(name):
-                last = pod
-            return last
-
-        return await asyncio.wait_for(wait(), _PATIENCE)
-
     def delete(self, name: str, grace: int) -> None:
         """What the API server does on DELETE."""
+        if name not in self._deletions:
+            self._deletions[name] = self.store.subscribe("pods", selection=Selection(NAMESPACE, name))
         pod = self.pod(name)
         mark = {"deletionTimestamp": self.store.timestamp(), "deletionGracePeriodSeconds": grace}
         self.store.update("pods", {**pod, "metadata": {**pod["metadata"], **mark}})
+
+    async def removed(self, name: str) -> Object:
+        """The last state of a pod that was deleted."""
+
+        async def wait() -> Object:
+            async for change in self._deletions.pop(name):
+                if change.type is EventType.DELETED:
+                    return change.object
+            raise AssertionError("the subscription has ended")
+
+        return await asyncio.wait_for(wait(), _PATIENCE)
 
     async def log(self, name: str, container: str = "base", **options: Any) -> str:
         """A container's log."""
@@ -120,6 +126,7 @@ class Lab:
 
     async def logged(self, name: str, text: str, container: str = "base") -> None:
         """Return once the container has logged a text."""
+        await self.until(name, lambda pod: "containerStatuses" in pod["status"] and has_run(pod, container))
         seen = ""
         chunks = self.kubelet.log(self.pod(name), LogOptions(container, follow=True))
         async for chunk in chunks:
@@ -152,6 +159,11 @@ def waiting_reason(pod: Object) -> str:
     return str(statuses[0]["state"].get("waiting", {}).get("reason", ""))
 
 
+def has_run(pod: Object, name: str) -> bool:
+    """Whether a container has been created."""
+    return "containerID" in container_status(pod, name)
+
+
 def terminated(pod: Object, name: str = "base") -> dict[str, Any]:
     """How a container ended."""
     return dict(container_status(pod, name)["state"]["terminated"])
@@ -176,7 +188,7 @@ async def open_lab(
 ) -> AsyncIterator[Lab]:
     """A lab whose kubelet runs. A process that is left behind is an error."""
     lab = Lab(directory, isolation, settings)
-    task = asyncio.create_task(lab.kubelet.run())
+    task = lab.task = asyncio.create_task(lab.kubelet.run())
     started = asyncio.create_task(lab.kubelet.started.wait())
     await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
     try:
