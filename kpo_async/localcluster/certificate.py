@@ -22,6 +22,11 @@ class Certificate:
     certificate: Path
     key: Path
 
+    @property
+    def text(self) -> str:
+        """The certificate in PEM."""
+        return self.certificate.read_text()
+
     def context(self) -> ssl.SSLContext:
         """For a server."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

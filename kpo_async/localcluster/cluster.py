@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from aiohttp import web
 
 from kpo_async.localcluster import certificate, kubeconfig, node_object, resources, times
+from kpo_async.localcluster.certificate import Certificate
 from kpo_async.localcluster.controllers import Controllers
 from kpo_async.localcluster.faults import Faults
-from kpo_async.localcluster.identity import MASTERS, Authenticator
-from kpo_async.localcluster.listener import Listener
+from kpo_async.localcluster.identity import MASTERS, Authenticator, Identity
+from kpo_async.localcluster.kubelet import LocalKubelet
+from kpo_async.localcluster.listener import HOST, Listener
 from kpo_async.localcluster.metrics import Metrics
 from kpo_async.localcluster.node import Kubelet
 from kpo_async.localcluster.registry import Registry, Target
@@ -22,9 +27,6 @@ from kpo_async.localcluster.server import ApiServer
 from kpo_async.localcluster.store import Store
 
 _log = logging.getLogger(__name__)
-
-KubeletFactory = Callable[[Store, Path], Kubelet]
-"""Makes the kubelet of a cluster from its store and a directory of its own."""
 
 
 class LocalCluster:
@@ -40,59 +42,84 @@ class LocalCluster:
         directory: Path | None = None,
         kubeconfig_path: Path | None = None,
         tls: bool = True,
-        kubelet: KubeletFactory | None = None,
+        kubelet: Callable[[LocalCluster], Kubelet] | None = None,
         clock: Callable[[], int] = times.now,
     ) -> None:
-        """`tls` is used where the `openssl` program is; `clock` tells nanoseconds since the epoch."""
+        """`kubelet` makes the node's kubelet; `clock` tells nanoseconds since the epoch.
+
+        Without TLS (or the `openssl` program) clients need no token, because kubectl sends none over plain HTTP.
+        """
         self._wanted_port = port
         self._directory = directory
         self._kubeconfig_path = kubeconfig_path
         self._tls = tls
-        self._make_kubelet = kubelet or _default_kubelet
+        self._make_kubelet = kubelet or _local_kubelet
         self._stack = AsyncExitStack()
         self.store = Store(clock=clock)
         self.registry = Registry(self.store)
         self.authenticator = Authenticator(self.store)
+        self.faults = Faults(self)
 
     async def __aenter__(self) -> LocalCluster:
         async with AsyncExitStack() as stack:
             self.directory = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-")))
-            await asyncio.to_thread(self._prepare_files)
-            made = await asyncio.to_thread(certificate.create, self.directory) if self._tls else None
-            self._certificate = made.certificate if made else None
-            controllers = Controllers(self.registry, made.certificate.read_text() if made else "")
+            self._certificate = await asyncio.to_thread(self._prepare_files)
+            controllers = Controllers(self.registry, self._certificate.text if self._certificate else "")
             controllers.start()
             self.registry.create(Target(resources.BY_NAME["nodes"]), node_object.describe())
             # A real server's watch cache begins after its first list: nothing resumes from before.
             self.store.compact()
-            self.kubelet = self._make_kubelet(self.store, self.directory / "kubelet")
-            self.faults = Faults(self)
+            tls = self._certificate.context() if self._certificate else None
+            if tls is None:
+                self.authenticator.anonymous = Identity("system:anonymous", (MASTERS, "system:authenticated"))
+            self.listener = Listener(self._handle, self._wanted_port, tls)
+            stack.push_async_callback(self.listener.close)
+            self.listener.reserve()
+            self.kubelet = self._make_kubelet(self)
             self.server = ApiServer(self.registry, self.kubelet, self.authenticator, self.faults)
-            self.listener = Listener(self.server.handle, self._wanted_port, made.context() if made else None)
-            stack.push_async_callback(self._stop_serving)
-            await self.listener.open()
             self.token = self.authenticator.add_user("kubernetes-admin", MASTERS)
-            self.kubeconfig = self._kubeconfig_path or self.directory / "kubeconfig"
             await asyncio.to_thread(self.write_kubeconfig, self.kubeconfig, self.token)
-            for name, work in (("controllers", controllers.run()), ("kubelet", self.kubelet.run())):
-                task = asyncio.create_task(work, name=f"localcluster {name}")
-                task.add_done_callback(_report_death)
-                stack.push_async_callback(_end, task)
+            await self._start(stack, "controllers", controllers.run())
+            await self._start(stack, "kubelet", self.kubelet.run(), self.kubelet.started)
+            await self.listener.open()
+            stack.push_async_callback(self._stop_serving)
             self._stack = stack.pop_all()
         return self
+
+    async def _start(
+        self, stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, None], ready: asyncio.Event | None = None
+    ) -> None:
+        """Run a part of the cluster until the context ends. Raises what it raises before it is ready."""
+        task = asyncio.create_task(work, name=f"localcluster {name}")
+        task.add_done_callback(_report_death)
+        stack.push_async_callback(_end, task)
+        if ready is not None:
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if task.done():
+                task.result()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self.server.handle(request)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
 
-    def _prepare_files(self) -> None:
-        (self.directory / "kubelet").mkdir(parents=True, exist_ok=True)
+    def _prepare_files(self) -> Certificate | None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return certificate.create(self.directory) if self._tls else None
 
     async def _stop_serving(self) -> None:
         self.faults.clear()
         self.server.end_watches()
-        await self.listener.close()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self._kubeconfig_path or self.directory / "kubeconfig"
 
     @property
     def url(self) -> str:
@@ -106,7 +133,8 @@ class LocalCluster:
 
     def write_kubeconfig(self, path: Path, token: str, namespace: str = "default") -> Path:
         """A kubeconfig for another user, with a token of `authenticator.add_user` or of a service account."""
-        kubeconfig.write(path, kubeconfig.document(self.url, token, self._certificate, namespace))
+        authority = self._certificate.certificate if self._certificate else None
+        kubeconfig.write(path, kubeconfig.document(self.url, token, authority, namespace))
         return path
 
     async def restart(self, *, keep_history: bool = True, down: float = 0.0) -> None:
@@ -124,10 +152,13 @@ class LocalCluster:
         await self.listener.open()
 
 
-def _default_kubelet(store: Store, directory: Path) -> Kubelet:
-    from kpo_async.localcluster.kubelet import LocalKubelet
-
-    return LocalKubelet(store, directory)
+def _local_kubelet(cluster: LocalCluster) -> Kubelet:
+    return LocalKubelet(
+        cluster.store,
+        cluster.directory / "kubelet",
+        api_server=(HOST, cluster.listener.port),
+        issue_token=cluster.authenticator.issue,
+    )
 
 
 def _report_death(task: asyncio.Task[None]) -> None:

@@ -45,6 +45,8 @@ class Authenticator:
         self._store = store
         self._key = secrets.token_bytes(32)
         self._users: dict[str, Identity] = {}
+        self.anonymous = ANONYMOUS
+        """Who a client without a token is."""
 
     def add_user(self, name: str, *groups: str) -> str:
         """A new user's token; `system:masters` as a group makes an administrator."""
@@ -82,10 +84,10 @@ class Authenticator:
     def identify(self, authorization: str | None) -> Identity:
         """Whom an Authorization header stands for. Raises Refusal (401)."""
         if not authorization:
-            return ANONYMOUS
+            return self.anonymous
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return ANONYMOUS
+            return self.anonymous
         token = token.strip()
         identity = self._users.get(token) or self._account(token)
         if identity is None:

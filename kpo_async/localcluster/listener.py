@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 1.0
+_BACKLOG = 1024
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -34,9 +36,10 @@ class Listener:
         """Port 0 takes a free one, and keeps it over `close` and `open`."""
         self.port = port
         self._tls = tls
+        self._socket: socket.socket | None = None
         self._server = _Server(handler)
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
-        self._site: web.TCPSite | None = None
+        self._site: web.SockSite | None = None
 
     @property
     def url(self) -> str:
@@ -47,21 +50,36 @@ class Listener:
         """How many connections have been accepted so far."""
         return self._server.accepted
 
+    def reserve(self) -> None:
+        """Take the port without listening yet. Raises OSError when it is taken."""
+        if self._socket is None:
+            taken = socket.socket()
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                taken.bind((HOST, self.port))
+            except OSError:
+                taken.close()
+                raise
+            self._socket = taken
+            self.port = taken.getsockname()[1]
+
     async def open(self) -> None:
         """Accept connections. Raises OSError when the port is taken."""
+        self.reserve()
         if self._runner.server is None:
             await self._runner.setup()
-        if self._site is None:
-            site = web.TCPSite(self._runner, HOST, self.port, ssl_context=self._tls, backlog=1024, reuse_address=True)
-            await site.start()
-            self._site = site
-            self.port = self._runner.addresses[0][1]
+        if self._site is None and self._socket is not None:
+            self._site = web.SockSite(self._runner, self._socket, ssl_context=self._tls, backlog=_BACKLOG)
+            await self._site.start()
 
     async def refuse(self) -> None:
         """Accept no further connections; those that are open stay."""
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def cut(self) -> None:
         """Reset every open connection."""

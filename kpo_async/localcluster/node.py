@@ -15,6 +15,7 @@ Pods' lives, who does what:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -79,6 +80,9 @@ class ExecSession(Protocol):
 
 class Kubelet(Protocol):
     """Runs the pods of one node."""
+
+    started: asyncio.Event
+    """Set by `run` once pods can be started."""
 
     async def run(self) -> None:
         """Work until cancelled; then kill every process that was started, and return after the last is gone."""

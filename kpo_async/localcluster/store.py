@@ -217,10 +217,10 @@ class Subscription:
 class _Table:
     """One resource: its objects, its history, its subscribers."""
 
-    def __init__(self) -> None:
+    def __init__(self, oldest: int) -> None:
         self.objects: dict[tuple[str, str], Stored] = {}
         self.history: list[Change] = []
-        self.oldest = 0
+        self.oldest = oldest
         self.subscribers: defaultdict[Selection, list[Subscription]] = defaultdict(list)
 
     def publish(self, change: Change, namespace: str, name: str) -> None:
@@ -251,7 +251,8 @@ class Store:
         """`clock` tells nanoseconds since the epoch; everything in the cluster that stamps a time asks it."""
         self.clock = clock
         self.version = 1
-        self._tables: defaultdict[str, _Table] = defaultdict(_Table)
+        self._compacted = 0
+        self._tables: defaultdict[str, _Table] = defaultdict(lambda: _Table(self._compacted))
 
     def timestamp(self) -> str:
         """The present as Kubernetes writes it in metadata and status."""
@@ -362,6 +363,7 @@ class Store:
 
     def compact(self) -> None:
         """Forget all history: resuming from any version before the present one is Expired."""
+        self._compacted = self.version
         for table in self._tables.values():
             table.history.clear()
             table.oldest = self.version
