@@ -202,8 +202,8 @@ class Callbacks:
             async with scope:
                 if inspect.iscoroutinefunction(function):
                     await function(**arguments)
-                else:
-                    await asyncio.to_thread(function, **arguments)
+                elif inspect.isawaitable(result := await asyncio.to_thread(function, **arguments)):
+                    await result
         except asyncio.TimeoutError:
             if not scope.expired():
                 raise

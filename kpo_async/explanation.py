@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,8 @@ from kpo_async.kube.informer import View
 from kpo_async.pod.diagnose import Diagnosis, diagnose
 from kpo_async.pod.status import PodState, assess
 from kpo_async.resources import Event
+
+log = logging.getLogger(__name__)
 
 EXECUTION_TIMEOUT = "ExecutionTimeout"
 UNWATCHABLE = "Unwatchable"
@@ -60,4 +63,8 @@ async def _events(client: Client, task: PodTask, end: End) -> list[Event]:
         found = await client.list("events", task.namespace, field_selector=f"involvedObject.uid={task.uid}")
     except ApiError:
         return []
-    return msgspec.convert(found["items"], list[Event])
+    events = msgspec.convert(found["items"], list[Event])
+    if task.events_on_failure:
+        for event in events:
+            log.info("Event of pod %s/%s: %s: %s", task.namespace, task.name, event.reason, event.message)
+    return events

@@ -131,6 +131,8 @@ class PodTask(_Portable):
     """Whether each key of a result that is an object becomes an XCom of its own."""
     end_here: bool = False
     """The triggerer ends the task itself, without a worker."""
+    spec_on_failure: bool = True
+    """Show the pod, without its variables' values, when it did not succeed."""
     events_on_failure: bool = False
     events_on_startup: bool = True
     user_event: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
+import yaml
+
 from kpo_async import deadlines, xcom
 from kpo_async.callbacks import Callbacks, Hook
 from kpo_async.compat import timeout_at
@@ -29,6 +31,7 @@ from kpo_async.logs import Cursor
 from kpo_async.narrator import Narrator
 from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
 from kpo_async.pod.names import DONE_LABEL, TRUE
+from kpo_async.pod.redact import redact
 from kpo_async.pod.status import Verdict, assess
 from kpo_async.pod.xcom_sidecar import Transport
 from kpo_async.showing import Formatter, followed, shown_logs
@@ -166,14 +169,23 @@ def _may_have_result(task: PodTask, ending: str) -> bool:
 async def ending(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
     """Around the collection of the result: users' callbacks at their moments, and `finish` whatever happens."""
     hooks = (Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP)
-    pod = await last_pod(client, task) if any(callbacks.wants(hook) for hook in hooks) else {}
+    show_pod = task.spec_on_failure and not outcome.succeeded
+    pod = await last_pod(client, task) if show_pod or any(callbacks.wants(hook) for hook in hooks) else {}
     try:
+        if show_pod:
+            # A group is shown folded by Airflow's log view.
+            log.info("::group::Pod %s/%s\n%s\n::endgroup::", task.namespace, task.name, _as_yaml(redact(pod)))
         await callbacks.pod_event(Hook.POD_COMPLETION, pod)
         yield
         await callbacks.pod_event(Hook.POD_TEARDOWN, pod)
     finally:
         await finish(client, task, outcome)
         await callbacks.pod_event(Hook.POD_CLEANUP, pod)
+
+
+def _as_yaml(pod: Json) -> str:
+    text: str = yaml.safe_dump(pod, sort_keys=False)
+    return text
 
 
 async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:

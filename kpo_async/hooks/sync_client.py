@@ -11,7 +11,7 @@ from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.kube.config import ClusterSource
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.client import ApiClient, Configuration, CoreV1Api
 
 
 def api_client(source: ClusterSource) -> ApiClient:
@@ -34,6 +34,14 @@ def api_client(source: ClusterSource) -> ApiClient:
     configuration.verify_ssl = configuration.verify_ssl and source.verify_ssl
     configuration.ssl_ca_cert = source.ca_cert or configuration.ssl_ca_cert
     return client.ApiClient(configuration)
+
+
+def core_v1(source: ClusterSource) -> CoreV1Api:
+    """The core API of `api_client`: what callbacks get. Blocks, and raises the same."""
+    api = api_client(source)
+    from kubernetes.client import CoreV1Api
+
+    return CoreV1Api(api)
 
 
 def _load(source: ClusterSource, configuration: Configuration) -> None:

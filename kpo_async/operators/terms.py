@@ -50,6 +50,7 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
         grace_period=operator.termination_grace_period,
         skip_on_exit_code=list(operator.skip_on_exit_code),
         multiple_outputs=operator.multiple_outputs,
+        spec_on_failure=operator.log_pod_spec_on_failure,
         events_on_failure=operator.log_events_on_failure,
         events_on_startup=operator.log_events_on_startup,
         user_event=dict(operator.trigger_kwargs or {}),

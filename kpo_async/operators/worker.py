@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from kpo_async import lifecycle
@@ -19,6 +20,7 @@ from kpo_async.callbacks import Callbacks, ExecutionMode, Hook
 from kpo_async.exceptions import KpoError
 from kpo_async.handover import Ending, Outcome, PodTask
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.client import Client, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.operators import terms
@@ -114,33 +116,32 @@ def _deadline(operator: KubernetesPodOperator) -> float | None:
 
 
 @asynccontextmanager
-async def _client(operator: KubernetesPodOperator) -> AsyncIterator[Client]:
+async def _connected(operator: KubernetesPodOperator, context: Context) -> AsyncIterator[tuple[Client, Callbacks]]:
+    """A client of the operator's cluster, and its callbacks, which have been told of theirs."""
     source, _ = await resolve(operator)
-    async with connect(source) as client:
-        yield client
-
-
-def _callbacks(operator: KubernetesPodOperator, context: Context) -> Callbacks:
-    return Callbacks(
+    callbacks = Callbacks(
         terms.callback_classes(operator),
         mode=ExecutionMode.SYNC,
+        make_client=partial(core_v1, source),
         operator=operator,
         context=context,
     )
+    async with connect(source) as client:
+        await callbacks.client_created()
+        yield client, callbacks
 
 
 async def _start(operator: KubernetesPodOperator, context: Context, manifest: Json, deadline: float | None) -> PodTask:
-    async with _client(operator) as client:
-        pod = await _ensure(client, operator, context, manifest)
+    async with _connected(operator, context) as (client, callbacks):
+        pod = await _ensure(client, operator, context, manifest, callbacks)
         return terms.describe(operator, pod, deadline)
 
 
 async def _see_through(
     operator: KubernetesPodOperator, context: Context, manifest: Json, deadline: float | None
 ) -> Any:
-    callbacks = _callbacks(operator, context)
-    async with _client(operator) as client:
-        pod = await _ensure(client, operator, context, manifest)
+    async with _connected(operator, context) as (client, callbacks):
+        pod = await _ensure(client, operator, context, manifest, callbacks)
         task = terms.describe(operator, pod, deadline)
         try:
             outcome = await lifecycle.wait(client, task, callbacks, formatter=operator.log_formatter)
@@ -150,10 +151,10 @@ async def _see_through(
         return await _end(client, operator, context, task, outcome, callbacks)
 
 
-async def _ensure(client: Client, operator: KubernetesPodOperator, context: Context, manifest: Json) -> Json:
+async def _ensure(
+    client: Client, operator: KubernetesPodOperator, context: Context, manifest: Json, callbacks: Callbacks
+) -> Json:
     """The task's pod, its name told to Airflow. A kill meanwhile leaves no pod behind."""
-    callbacks = _callbacks(operator, context)
-    await callbacks.client_created()
     manifest = await callbacks.manifest_created(manifest)
     owner = _owner(operator, identity(context))
     try:
@@ -182,9 +183,7 @@ async def _resume(operator: KubernetesPodOperator, context: Context, event: Mapp
     outcome = Outcome.from_dict(event["outcome"])
     metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
     task = terms.describe(operator, {"metadata": metadata}, deadline=None)
-    callbacks = _callbacks(operator, context)
-    async with _client(operator) as client:
-        await callbacks.client_created()
+    async with _connected(operator, context) as (client, callbacks):
         if callbacks.wants(Hook.OPERATOR_RESUMING):
             pod = await lifecycle.last_pod(client, task)
             await callbacks.pod_event(Hook.OPERATOR_RESUMING, pod, event=dict(event))
@@ -229,5 +228,5 @@ def push_result(operator: KubernetesPodOperator, context: Context, result: Any) 
 
 
 async def _abandon(operator: KubernetesPodOperator, context: Context, manifest: Json) -> None:
-    async with _client(operator) as client:
+    async with _connected(operator, context) as (client, _):
         await lifecycle.abandon(client, manifest["metadata"]["namespace"], _owner(operator, identity(context)))

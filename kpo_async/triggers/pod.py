@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from airflow.triggers.base import (
@@ -34,8 +34,10 @@ from kpo_async.hooks.airflow import (
     task_state,
 )
 from kpo_async.hooks.kubernetes import cluster_source
+from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
 from kpo_async.kube.client import Client, connect
+from kpo_async.kube.config import ClusterSource
 from kpo_async.lifecycle import Formatter
 
 Json = dict[str, Any]
@@ -68,8 +70,9 @@ class KubernetesPodTrigger(BaseTrigger):
     async def _story(self) -> TriggerEvent:
         task = self.pod_task
         try:
-            callbacks, formatter = await asyncio.to_thread(_users_code, task)
-            async with self._client() as client:
+            source = await self._source()
+            callbacks, formatter = await asyncio.to_thread(_users_code, task, source)
+            async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_here and (outcome.succeeded or FAILING_IN_TRIGGERER_RETRIES):
                     return await self._end(client, outcome, callbacks)
@@ -86,7 +89,7 @@ class KubernetesPodTrigger(BaseTrigger):
         """
         if await task_state(self.task_instance) == DEFERRED:
             return
-        async with self._client() as client:
+        async with connect(await self._source()) as client:
             await lifecycle.kill(client, self.pod_task)
 
     async def cleanup(self) -> None:
@@ -94,8 +97,7 @@ class KubernetesPodTrigger(BaseTrigger):
         if not TRIGGERS_ARE_KILLED and self.task_instance is not None:
             await self.on_kill()
 
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[Client]:
+    async def _source(self) -> ClusterSource:
         cluster = self.pod_task.cluster
         source, _ = await cluster_source(
             cluster.conn_id,
@@ -103,8 +105,7 @@ class KubernetesPodTrigger(BaseTrigger):
             config_file=cluster.config_file,
             cluster_context=cluster.context,
         )
-        async with connect(source) as client:
-            yield client
+        return source
 
     async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
         """Do here what a worker would do, and end the task."""
@@ -148,8 +149,9 @@ class KubernetesPodTrigger(BaseTrigger):
         }
 
 
-def _users_code(task: PodTask) -> tuple[Callbacks, Formatter | None]:
+def _users_code(task: PodTask, source: ClusterSource) -> tuple[Callbacks, Formatter | None]:
     """The task's callbacks and log formatter, imported. Raises `ImportPathError` naming what this host lacks."""
-    callbacks = Callbacks([from_import_path(path) for path in task.callbacks], mode=ExecutionMode.ASYNC)
+    classes = [from_import_path(path) for path in task.callbacks]
+    callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=partial(core_v1, source))
     formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
     return callbacks, formatter
