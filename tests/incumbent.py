@@ -65,7 +65,7 @@ def build(
     built = operator(parameters, connection, in_cluster)
     built.name = built._set_name(built.name)
     pod = built.build_pod_request_obj(_context(task), dry_run=False)
-    manifest: dict[str, Any] = _SYNC.sanitize_for_serialization(pod)
+    manifest: dict[str, Any] = plain(pod)
     return manifest
 
 
