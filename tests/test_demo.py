@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -44,16 +43,21 @@ def sample(elapsed: float = 1.5, running: int = 3) -> Sample:
     )
 
 
-def processes_marked(mark: str) -> list[psutil.Process]:
-    """Living processes with `mark` in their environment."""
-    found = []
+def sessions_of(parent: int) -> set[int]:
+    """The sessions that descendants of a process live in."""
+    return {os.getsid(child.pid) for child in psutil.Process(parent).children(recursive=True)}
+
+
+def living_members(sessions: set[int]) -> list[str]:
+    """What still runs in these sessions."""
+    members = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("KPO_ASYNC_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(f"{process.pid} {process.name()}")
+        except (OSError, psutil.Error):
             continue
-    return found
+    return members
 
 
 def test_requests_and_watches_about_pods_of_a_namespace_are_counted() -> None:
@@ -117,17 +121,15 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
 
 
 async def test_stopping_a_program_ends_what_it_forked_in_other_groups_and_orphaned(tmp_path: Path) -> None:
-    mark = uuid.uuid4().hex
     ready = tmp_path / "ready"
     os.mkfifo(ready)
 
-    environment = {**os.environ, "KPO_ASYNC_TEST_MARK": mark}
     command = [sys.executable, "-c", FORKING, str(ready)]
-    program = await Program.start("forking", command, environment, tmp_path / "log")
+    program = await Program.start("forking", command, os.environ, tmp_path / "log")
     await asyncio.to_thread(ready.read_text)
-    assert len(processes_marked(mark)) == 2
+    assert len(living_members({program.pid})) == 2
     await program.stop(grace=0.0)
-    assert processes_marked(mark) == []
+    assert living_members({program.pid}) == []
 
 
 async def test_the_end_of_a_program_is_told_with_its_last_words(tmp_path: Path) -> None:
@@ -151,10 +153,9 @@ async def test_an_airflow_that_cannot_start_leaves_no_home_behind(tmp_path: Path
     "words", [pytest.param("Starting Airflow", id="while-starting"), pytest.param("Running", id="while-running")]
 )
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str) -> None:
-    mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "4", "--pod-seconds", "60", "--plain"]
     command += ["--picture", str(tmp_path / "demo.png")]
-    environment = {**os.environ, "KPO_ASYNC_TEST_MARK": mark, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as demo:
@@ -164,10 +165,12 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str
             said += line
             if words in line:
                 break
+        sessions = sessions_of(demo.pid)
         demo.send_signal(signal.SIGINT)
         said += demo.stdout.read()
     assert demo.returncode == 130, said
-    assert processes_marked(mark) == []
+    assert sessions
+    assert living_members(sessions) == []
 
 
 @pytest.mark.airflow

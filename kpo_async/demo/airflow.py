@@ -100,6 +100,10 @@ class Airflow:
         """One of `COMPONENTS`."""
         return self._programs[component]
 
+    def cpu_seconds(self) -> float:
+        """CPU time of all components so far, with every task they have run."""
+        return sum(program.cpu_seconds() for program in self._programs.values())
+
     async def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a run of `dag_id`, as soon as the dag-processor has seen it."""
         async for _ in self.ticks(f"the DAG {dag_id} to be parsed", 120):

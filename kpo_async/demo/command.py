@@ -46,9 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pod-seconds", type=int, default=30, help="how long each runs (%(default)s)")
     parser.add_argument("--slots", type=int, default=4, help="worker slots of the Airflow (%(default)s)")
     parser.add_argument("--kubeconfig", type=Path, help="run the pods on this cluster, not on an embedded one")
-    parser.add_argument("--dags", type=Path, default=Path("example_dags"), help="folder with fan_out.py (%(default)s)")
+    parser.add_argument("--dags", type=Path, default=_examples(), help="folder with fan_out.py (%(default)s)")
     parser.add_argument("--picture", type=Path, default=Path("kpo-async-demo.png"), help="PNG to write (%(default)s)")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
+
+
+def _examples() -> Path:
+    """The example DAGs: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "example_dags"
+    return installed if installed.exists() else package.parent / "example_dags"
 
 
 def run(arguments: argparse.Namespace) -> int:

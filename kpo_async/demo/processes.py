@@ -51,6 +51,10 @@ class Program:
         """Every living process of its session."""
         return [process for process in psutil.process_iter() if _session(process.pid) == self.pid]
 
+    def cpu_seconds(self) -> float:
+        """CPU time its session has used so far: what lives, and the children that what lives has waited for."""
+        return sum(sum(process.cpu_times()[:4]) for process in self.members() if process.is_running())
+
     async def finished(self) -> None:
         """Wait for a good end. Raises `ProgramError` on a bad one."""
         if await self._process.wait() != 0:
