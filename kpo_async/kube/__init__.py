@@ -4,6 +4,7 @@
     credentials.py  what a request proves its identity with, kept fresh
     transport.py    one HTTP exchange: sessions, TLS, proxy, 401 -> one refresh
     errors.py       what went wrong -> our error tree, in one sentence
+    remote_command.py  what an exec brings back
     retry.py        when and how soon to try again; the rate limit
     client.py       get list create patch delete log watch exec; shared clients
     watch.py        list-then-watch as five named events

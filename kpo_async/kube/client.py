@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.config import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action
+from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, RateLimit, is_retried
 from kpo_async.kube.sharing import Shared
 from kpo_async.kube.transport import Pool, Request, Transport
@@ -225,6 +226,19 @@ class Client:
             resourceVersionMatch="NotOlderThan" if send_initial_events else None,
         )
         return self._stream("watch", resource, namespace, "", Pool.WATCH, query, idle_timeout)
+
+    async def exec(self, name: str, namespace: str, *, container: str, command: Sequence[str]) -> ExecResult:
+        """Run a command in a running container, without input or terminal, and wait for its end. Never retried.
+
+        Needs the right to create `pods/exec`.
+        """
+        action = Action("create", "pods/exec", name, namespace, self.config.server)
+        query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+        query += [("command", argument) for argument in command]
+        request = Request(action, "GET", object_path("pods/exec", namespace, name), Pool.LOGS, query)
+        deadline = asyncio.get_running_loop().time() + HEADER_TIMEOUT
+        async with self._transport.websocket(request, PROTOCOL, deadline) as socket:
+            return await collect(socket, action)
 
     @asynccontextmanager
     async def _stream(

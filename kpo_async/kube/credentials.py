@@ -1,8 +1,8 @@
 """What requests prove their identity with, and how that is kept fresh.
 
-A `User` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops. A `Credential`
-is the living thing one client makes of it: it reads files again, runs exec plugins, and renews once for any number of
-waiters. Secrets never appear in a repr or an error.
+A `User` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops.
+A `Credential` is the living thing one client makes of it: it reads files again, runs exec plugins, and renews once for
+any number of waiters. Secrets never appear in a repr or an error.
 """
 
 from __future__ import annotations
@@ -59,21 +59,14 @@ class User(Protocol):
 class StaticUser:
     """Credentials that stand in the kubeconfig themselves; without any, nobody in particular."""
 
-    token: str = field(default="", repr=False)
-    username: str = ""
-    password: str = field(default="", repr=False)
+    authorization: str | None = field(default=None, repr=False)
     certificate: ClientCertificate | None = None
 
     def open(self) -> Source:
         return self
 
     async def fetch(self) -> Grant:
-        if self.token:
-            return Grant(bearer(self.token), self.certificate)
-        if self.username:
-            pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-            return Grant(f"Basic {pair}", self.certificate)
-        return Grant(None, self.certificate)
+        return Grant(self.authorization, self.certificate)
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,10 @@ class FileUser:
     """Credentials in files that somebody else renews, such as the token of a mounted service account."""
 
     token_file: str | None = None
-    token: str = field(default="", repr=False)
+    authorization: str | None = field(default=None, repr=False)
+    """Used where there is no `token_file`."""
+    certificate: ClientCertificate | None = None
+    """Used where there is no `certificate_file`."""
     certificate_file: str | None = None
     key_file: str | None = None
 
@@ -92,11 +88,12 @@ class FileUser:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> Grant:
-        token = _read(self.token_file).decode().strip() if self.token_file else self.token
-        certificate = None
+        authorization, certificate = self.authorization, self.certificate
+        if self.token_file:
+            authorization = bearer(_read(self.token_file).decode("ascii", "replace").strip())
         if self.certificate_file and self.key_file:
             certificate = ClientCertificate(_read(self.certificate_file), _read(self.key_file))
-        return Grant(bearer(token) if token else None, certificate, FILE_LIFETIME)
+        return Grant(authorization, certificate, FILE_LIFETIME)
 
 
 class Credential:
@@ -155,6 +152,11 @@ class Credential:
 def bearer(token: str) -> str:
     """The Authorization header for a token."""
     return f"Bearer {token}"
+
+
+def basic(username: str, password: str) -> str:
+    """The Authorization header for a user name and password."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def _read(path: str) -> bytes:

@@ -101,8 +101,9 @@ def from_response(action: Action, code: int, body: bytes, retry_after: float | N
 def from_transport(action: Action, error: BaseException) -> UnreachableError:
     """The error for an exchange that brought no whole HTTP answer."""
     reason, cause, advice = _explain(error)
+    host = socket.gethostname()
     return UnreachableError(
-        f'cannot reach the API server {action.server} from host "{socket.gethostname()}" to {action}: {cause}; {advice}',
+        f'cannot reach the API server {action.server} from host "{host}" to {action}: {cause}; {advice}',
         verb=action.verb,
         resource=action.resource,
         name=action.name,

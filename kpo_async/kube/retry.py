@@ -1,6 +1,6 @@
 """Which failures are worth another try, how soon, and how many calls a second one client may make.
 
-Arithmetic on the event loop's clock; the client does the waiting. The watch has a policy of its own and uses only `Backoff`.
+Arithmetic on the event loop's clock; the client does the waiting. The watch has a policy of its own, made of `Backoff`.
 """
 
 from __future__ import annotations

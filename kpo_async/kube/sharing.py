@@ -1,4 +1,4 @@
-"""Things that many users of one event loop share: made for the first, kept a moment after the last, closed with the loop.
+"""What many users of one event loop share: made for the first, kept a moment after the last, closed with the loop.
 
 The registry hangs on the loop by an async generator: `loop.shutdown_asyncgens`, which `asyncio.run` calls, runs its
 `finally` and so closes what is still open. No task lives here while nothing is being closed.

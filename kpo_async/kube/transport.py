@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -20,7 +20,7 @@ import aiohttp
 
 from kpo_async import __version__
 from kpo_async.compat import Self, timeout_at
-from kpo_async.exceptions import UnreachableError
+from kpo_async.exceptions import ApiError, UnreachableError
 from kpo_async.kube.config import ClusterConfig
 from kpo_async.kube.credentials import ClientCertificate, Credential, CredentialError, Grant
 from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
@@ -30,7 +30,10 @@ CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""
 READ_BUFFER = 2**19
 """Bytes a stream may be ahead of its reader before the server is held back; an object takes up to 1.5 MB."""
+WEBSOCKET_HEARTBEAT = 30.0
+"""Seconds between pings; a half-open websocket is noticed after one and a half of them."""
 _ERROR_BODY = 2**16
+_NO_UPGRADE = b'{"message": "no websocket was opened; is the container running?", "reason": "NotUpgraded"}'
 _MAX_CALL_CONNECTIONS = 32
 
 
@@ -50,7 +53,7 @@ class Request:
     method: str
     path: str
     pool: Pool
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] | Sequence[tuple[str, str]] = ()
     body: bytes | None = None
     content_type: str = "application/json"
     idle_timeout: float | None = None
@@ -119,6 +122,58 @@ class Transport:
         finally:
             response.close()  # Does nothing to a connection whose answer was read to its end: that one is reused.
 
+    @asynccontextmanager
+    async def websocket(
+        self, request: Request, protocol: str, deadline: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A websocket that speaks `protocol`. Raises the `ApiError` that fits."""
+        try:
+            socket = await self._upgrade(request, protocol, deadline)
+        except CredentialError as error:
+            raise from_credentials(request.action, str(error)) from error
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._upgrade_refusal(request, error.status, deadline) from error
+        except TRANSPORT_ERRORS as error:
+            raise self._unreachable(request.action, error) from error
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
+    async def _upgrade(self, request: Request, protocol: str, deadline: float) -> aiohttp.ClientWebSocketResponse:
+        grant = await self._credential.grant()
+        try:
+            return await self._upgrade_as(grant, request, protocol, deadline)
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status != 401:
+                raise
+        return await self._upgrade_as(await self._credential.replace(grant), request, protocol, deadline)
+
+    async def _upgrade_as(
+        self, grant: Grant, request: Request, protocol: str, deadline: float
+    ) -> aiohttp.ClientWebSocketResponse:
+        context = await self._context(grant.certificate)
+        async with timeout_at(deadline):
+            socket: aiohttp.ClientWebSocketResponse = await self._sessions[request.pool].ws_connect(
+                self._base + request.path,
+                params=request.query,
+                protocols=[protocol],
+                heartbeat=WEBSOCKET_HEARTBEAT,
+                max_msg_size=0,
+                **self._options(grant, context, request),
+            )
+            return socket
+
+    async def _upgrade_refusal(self, request: Request, code: int, deadline: float) -> ApiError:
+        """Why there was no upgrade. aiohttp throws the refusal's body away, so ask again without an upgrade."""
+        try:
+            async with self.exchange(request, deadline):
+                pass
+        except ApiError as error:
+            if error.code == code:
+                return error
+        return from_response(request.action, code, _NO_UPGRADE)
+
     async def _send(self, request: Request, deadline: float) -> aiohttp.ClientResponse:
         grant = await self._credential.grant()
         response = await self._send_as(grant, request, deadline)
@@ -144,15 +199,14 @@ class Transport:
             raise self._unreachable(request.action, error) from error
 
     def _options(self, grant: Grant, context: ssl.SSLContext, request: Request) -> dict[str, Any]:
-        headers = {}
+        headers = list(self._config.headers)
         if grant.authorization:
-            headers["Authorization"] = grant.authorization
+            headers.append(("Authorization", grant.authorization))
         if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        if request.pool is Pool.WATCH and request.action.verb == "watch":
-            headers["Accept-Encoding"] = (
-                "identity"  # A compressor on the way may keep events back until it has a block.
-            )
+            headers.append(("Content-Type", request.content_type))
+        if request.action.verb == "watch":
+            # A compressor on the way may keep events back until it has a block.
+            headers.append(("Accept-Encoding", "identity"))
         return {
             "headers": headers,
             "ssl": context,
