@@ -169,6 +169,18 @@ async def test_what_a_callback_raises_is_raised():
         await Callbacks([Failing]).pod_event(Hook.POD_COMPLETION, POD)
 
 
+async def test_a_plain_function_is_called_with_each_line():
+    lines: list[str] = []
+
+    async def keep(line: str) -> None:
+        lines.append(line)
+
+    callbacks = Callbacks([lines.append, keep])
+    await callbacks.progress("base", [(None, "a")], POD)
+    assert lines == ["a", "a"]
+    assert not callbacks.wants(Hook.POD_CREATION)
+
+
 async def test_an_error_about_a_line_of_log_is_logged_once_and_every_line_is_offered(caplog: pytest.LogCaptureFixture):
     lines: list[str] = []
 

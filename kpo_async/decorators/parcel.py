@@ -28,7 +28,7 @@ from kpo_async.exceptions import ManifestError
 PREFIX = "KPO_ASYNC_PARCEL"
 PART = 120_000
 """Bytes of a variable's value; the kernel's MAX_ARG_STRLEN (128 KiB) counts the name too."""
-LIMIT = 1_300_000
+LIMIT = 1_400_000
 """Bytes of all parts: etcd takes requests of 1.5 MiB, and the rest of the pod and its status must fit as well."""
 PICKLE_PROTOCOL = 4
 """The newest that Python 3.7 reads."""

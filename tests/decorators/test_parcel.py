@@ -219,7 +219,7 @@ def test_no_string_of_a_large_parcel_is_longer_than_linux_takes():
 
 def test_arguments_that_no_pod_can_carry_are_refused_with_sizes_and_the_way_out():
     with pytest.raises(
-        ManifestError, match=r"length: .* arguments \(2,000,0\d\d bytes\).* a pod can carry 1,300,000.*object store"
+        ManifestError, match=r"length: .* arguments \(2,000,0\d\d bytes\).* a pod can carry 1,400,000.*object store"
     ):
         pack(length, [os.urandom(1_000_000).hex()], {})
 

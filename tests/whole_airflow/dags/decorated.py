@@ -1,0 +1,73 @@
+"""Functions as pods, in both modes: arguments, mapping, several outputs, a failure, a command."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import dag, task
+
+from kpo_async.decorators.kubernetes import kubernetes_task as in_a_pod
+from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
+
+if TYPE_CHECKING:
+    from somewhere import Frame
+
+DAG_ID = "decorated_{}"
+
+
+def decorated(deferrable: bool) -> None:
+    pod: dict[str, Any] = {
+        "image": "python:3.11-slim",
+        "do_xcom_push": True,
+        "deferrable": deferrable,
+        "startup_timeout_seconds": 300,
+    }
+
+    @task
+    def numbers() -> list[int]:
+        return [1, 2]
+
+    @task
+    def ballast() -> str:
+        """Beyond what one environment variable can carry, and what compression could save."""
+        return random.Random(0).randbytes(100_000).hex()
+
+    @in_a_pod(**pod)
+    def add_up(xs: list[int], *, unit: str, frame: Frame | None = None) -> dict[str, int]:
+        print("adding in", unit)
+        return {"total": sum(xs), "count": len(xs)}
+
+    @in_a_pod(**pod)
+    def square(x: int, ballast: str) -> int:
+        return x * x + len(ballast)
+
+    @in_a_pod(**{**pod, "do_xcom_push": False})
+    def fail() -> None:
+        nothing = {}
+        nothing["missing"]
+
+    @kubernetes_cmd_task(**pod)
+    def command(count: int, run_id: str = "") -> list[str]:
+        return [
+            "sh",
+            "-c",
+            'echo "[\\"$0\\", $1]" > /airflow/xcom/return.json',
+            "{{ dag.dag_id }}",
+            f"{count}{run_id[:0]}",
+        ]
+
+    xs = numbers()
+    sums = add_up(xs, unit="{{ dag.dag_id }}")
+    squares = square.partial(ballast=ballast()).expand(x=xs)
+    fail()
+
+    @task
+    def collect(total: int, squares: list[int], said: list[Any]) -> list[Any]:
+        return [total, sorted(squares), said]
+
+    collect(sums["total"], squares, command(sums["count"]))
+
+
+for mode, deferrable in {"in_a_worker": False, "deferred": True}.items():
+    dag(dag_id=DAG_ID.format(mode), schedule=None)(decorated)(deferrable)

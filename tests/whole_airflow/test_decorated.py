@@ -1,0 +1,29 @@
+"""Functions as pods do the same in both modes, in a real Airflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.whole_airflow.conftest import DAGS, WholeAirflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+
+
+@pytest.mark.parametrize("mode", ["in_a_worker", "deferred"])
+def test_functions_get_their_arguments_and_hand_back_their_results(whole_airflow: WholeAirflow, mode: str) -> None:
+    run = whole_airflow.run(f"decorated_{mode}")
+    assert set(whole_airflow.failures(run)) == {"fail"}
+    result = whole_airflow.airflow.xcom(run, "collect")
+    assert result == [3, [200_001, 200_004], [f"decorated_{mode}", 2]]
+    (failed,) = (task for task in whole_airflow.airflow.task_instances(run) if task.task_id == "fail")
+    log = "\n".join(whole_airflow.log(run, failed))
+    line = _line_of("decorated.py", 'nothing["missing"]')
+    assert f'decorated.py", line {line}, in fail' in log
+    assert "KeyError: 'missing'" in log
+
+
+def _line_of(file: str, text: str) -> int:
+    lines = Path(DAGS / file).read_text().splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if text in line)
