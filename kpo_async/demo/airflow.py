@@ -109,8 +109,9 @@ class Airflow:
         async for _ in self.ticks(f"the DAG {dag_id} to be parsed", 120):
             if self._query("SELECT 1 FROM serialized_dag WHERE dag_id = ?", dag_id):
                 break
-            if errors := self._query("SELECT filename, stacktrace FROM import_error"):
-                raise ProgramError("\n".join(f"{name} cannot be imported:\n{trace}" for name, trace in errors))
+            for name, trace in self._query("SELECT filename, stacktrace FROM import_error"):
+                if dag_id in (self._dags / name).read_text():
+                    raise ProgramError(f"{name} cannot be imported:\n{trace}")
         body = {"logical_date": None, "conf": dict(conf or {})}
         answer = await asyncio.to_thread(self._request, f"/api/v2/dags/{dag_id}/dagRuns", body)
         return DagRun(dag_id, answer["dag_run_id"])
