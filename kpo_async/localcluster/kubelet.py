@@ -1,8 +1,13 @@
-"""The node: takes the pods that are bound to it and gives each a worker; answers for logs and exec."""
+"""The node: takes the pods that are bound to it and gives each a worker; answers for logs and exec.
+
+Every container is a process of the user that runs the cluster. Not done: users (`runAsUser`), resource limits (hence no
+OOMKilled), networks of their own, ephemeral containers, refreshing mounted config maps.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +23,15 @@ from kpo_async.localcluster.store import Change, EventType, Object, Store
 from kpo_async.localcluster.volumes import TokenIssuer
 
 _ENDED = ("Succeeded", "Failed")
+_FILES = 65536
+
+
+def allow_many_files() -> None:
+    """Raise this process's soft limit of open files: a container takes two, and 1,024 in all is a common limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class LocalKubelet:
@@ -59,6 +73,7 @@ class LocalKubelet:
 
         Raises RuntimeLost if containers cannot be run any more.
         """
+        allow_many_files()
         runtime = self.runtime = await open_runtime(self._directory, self._isolation)
         node = Node(self.store, runtime, self.settings, self._directory, self._cluster_env, self._issue_token)
         try:
@@ -73,8 +88,8 @@ class LocalKubelet:
         followers = [
             asyncio.create_task(self._follow_pods(node), name="kubelet"),
             *(
-                asyncio.create_task(self._follow_config(node, resource), name=f"kubelet's {resource}")
-                for resource in ("configmaps", "secrets", "serviceaccounts")
+                asyncio.create_task(self._follow_config(node, name), name=f"kubelet's {name}")
+                for name in ("configmaps", "secrets", "serviceaccounts")
             ),
         ]
         self.started.set()
@@ -143,8 +158,8 @@ class LocalKubelet:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def _follow_config(self, node: Node, resource: str) -> None:
-        subscription = self.store.subscribe(resource)
+    async def _follow_config(self, node: Node, name: str) -> None:
+        subscription = self.store.subscribe(name)
         try:
             while await subscription.batch():
                 node.config_changed()

@@ -158,6 +158,7 @@ def shown_phase(pod: Object, record: PodRecord) -> str:
 def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:
     """The whole status; keeps of the present one what others wrote (PodScheduled, qosClass)."""
     current = pod.get("status") or {}
+    by_name = sorted(record.main, key=lambda container: container.name)
     status = {
         **current,
         "phase": shown_phase(pod, record),
@@ -165,7 +166,7 @@ def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:
         "hostIPs": [{"ip": ADDRESS}],
         "startTime": times.to_seconds(record.start_time),
         "conditions": _conditions(pod, record, now),
-        "containerStatuses": [_container_status(pod, record, container) for container in record.main],
+        "containerStatuses": [_container_status(pod, record, container) for container in by_name],
     }
     if record.init:
         status["initContainerStatuses"] = [_container_status(pod, record, container) for container in record.init]
@@ -174,10 +175,7 @@ def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:
     if record.ending is Ending.DEADLINE and record.finished:
         status["reason"] = record.ending.value
         status["message"] = "Pod was active on the node longer than the specified deadline"
-    generation = pod["metadata"].get("generation")
-    if generation:
-        status["observedGeneration"] = generation
-    return status
+    return status | _observed(pod)
 
 
 def _conditions(pod: Object, record: PodRecord, now: int) -> list[dict[str, Any]]:
@@ -206,7 +204,12 @@ def _conditions(pod: Object, record: PodRecord, now: int) -> list[dict[str, Any]
     }
     conditions = [_condition(pod, record, name, content, now) for name, content in wanted.items()]
     others = (pod.get("status") or {}).get("conditions") or ()
-    return conditions + [condition for condition in others if condition["type"] not in wanted]
+    return conditions + [condition | _observed(pod) for condition in others if condition["type"] not in wanted]
+
+
+def _observed(pod: Object) -> dict[str, Any]:
+    generation = pod["metadata"].get("generation")
+    return {"observedGeneration": generation} if generation else {}
 
 
 def _sidecars_run(record: PodRecord) -> bool:
@@ -217,9 +220,7 @@ def _condition(pod: Object, record: PodRecord, name: str, content: dict[str, Any
     before = record.conditions.get(name)
     changed = before is None or before["status"] != content["status"]
     since = times.to_seconds(now) if changed or before is None else before["lastTransitionTime"]
-    condition = {"type": name, **content, "lastProbeTime": None, "lastTransitionTime": since}
-    if pod["metadata"].get("generation"):
-        condition["observedGeneration"] = pod["metadata"]["generation"]
+    condition = {"type": name, **content, "lastProbeTime": None, "lastTransitionTime": since, **_observed(pod)}
     record.conditions[name] = condition
     return condition
 

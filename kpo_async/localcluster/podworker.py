@@ -223,9 +223,20 @@ class PodWorker:
             self._remove_if_deleted()
 
     def _remove_if_deleted(self) -> None:
+        current = self._current()
+        if current is not None:
+            metadata = current["metadata"]
+            if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+                self.store.remove("pods", metadata["namespace"], metadata["name"])
+
+    def _current(self) -> Object | None:
+        """The pod as it is stored, None if that is gone or another one."""
         metadata = self.pod["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            self.store.remove("pods", metadata["namespace"], metadata["name"])
+        try:
+            current = self.store.get("pods", metadata["namespace"], metadata["name"])
+        except NotFound:
+            return None
+        return current if current["metadata"]["uid"] == metadata["uid"] else None
 
     # From outside
 
@@ -276,14 +287,8 @@ class PodWorker:
             self._write()
 
     def _write(self) -> None:
-        if self._gone:
-            return
-        metadata = self.pod["metadata"]
-        try:
-            current = self.store.get("pods", metadata["namespace"], metadata["name"])
-        except NotFound:
-            return
-        if current["metadata"]["uid"] == metadata["uid"]:
+        current = None if self._gone else self._current()
+        if current is not None:
             status = podstatus.build(current, self.record, self.store.clock())
             self.pod = self.store.update("pods", {**current, "status": status})
 

@@ -284,10 +284,14 @@ async def open_runtime(directory: Path, isolation: Isolation | None = None) -> R
     reason = ""
     for candidate in [isolation] if isolation else list(Isolation):
         runtime = Runtime(candidate, directory)
-        reason = await runtime.start()
+        reason = "interrupted"
+        try:
+            reason = await runtime.start()
+        finally:
+            if reason:
+                await runtime.close()
         if not reason:
             return runtime
-        await runtime.close()
     raise RuntimeError(f"containers cannot be started on this system: {reason}")
 
 

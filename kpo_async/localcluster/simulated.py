@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from kpo_async.localcluster import podstatus, times
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
@@ -25,6 +26,7 @@ _PREFIX = "sim/"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DEFAULT_LOG_LINES = 10
+_SIGTERM_EXIT = 143
 
 
 def is_simulated(pod: Object) -> bool:
@@ -40,6 +42,31 @@ def seconds(duration: str) -> float:
     if not pieces or "".join(number + unit for number, unit in pieces) != duration:
         raise ValueError(f"not a duration: {duration!r}")
     return sum(float(number) * _UNITS[unit] for number, unit in pieces)
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a simulated pod's annotations ask for."""
+
+    start_after: float = 0.0
+    run_for: float | None = None
+    exit_code: int = 0
+    log_lines: int = _DEFAULT_LOG_LINES
+    termination_message: str = ""
+    sidecar_message: str = ""
+
+    @classmethod
+    def read(cls, annotations: dict[str, str]) -> Script:
+        """Raises ValueError for what is no duration or number."""
+        given = {key.removeprefix(_PREFIX): text for key, text in annotations.items() if key.startswith(_PREFIX)}
+        return cls(
+            start_after=seconds(given.get("start-after") or "0s"),
+            run_for=seconds(given["run-for"]) if "run-for" in given else None,
+            exit_code=int(given.get("exit-code") or 0),
+            log_lines=int(given.get("log-lines") or _DEFAULT_LOG_LINES),
+            termination_message=given.get("termination-message") or "",
+            sidecar_message=given.get("sidecar-message") or "",
+        )
 
 
 class Simulator:
@@ -75,10 +102,11 @@ class Simulator:
     async def log(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
         """Fixed lines, and with `follow` the wait for the end. Raises BadLogRequest."""
         known = self._pods.get(pod["metadata"]["uid"])
-        if known is None or known.record.start_time == 0 or not known.running_since or options.previous:
-            name = pod["metadata"]["name"]
-            reason = "ContainerCreating" if not options.previous else "no previous terminated container"
-            raise BadLogRequest(f'container "{options.container}" in pod "{name}" is waiting to start: {reason}')
+        where = f'container "{options.container}" in pod "{pod["metadata"]["name"]}"'
+        if options.previous:
+            raise BadLogRequest(f"previous terminated {where} not found")
+        if known is None or not known.running_since:
+            raise BadLogRequest(f"{where} is waiting to start: ContainerCreating")
         text = known.log(options)
         if text:
             yield text
@@ -87,36 +115,35 @@ class Simulator:
 
 
 class _SimulatedPod:
-    """One pod: two timers at most."""
+    """One pod: one timer at a time."""
 
     def __init__(self, store: Store, pod: Object) -> None:
-        spec = pod["spec"]
         self.store = store
         self.pod = pod
-        self.annotations = pod["metadata"].get("annotations") or {}
         self.running_since = 0
         self.ended = asyncio.Event()
-        waiting = Waiting("PodInitializing" if spec.get("initContainers") else "ContainerCreating")
-        records = []
-        for container in spec.get("initContainers") or ():
-            kind = Kind.SIDECAR if container.get("restartPolicy") == "Always" else Kind.INIT
-            records.append(ContainerRecord(container, kind, waiting))
-        records += [ContainerRecord(container, Kind.MAIN, waiting) for container in spec["containers"]]
-        self.record = PodRecord(records, store.clock())
+        self.record = PodRecord(_records(pod), store.clock())
+        self._timer: asyncio.Handle | None = None
+        self._script = Script()
+        try:
+            self._script = Script.read(pod["metadata"].get("annotations") or {})
+        except ValueError as error:
+            self._refuse(str(error))
+            return
         loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | asyncio.Handle
-        delay = self._seconds("start-after") or 0.0
-        if delay:
-            self.write()
-            self._timer = loop.call_later(delay, self.start)
+        if self._script.start_after:
+            self._write()
+            self._timer = loop.call_later(self._script.start_after, self._start)
         else:
-            self._timer = loop.call_soon(self.start)
+            self._timer = loop.call_soon(self._start)
 
-    def _seconds(self, name: str) -> float | None:
-        text = self.annotations.get(_PREFIX + name)
-        return None if text is None else seconds(text)
+    def _refuse(self, message: str) -> None:
+        """The annotations mean nothing: say so instead of living some other life."""
+        self.record.finished = True
+        self.ended.set()
+        self._write({"phase": "Failed", "reason": "InvalidSimulation", "message": message})
 
-    def start(self) -> None:
+    def _start(self) -> None:
         now = self.running_since = self.store.clock()
         self.record.sandbox = True
         for container in self.record.containers:
@@ -127,73 +154,80 @@ class _SimulatedPod:
             else:
                 container.state = Running(now)
                 container.started = True
-        self.write()
-        duration = self._seconds("run-for")
-        if duration is not None:
-            self._timer = asyncio.get_running_loop().call_later(duration, self.finish)
+        self._write()
+        if self._script.run_for is not None:
+            self._timer = asyncio.get_running_loop().call_later(
+                self._script.run_for, self._finish, self._script.exit_code
+            )
 
-    def finish(self) -> None:
-        code = int(self.annotations.get(_PREFIX + "exit-code") or 0)
-        self._end_containers(code)
-        self.record.finished = True
-        self.write()
-        self.ended.set()
-
-    def _end_containers(self, code: int) -> None:
-        now = self.store.clock()
-        messages = {}
-        if self.record.main:
-            messages[self.record.main[0].name] = self.annotations.get(_PREFIX + "termination-message") or ""
+    def _finish(self, exit_code: int) -> None:
+        messages = {self.record.main[0].name: self._script.termination_message}
         sidecars = [container.name for container in self.record.init if container.kind is Kind.SIDECAR]
-        if sidecars:
-            messages[sidecars[-1]] = self.annotations.get(_PREFIX + "sidecar-message") or ""
+        messages |= dict.fromkeys(sidecars[-1:], self._script.sidecar_message)
+        now = self.store.clock()
         for container in self.record.containers:
             if isinstance(container.state, Running):
-                exit_code = code if container.kind is Kind.MAIN else 0
-                reason = "Completed" if exit_code == 0 else "Error"
+                code = exit_code if container.kind is Kind.MAIN else 0
+                reason = "Completed" if code == 0 else "Error"
                 message = messages.get(container.name, "")
                 since = container.state.started_at
-                container.state = Terminated(exit_code, reason, container.container_id, since, now, message)
+                container.state = Terminated(code, reason, container.container_id, since, now, message)
                 container.started = False
+        self.record.finished = True
+        self._write()
+        self.ended.set()
 
     def delete(self) -> None:
         """End at once, as if every process heeded SIGTERM."""
-        self._timer.cancel()
-        metadata = self.pod["metadata"]
+        if self._timer is not None:
+            self._timer.cancel()
         if not self.record.finished:
-            self._end_containers(143)
-            self.record.finished = True
-            self.write()
-            self.ended.set()
-        if not metadata.get("finalizers"):
-            self.store.remove("pods", metadata["namespace"], metadata["name"])
+            self._finish(_SIGTERM_EXIT)
+        current = self._current()
+        if current is not None and not current["metadata"].get("finalizers"):
+            self.store.remove("pods", current["metadata"]["namespace"], current["metadata"]["name"])
 
     def close(self) -> None:
-        self._timer.cancel()
+        """Nothing further happens to it."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.ended.set()
 
-    def write(self) -> None:
+    def _current(self) -> Object | None:
         metadata = self.pod["metadata"]
         try:
             current = self.store.get("pods", metadata["namespace"], metadata["name"])
         except NotFound:
-            return
-        if current["metadata"]["uid"] == metadata["uid"]:
+            return None
+        return current if current["metadata"]["uid"] == metadata["uid"] else None
+
+    def _write(self, more: Object | None = None) -> None:
+        current = self._current()
+        if current is not None:
             status = podstatus.build(current, self.record, self.store.clock())
-            self.pod = self.store.update("pods", {**current, "status": status})
+            self.pod = self.store.update("pods", {**current, "status": {**status, **(more or {})}})
 
     def log(self, options: LogOptions) -> bytes:
         """The lines that are asked for."""
-        count = int(self.annotations.get(_PREFIX + "log-lines") or _DEFAULT_LOG_LINES)
+        count = self._script.log_lines
         since = options.since_time or 0
         if options.since_seconds is not None:
             since = self.store.clock() - options.since_seconds * times.SECOND
-        lines = [
-            (self.running_since + number, f"line {number} of {count}\n")
-            for number in range(1, count + 1)
-            if self.running_since + number >= since
-        ]
+        first = max(1, since - self.running_since)
         if options.tail_lines is not None:
-            lines = lines[len(lines) - min(options.tail_lines, len(lines)) :]
-        texts = [f"{times.to_nanos(stamp)} {line}" if options.timestamps else line for stamp, line in lines]
-        return "".join(texts).encode()[: options.limit_bytes]
+            first = max(first, count + 1 - options.tail_lines)
+        lines = []
+        for number in range(first, count + 1):
+            stamp = f"{times.to_nanos(self.running_since + number)} " if options.timestamps else ""
+            lines.append(f"{stamp}line {number} of {count}\n")
+        return "".join(lines).encode()[: options.limit_bytes]
+
+
+def _records(pod: Object) -> list[ContainerRecord]:
+    spec = pod["spec"]
+    waiting = Waiting("PodInitializing" if spec.get("initContainers") else "ContainerCreating")
+    records = []
+    for container in spec.get("initContainers") or ():
+        kind = Kind.SIDECAR if container.get("restartPolicy") == "Always" else Kind.INIT
+        records.append(ContainerRecord(container, kind, waiting))
+    return records + [ContainerRecord(container, Kind.MAIN, waiting) for container in spec["containers"]]

@@ -53,8 +53,12 @@ class Volumes:
     def prepare(self, pod: Object) -> None:
         """Make every volume that is wanted and is not there yet. Raises MountFailed."""
         for volume in wanted(pod):
-            if volume["name"] not in self._sources:
+            if volume["name"] in self._sources:
+                continue
+            try:
                 self._sources[volume["name"]] = self._make(pod, volume)
+            except (OSError, downward.UnknownField) as error:
+                raise MountFailed(volume["name"], str(error)) from error
 
     def mounts(self, pod: Object, container: dict[str, Any], values: env.Values) -> list[Mount]:
         """What a container mounts, outer paths first. Raises ConfigError."""
@@ -73,9 +77,12 @@ class Volumes:
         found = source / below
         if not found.resolve().is_relative_to(source.resolve()):
             raise env.ConfigError(f'failed to prepare subPath for volumeMount: "{below}" leaves its volume')
-        if not found.exists():
-            found.mkdir(parents=True)
-            found.chmod(0o777)
+        try:
+            if not found.exists():
+                found.mkdir(parents=True)
+                found.chmod(0o777)
+        except OSError as error:
+            raise env.ConfigError(f"failed to create subPath directory for volumeMount: {error}") from error
         return found
 
     def _make(self, pod: Object, volume: dict[str, Any]) -> Path:

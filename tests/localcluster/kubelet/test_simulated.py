@@ -83,3 +83,10 @@ async def test_two_thousand_live_at_once_without_a_process(lab: Lab) -> None:
     for number in range(2000):
         await lab.finished(f"pod-{number}")
     assert lab.processes() == before
+
+
+async def test_annotations_that_mean_nothing_fail_the_pod_and_say_so(lab: Lab) -> None:
+    lab.create("pod", container(), annotations={"sim/run-for": "soon"})
+    status = (await lab.finished("pod"))["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "InvalidSimulation")
+    assert status["message"] == "not a duration: 'soon'"
