@@ -54,7 +54,7 @@ def operator(parameters: Mapping[str, Any], connection: ConnectionDefaults, in_c
         warnings.simplefilter("ignore")
         built = KubernetesPodOperator(**parameters)
     built.__dict__["hook"] = Connection(connection, in_cluster)
-    built._log = _LOG
+    built._cached_logger = _LOG
     return built
 
 
