@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -143,13 +143,28 @@ class LocalCluster:
         Without its history, watches that resume from before are told that their version has expired.
         """
         self.server.end_watches()
+        async with self.down():
+            if not keep_history:
+                self.store.compact()
+            await asyncio.sleep(down)
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """The API server is not there: connections are reset, and new ones refused."""
         await self.listener.refuse()
         self.listener.cut()
-        if not keep_history:
-            self.store.compact()
-        if down:
-            await asyncio.sleep(down)
-        await self.listener.open()
+        try:
+            yield
+        finally:
+            await self.listener.open()
+
+    def cut_connections(self) -> None:
+        """Reset every open connection."""
+        self.listener.cut()
+
+    def expire_watches(self) -> None:
+        """Tell every open watch that its version has expired."""
+        self.server.expire_watches()
 
 
 def _local_kubelet(cluster: LocalCluster) -> Kubelet:

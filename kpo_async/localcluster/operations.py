@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from kpo_async.localcluster import bodies, deletion, errors, listing, patches, tables
 from kpo_async.localcluster.call import Call
 from kpo_async.localcluster.deletion import DeleteOptions
+from kpo_async.localcluster.faults import Faults
 from kpo_async.localcluster.listing import ListOptions
 from kpo_async.localcluster.registry import Registry, Target
 from kpo_async.localcluster.reviews import Reviews
@@ -25,10 +27,11 @@ APPLY = "application/apply-patch+yaml"
 class Operations:
     """One method per verb; all raise Refusal."""
 
-    def __init__(self, registry: Registry, reviews: Reviews) -> None:
+    def __init__(self, registry: Registry, reviews: Reviews, faults: Faults) -> None:
         self.registry = registry
         self.store = registry.store
         self.reviews = reviews
+        self.faults = faults
 
     async def perform(self, call: Call) -> web.StreamResponse:
         """The answer to anything but a watch, a log and an exec."""
@@ -62,6 +65,8 @@ class Operations:
     async def list(self, call: Call) -> web.Response:
         resource = call.route.resource
         options = ListOptions.parse(resource, call.query)
+        if options.version == "0" and (version := self.faults.lag_version(call.route)) is not None:
+            options = replace(options, version=str(version), exact=True)
         page = await listing.page(self.store, resource, call.namespace, options)
         if call.transformation:
             objects = [item.object for item in page.items]

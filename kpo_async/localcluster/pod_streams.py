@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 
 from kpo_async.localcluster import errors, listing, times, validate
 from kpo_async.localcluster.call import Call
+from kpo_async.localcluster.faults import Faults
 from kpo_async.localcluster.node import BadExecRequest, BadLogRequest, ExecSession, Kubelet, LogOptions
 from kpo_async.localcluster.route import is_true
 from kpo_async.localcluster.store import Object
@@ -20,7 +21,7 @@ _REFUSAL_WAIT = 0.05
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 
 
-async def log(call: Call, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
+async def log(call: Call, kubelet: Kubelet, pod: Object, faults: Faults) -> web.StreamResponse:
     """GET pods/NAME/log. Raises Refusal (400, 422)."""
     options = _log_options(call.query, pod)
     if not pod["spec"].get("nodeName"):
@@ -28,6 +29,7 @@ async def log(call: Call, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
         return web.Response(status=204)
     chunks = kubelet.log(pod, options)
     first = asyncio.ensure_future(anext(chunks, None))
+    told = faults.stream(call.route, call.request, _chunks(first, chunks))
     try:
         # A refusal comes at once; a log that stays quiet must not hold the headers back.
         await asyncio.wait((first,), timeout=_REFUSAL_WAIT)
@@ -35,17 +37,23 @@ async def log(call: Call, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
             raise errors.bad_request(str(error))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(call.request)
-        chunk = await first
-        while chunk is not None:
+        async for chunk in told:
             await response.write(chunk)
-            chunk = await anext(chunks, None)
         await response.write_eof()
         return response
     finally:
+        await told.aclose()
         first.cancel()
         await asyncio.wait((first,))
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
+
+
+async def _chunks(first: asyncio.Future[bytes | None], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    chunk = await first
+    while chunk is not None:
+        yield chunk
+        chunk = await anext(rest, None)
 
 
 def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:

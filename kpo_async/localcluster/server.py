@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 
 from aiohttp import web
 
@@ -35,7 +36,7 @@ class ApiServer:
         self.authorizer = Authorizer(self.store)
         self.faults = faults
         self.metrics = Metrics()
-        self._operations = Operations(registry, Reviews(registry, authenticator, self.authorizer))
+        self._operations = Operations(registry, Reviews(registry, authenticator, self.authorizer), faults)
         self._watches: set[Watch] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -76,7 +77,7 @@ class ApiServer:
         if found.verb == "watch":
             return await self._watch(call)
         if found.subresource == "log":
-            return await pod_streams.log(call, self.kubelet, self.registry.get(call.target))
+            return await pod_streams.log(call, self.kubelet, self.registry.get(call.target), self.faults)
         if found.subresource == "exec":
             return await pod_streams.execute(call, self.kubelet, self.registry.get(call.target))
         return await self._operations.perform(call)
@@ -103,13 +104,21 @@ class ApiServer:
         try:
             response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache"})
             await response.prepare(call.request)
-            async for frame in self.faults.stream(call.route, call.request, watch.frames()):
-                await response.write(frame)
+            frames = watch.frames()
+            told = self.faults.stream(call.route, call.request, frames)
+            async with aclosing(frames), aclosing(told):
+                async for frame in told:
+                    await response.write(frame)
             await response.write_eof()
             return response
         finally:
             watch.stop()
             self._watches.discard(watch)
+
+    def expire_watches(self) -> None:
+        """Tell all watches that their version has expired, which ends them."""
+        for watch in tuple(self._watches):
+            watch.expire()
 
     def end_watches(self) -> None:
         """End all watches cleanly, as a server does that shuts down."""

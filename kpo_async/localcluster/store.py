@@ -368,6 +368,13 @@ class Store:
             table.history.clear()
             table.oldest = self.version
 
+    def renumber(self, by: int) -> None:
+        """Shift all versions, as after a restore of an old backup. History is forgotten; subscribers hear nothing."""
+        self.version += by
+        for table in self._tables.values():
+            table.objects = {key: stored.at(stored.version + by) for key, stored in table.objects.items()}
+        self.compact()
+
     @staticmethod
     def _key(obj: Object) -> tuple[str, str]:
         metadata = obj["metadata"]

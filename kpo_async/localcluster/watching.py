@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,31 +98,40 @@ class Watch:
             self._subscription = store.subscribe(resource.name, None, selection)
             self._expired = error
 
+    def expire(self) -> None:
+        """Tell the client that its version has expired, and end."""
+        self._expired = Expired(self._resource.name, 1, self._store.version)
+        self._subscription.nudge()
+
     def stop(self) -> None:
         """End the watch as a server does that shuts down."""
         self._subscription.close()
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def frames(self) -> AsyncGenerator[bytes, None]:
         """The lines to send, several at a time when several are due; ends with the watch's timeout."""
         try:
+            if self._expired is None:
+                async for frame in self._tell_all():
+                    yield frame
             if self._expired is not None:
                 yield error_line(errors.expired(str(self._expired)))
-                return
-            if self._initial:
-                yield b"".join(self._render(EventType.ADDED, stored, None) for stored in self._initial)
-                self._initial = []
-            if self._sends_initial and self._options.bookmarks:
-                yield self._bookmark(initial_end=True)
-            async for frame in self._live():
-                yield frame
         finally:
             self._subscription.close()
+
+    async def _tell_all(self) -> AsyncIterator[bytes]:
+        if self._initial:
+            yield b"".join(self._render(EventType.ADDED, stored, None) for stored in self._initial)
+            self._initial = []
+        if self._sends_initial and self._options.bookmarks:
+            yield self._bookmark(initial_end=True)
+        async for frame in self._live():
+            yield frame
 
     async def _live(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._options.timeout
         bookmark_at = self._next_bookmark(loop.time(), end)
-        while not self._subscription.closed and loop.time() < end:
+        while not self._subscription.closed and self._expired is None and loop.time() < end:
             alarm = loop.call_at(min(end, bookmark_at), self._subscription.nudge)
             try:
                 changes = await self._subscription.batch()
