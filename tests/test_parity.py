@@ -161,7 +161,7 @@ FAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@settings(PROFILE, max_examples=EXAMPLES or 60)
+@settings(PROFILE, max_examples=EXAMPLES or 40)
 @given(sets.keyword_sets(), st.sampled_from(sorted(FAULTS)))
 def test_what_raises_there_raises_here(pair: Pair, fault: str) -> None:
     theirs, ours = ({**parameters, **FAULTS[fault]} for parameters in pair)
