@@ -48,14 +48,9 @@ def decorated(deferrable: bool) -> None:
         nothing["missing"]
 
     @kubernetes_cmd_task(**pod)
-    def command(count: int, run_id: str = "") -> list[str]:
-        return [
-            "sh",
-            "-c",
-            'echo "[\\"$0\\", $1]" > /airflow/xcom/return.json',
-            "{{ dag.dag_id }}",
-            f"{count}{run_id[:0]}",
-        ]
+    def command(count: int, run_id: str | None = None) -> list[str]:
+        assert run_id, "the context's variables are arguments too"
+        return ["sh", "-c", 'echo "[\\"$0\\", $1]" > /airflow/xcom/return.json', "{{ dag.dag_id }}", str(count)]
 
     xs = numbers()
     sums = add_up(xs, unit="{{ dag.dag_id }}")
