@@ -23,6 +23,8 @@ from kpo_async.resources import Pod, pod_from_dict
 
 GRACE = 1.0
 """Seconds that a fresh pod may take to appear in the shared watch before it is asked for by name."""
+POLLING = 60.0
+"""Seconds of polling after which a forbidden watch is asked for again."""
 
 
 class Turnstile:
@@ -75,12 +77,13 @@ class Follower:
 
     async def follow(self) -> None:
         """The shared watch may not be had: watch the pod by its name, else poll it."""
-        await self._turnstile.take()
-        try:
-            await self._watch()
-        except ForbiddenError as error:
-            self._on_watch(error)
-            await self._poll()
+        while not self._slot.view.presence.final:
+            await self._turnstile.take()
+            try:
+                await self._watch()
+            except ForbiddenError as error:
+                self._on_watch(error)
+                await self._poll()
 
     async def _watch(self) -> None:
         """Show what the pod's own watch says. Where it does not show the pod, a GET decides and it goes on."""
@@ -114,9 +117,13 @@ class Follower:
         self._slot.report(problem)
 
     async def _poll(self) -> None:
-        while not self._slot.view.presence.final:
+        """GETs instead of a watch, for a while: rights may be granted, and a watch is cheaper."""
+        interval = self._slot.poll_interval
+        for _ in range(max(1, int(POLLING / interval))):
             await self._confirm()
-            await asyncio.sleep(self._slot.poll_interval)
+            if self._slot.view.presence.final:
+                return
+            await asyncio.sleep(interval)
 
     async def _confirm(self) -> None:
         """Ask for the pod until there is an answer: it is there, or it is not, or another one has its name."""

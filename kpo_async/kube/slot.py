@@ -67,7 +67,7 @@ class Slot:
             version, shown = pod.metadata.resource_version, view.pod.metadata.resource_version
             if is_older(version, shown) or (version == shown and presence is view.presence):
                 return
-        self._turn(View(presence, pod, view.problem))
+        self._turn(View(presence, pod, None if presence.final else view.problem))
 
     def report(self, problem: ApiError | None) -> None:
         """Show what hinders us, or that it is over. The same hindrance again is no news."""
