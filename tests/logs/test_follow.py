@@ -46,9 +46,7 @@ class Following:
         self.kubelet, self.log = kubelet, kubelet.log()
         self.life, self.shown = Lifeline(), Shown()
         self.emitter = Emitter(LogPlan(), self.shown)
-        self.follower = Follower(
-            client, "pod", "ns", "base", life=self.life, emitter=self.emitter, slots=slots
-        )
+        self.follower = Follower(client, "pod", "ns", "base", life=self.life, emitter=self.emitter, slots=slots)
         self.task = asyncio.create_task(self.follower.run())
 
     async def drained(self) -> list[str]:

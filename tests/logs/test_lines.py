@@ -91,7 +91,9 @@ def test_any_cutting_yields_each_line_once_and_in_the_order_of_the_file(
 
 
 @given(
-    sizes=st.lists(st.sampled_from([0, 1, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 3 * MAX_LINE + 5]), min_size=1, max_size=4),
+    sizes=st.lists(
+        st.sampled_from([0, 1, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 3 * MAX_LINE + 5]), min_size=1, max_size=4
+    ),
     cuts=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4 * MAX_LINE)), max_size=4),
     chunk=st.sampled_from([1000, 65536, 10**6]),
     letter=st.sampled_from(["x", "\u00fc", "\U0001f600"]),
