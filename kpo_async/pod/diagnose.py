@@ -98,7 +98,7 @@ class Diagnosis:
         detail = clip(" ".join(self.detail.split()), _DETAIL_LIMIT)
         said = f": {detail}" if detail else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return clip(f"{self.summary}{said}{hint}", TEXT_LIMIT)
+        return clip(f"{' '.join(self.summary.split())}{said}{hint}", TEXT_LIMIT)
 
 
 def diagnose(

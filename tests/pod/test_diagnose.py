@@ -1,0 +1,233 @@
+"""A failure is told in one line: a stable category, the facts, what was said, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpo_async.pod.diagnose import Category, Diagnosis, diagnose, diagnose_refusal
+from kpo_async.pod.start import Deadline, start_problem
+from kpo_async.pod.status import assess
+from kpo_async.resources import Pod
+from tests.pod.samples import RECORDED, condition, ended, pod, recorded, running, waiting, warning
+from tests.pod.test_status import pods
+
+
+def told(seen: Pod | None, *, gone: bool = False, **more: Any) -> Diagnosis:
+    return diagnose(seen, assess(seen, "base", gone=gone), **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "summary"),
+    [
+        ("exit_3", "ExitCode", "pod jobs/exit3: container 'base' failed with exit code 3 after 0 s on node node-1"),
+        (
+            "oom_killed",
+            "OOMKilled",
+            "pod jobs/oom: container 'base' ran out of memory with exit code 137, SIGKILL, OOMKilled after 0 s "
+            "on node node-1",
+        ),
+        (
+            "signal_11",
+            "Signal",
+            "pod jobs/signalled: container 'base' was ended by a signal with exit code 139, SIGSEGV after 0 s "
+            "on node node-1",
+        ),
+        (
+            "deadline_exceeded",
+            "DeadlineExceeded",
+            "pod jobs/deadline: container 'base' was stopped by its deadline with exit code 137, SIGKILL, "
+            "DeadlineExceeded after 5 s on node node-1",
+        ),
+        (
+            "start_error",
+            "CannotRun",
+            "pod jobs/nocommand: container 'base' could not be run with exit code 128, StartError on node node-1",
+        ),
+        ("init_exit_7", "InitFailed", "pod jobs/failinit: init container 'prepare' failed with exit code 7 after 0 s"),
+        (
+            "evicted_by_api",
+            "Evicted",
+            "pod jobs/evictme was evicted (EvictionByEvictionAPI) on node node-1 with exit code 137, SIGKILL "
+            "after 47 s",
+        ),
+        ("evicting", "Running", "pod jobs/evictme is running on node node-1, being deleted"),
+        (
+            "image_unknown_host",
+            "ImagePull",
+            "pod jobs/badimage: image 'invalid.example/nothing:1' of container 'base' cannot be pulled (ErrImagePull)",
+        ),
+        (
+            "image_invalid_name",
+            "ImagePull",
+            "pod jobs/badname: image 'Bad Image:::' of container 'base' cannot be pulled (InvalidImageName)",
+        ),
+        (
+            "missing_configmap",
+            "Config",
+            "pod jobs/missingcm: container 'base' on node node-1 cannot be configured (CreateContainerConfigError)",
+        ),
+        (
+            "missing_volume",
+            "StartTimeout",
+            "pod jobs/missingvol has not started yet on node node-1, waiting for container 'base' (ContainerCreating)",
+        ),
+        (
+            "scheduling_gated",
+            "SchedulingGated",
+            "pod jobs/gated is not scheduled yet, it is held back by scheduling gates",
+        ),
+        ("unschedulable", "Unschedulable", "pod jobs/unsched is not scheduled yet"),
+        ("succeeded", "Succeeded", "pod jobs/ok: container 'base' succeeded with exit code 0 after 0 s on node node-1"),
+    ],
+)
+def test_recorded_pods_are_diagnosed(name: str, category: str, summary: str) -> None:
+    diagnosis = told(recorded(name))
+    assert (diagnosis.category.value, diagnosis.summary) == (category, summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("exit_3", "disk full"),
+        ("missing_configmap", 'configmap "nope" not found'),
+        ("unschedulable", "0/5 nodes are available"),
+        ("start_error", 'exec: "no-such-program": executable file not found in $PATH'),
+        ("image_unknown_host", "no such host"),
+    ],
+)
+def test_what_kubernetes_or_the_program_said_is_repeated(name: str, said: str) -> None:
+    assert said in told(recorded(name)).text()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_text_is_one_line_that_names_the_pod(name: str) -> None:
+    seen = recorded(name)
+    text = told(seen, problem=start_problem(seen, "base")).text()
+    assert f"pod jobs/{seen.metadata.name}" in text
+    assert "\n" not in text
+    assert len(text.encode()) <= 1024
+
+
+PREEMPTED = condition("DisruptionTarget", since=30, reason="PreemptionByScheduler", message="preempting to accommodate")
+
+
+@pytest.mark.parametrize(
+    ("seen", "category"),
+    [
+        pytest.param(pod(phase="Failed", reason="Evicted"), Category.EVICTED, id="evicted for lack of memory"),
+        pytest.param(pod(phase="Failed", conditions=[PREEMPTED]), Category.PREEMPTED, id="preempted"),
+        pytest.param(pod(phase="Failed", reason="Preempting"), Category.PREEMPTED, id="preempted by the kubelet"),
+        pytest.param(pod(phase="Failed", reason="NodeShutdown"), Category.NODE_SHUTDOWN, id="node shut down"),
+        pytest.param(pod(phase="Failed", reason="Terminated"), Category.NODE_SHUTDOWN, id="node shut down, newer"),
+        pytest.param(pod(phase="Failed", reason="NodeLost"), Category.NODE_LOST, id="node lost"),
+        pytest.param(
+            pod(phase="Failed", conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")]),
+            Category.NODE_LOST,
+            id="collected with its node",
+        ),
+        pytest.param(
+            pod(phase="Failed", conditions=[condition("DisruptionTarget", reason="DeletionByTaintManager")]),
+            Category.EVICTED,
+            id="tainted node",
+        ),
+        pytest.param(pod(phase="Failed", reason="OutOfcpu"), Category.REJECTED, id="rejected"),
+        pytest.param(pod(phase="Failed", reason="NodeAffinity"), Category.REJECTED, id="rejected by affinity"),
+        pytest.param(pod(phase="Failed", reason="DeadlineExceeded"), Category.DEADLINE_EXCEEDED, id="deadline"),
+        pytest.param(pod(phase="Failed"), Category.LOST, id="no word at all"),
+        pytest.param(pod(phase="Failed", reason="Odd", statuses=[waiting()]), Category.UNKNOWN, id="unknown"),
+        pytest.param(pod(statuses=[ended(code=127)]), Category.EXIT_CODE, id="a shell that found no program"),
+        pytest.param(pod(statuses=[ended(code=143)]), Category.SIGNAL, id="terminated"),
+        pytest.param(pod(phase="Failed", statuses=[ended("main", 1)], containers=[{"name": "main"}]), Category.CONFIG,
+                     id="no such container"),
+    ],
+)  # fmt: skip
+def test_ends_have_stable_categories(seen: Pod, category: Category) -> None:
+    assert told(seen).category is category
+
+
+def test_a_deleted_pod_is_told_from_a_failed_one() -> None:
+    diagnosis = told(pod(statuses=[running()]), gone=True)
+    assert diagnosis.category is Category.DELETED
+    assert diagnosis.summary == "pod jobs/p was deleted (Deleted) on node node-1 while it was running"
+
+
+def test_a_pod_nobody_saw_is_diagnosed_too() -> None:
+    assert told(None, gone=True).category is Category.DELETED
+
+
+def test_a_volume_that_does_not_come_is_known_from_the_events() -> None:
+    events = [
+        warning("BackOff", "something older", 5),
+        warning("FailedMount", 'MountVolume.SetUp failed for volume "v": configmap "nope" not found', 8),
+        warning("Other", "something newer", 20),
+    ]
+    diagnosis = told(recorded("missing_volume"), events=events, missed=Deadline.START)
+    assert diagnosis.category is Category.VOLUME
+    assert diagnosis.summary == "pod jobs/missingvol did not start in time on node node-1, its volumes are not ready"
+    assert 'configmap "nope" not found' in diagnosis.text()
+
+
+def test_a_slow_start_is_told_with_the_newest_warning() -> None:
+    events = [warning("A", "older", 5), warning("B", "the network plugin is not ready", 8)]
+    diagnosis = told(pod(phase="Pending", statuses=[waiting("base", "ContainerCreating")]), events=events)
+    assert diagnosis.category is Category.START_TIMEOUT
+    assert diagnosis.detail == "the network plugin is not ready"
+
+
+def test_a_start_that_waits_for_an_init_container_names_it() -> None:
+    seen = pod(
+        phase="Pending",
+        init_containers=[{"name": "prepare"}],
+        init_statuses=[running("prepare")],
+        statuses=[waiting("base", "PodInitializing")],
+    )
+    assert told(seen, missed=Deadline.START).summary == (
+        "pod jobs/p did not start in time on node node-1, waiting for container 'prepare' (running)"
+    )
+
+
+def test_a_throttling_registry_is_not_blamed_on_the_image() -> None:
+    seen = pod(
+        phase="Pending",
+        containers=[{"name": "base", "image": "repo/app"}],
+        statuses=[waiting("base", "ImagePullBackOff", "429 Too Many Requests")],
+    )
+    assert told(seen).hint == "the registry may answer later: raise startup_timeout_seconds"
+
+
+@pytest.mark.parametrize(
+    ("message", "category"),
+    [
+        ('pods "p" is forbidden: exceeded quota: small, requested: cpu=2, used: cpu=0, limited: cpu=1', Category.QUOTA),
+        ('pods "p" is forbidden: failed quota: small: must specify cpu', Category.QUOTA),
+        ('pods "p" is forbidden: violates PodSecurity "restricted:latest"', Category.FORBIDDEN),
+    ],
+)
+def test_refusals_of_a_pod_are_told_apart(message: str, category: Category) -> None:
+    diagnosis = diagnose_refusal(message, name="p", namespace="jobs")
+    assert diagnosis is not None
+    assert diagnosis.category is category
+    assert "jobs/p" in diagnosis.text()
+
+
+def test_a_missing_right_is_not_ours_to_diagnose() -> None:
+    assert diagnose_refusal('pods is forbidden: User "x" cannot create', name="p", namespace="jobs") is None
+
+
+@given(pods, st.booleans(), st.none() | st.sampled_from(list(Deadline)))
+def test_there_is_a_text_for_every_status(seen: Pod, gone: bool, missed: Deadline | None) -> None:
+    text = told(seen, gone=gone, missed=missed, problem=start_problem(seen, "base")).text()
+    assert text
+    assert "\n" not in text
+    assert len(text.encode()) <= 1024
+
+
+@given(st.text(max_size=3000))
+def test_no_message_is_too_long_to_be_told(message: str) -> None:
+    text = told(pod(statuses=[ended(code=1, message=message)])).text()
+    assert len(text.encode()) <= 1024
+    assert text.startswith("pod jobs/p: container 'base' failed with exit code 1 after 55 s on node node-1")
