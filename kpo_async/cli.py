@@ -21,6 +21,7 @@ class Command:
 COMMANDS = (
     Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),
     Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch"),
+    Command("migrate", "kpo_async.migrate.command", "rewrite a DAG folder's imports from the incumbent's to these"),
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
 from kpo_async.kube.config import ClusterSource
+from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod.build import ConnectionDefaults
 
 KUBECONFIG = {
@@ -195,6 +196,22 @@ def test_the_test_button_says_what_is_wrong_with_the_connection(define):
         False,
         "`in_cluster` of connection 'k8s' must be true or false.",
     )
+
+
+async def test_the_test_button_says_that_the_server_answers_and_what_may_be_done(define, local_cluster: LocalCluster):
+    define("k8s", {"kube_config_path": str(local_cluster.kubeconfig), "namespace": "default"})
+    works, message = await asyncio.to_thread(KubernetesHook("k8s").test_connection)
+    assert works, message
+    assert "answers; this identity may create pods in namespace 'default'" in message
+
+
+@pytest.mark.timeout(20)
+def test_the_test_button_gives_up_on_a_server_that_is_not_there(define):
+    define("k8s", {"kube_config": KUBECONFIG})
+    works, message = KubernetesHook("k8s").test_connection()
+    assert not works
+    assert "http://127.0.0.1:9" in message
+    assert "s3cr3t" not in message
 
 
 def test_the_hook_tells_synchronous_code_the_namespace_of_its_connection(define):
