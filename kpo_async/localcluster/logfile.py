@@ -1,8 +1,9 @@
 """The log of one container instance: a pipe that is read into a file, and the file's readers.
 
-The file holds what `kubectl logs --timestamps` prints: every line begins with its nanosecond timestamp, and each
-timestamp is later than the one before it. Like containerd, an unfinished line is written once it has 16 KiB, and at the
-end of the output. Reading with timestamps is copying; without them they are cut off again.
+The file has containerd's entries, one to a line: `<nanosecond timestamp> F <text>` for a line or its last part, and
+`<timestamp> P <text>` for a part that another follows: lines are cut every 16 KiB, and an unfinished one at the end of
+the output. Each timestamp is later than the one before it. As with a real kubelet, readers get parts joined under the
+first one's timestamp, and `tailLines` and `sinceTime` count parts: they may begin in the middle of a long line.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from kpo_async.localcluster import times
 from kpo_async.localcluster.node import LogOptions
 
-PARTIAL_LINE = 16 * 1024
-"""Bytes of an unfinished line that are not held back any longer (containerd's max_container_log_line_size)."""
+PART = 16 * 1024
+"""Bytes of a line's part (containerd's max_container_log_line_size)."""
 
 _STAMP = len("2026-01-02T03:04:05.000000006Z ")
+_TEXT = _STAMP + len("F ")
 _BLOCK = 64 * 1024
+_FULL_ENTRY = re.compile(rb"^(.{%d})F " % _STAMP, re.MULTILINE)
+_PARTIAL_ENTRY = re.compile(rb"^.{%d}P " % _STAMP, re.MULTILINE)
 
 
 class LogFile:
@@ -37,7 +42,6 @@ class LogFile:
         self._pipe = -1
         self._last = 0
         self._pending = b""
-        self._in_line = False
         self._readers: list[asyncio.Future[None]] = []
 
     def open_pipe(self) -> int:
@@ -67,32 +71,29 @@ class LogFile:
 
     def write(self, data: bytes) -> None:
         """Log bytes as a container would write them."""
-        pending = self._pending + data
-        complete, newline, rest = pending.rpartition(b"\n")
-        output = bytearray()
-        if newline:
-            for line in complete.split(b"\n"):
-                self._stamp(output)
-                output += line
-                output += b"\n"
-                self._in_line = False
-        if len(rest) >= PARTIAL_LINE:
-            self._stamp(output)
-            output += rest
-            self._in_line, rest = True, b""
-        self._pending = rest
-        self._append(output)
+        *lines, rest = (self._pending + data).split(b"\n")
+        entries = bytearray()
+        for line in lines:
+            self._add(entries, b"F", self._cut(entries, line))
+        self._pending = self._cut(entries, rest)
+        self._append(entries)
 
-    def _stamp(self, output: bytearray) -> None:
-        if not self._in_line:
-            self._last = max(self._clock(), self._last + 1)
-            output += times.to_nanos(self._last).encode()
-            output += b" "
+    def _cut(self, entries: bytearray, line: bytes) -> bytes:
+        """Log the parts of a line that another part follows, and return its last part."""
+        start = 0
+        while len(line) - start > PART:
+            self._add(entries, b"P", line[start : start + PART])
+            start += PART
+        return line[start:]
 
-    def _append(self, output: bytearray) -> None:
-        if output:
-            os.write(self._file, output)
-            self.size += len(output)
+    def _add(self, entries: bytearray, tag: bytes, text: bytes) -> None:
+        self._last = max(self._clock(), self._last + 1)
+        entries += b"%s %s %s\n" % (times.to_nanos(self._last).encode(), tag, text)
+
+    def _append(self, entries: bytearray) -> None:
+        if entries:
+            os.write(self._file, entries)
+            self.size += len(entries)
             self._wake()
 
     def close(self) -> None:
@@ -103,9 +104,9 @@ class LogFile:
             pass
         self._stop_reading()
         if self._pending:
-            output = bytearray()
-            self._stamp(output)
-            self._append(output + self._pending)
+            entries = bytearray()
+            self._add(entries, b"P", self._pending)
+            self._append(entries)
             self._pending = b""
         os.close(self._file)
         self.closed = True
@@ -131,7 +132,7 @@ class LogFile:
         """The text of the last lines, at most `limit` bytes of it."""
         with self.path.open("rb") as file:
             file.seek(find_tail(file.fileno(), self.size, lines))
-            text = Unstamp().strip(file.read())
+            text = Decoder(timestamps=False).decode(file.read())
         return text[-limit:].decode(errors="replace")
 
     async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
@@ -139,16 +140,17 @@ class LogFile:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offset = self._begin(descriptor, options)
-            unstamp = Unstamp()
+            decoder = Decoder(timestamps=options.timestamps)
             left = options.limit_bytes
             while left is None or left > 0:
                 block = os.pread(descriptor, _BLOCK, offset)
+                block = block[: block.rfind(b"\n") + 1]
                 if not block:
                     if options.follow and await self.grown(offset):
                         continue
                     return
                 offset += len(block)
-                text = block if options.timestamps else unstamp.strip(block)
+                text = decoder.decode(block)
                 if left is not None:
                     text = text[:left]
                     left -= len(text)
@@ -173,37 +175,31 @@ class LogFile:
             self.path.unlink()
 
 
-class Unstamp:
-    """Cuts the timestamps off a log that comes in blocks which end anywhere."""
+class Decoder:
+    """Turns entries into what a reader gets."""
 
-    def __init__(self) -> None:
-        self._skip = _STAMP
-        """Bytes of a timestamp that are still to come."""
+    def __init__(self, *, timestamps: bool) -> None:
+        self._timestamps = timestamps
+        self._in_line = False
+        """The last entry was a part that another follows."""
 
-    def strip(self, block: bytes) -> bytes:
-        pieces = []
-        position = 0
-        while position < len(block):
-            skipped = min(self._skip, len(block) - position)
-            position += skipped
-            self._skip -= skipped
-            if self._skip:
-                break
-            end = block.find(b"\n", position) + 1
-            pieces.append(block[position : end or None])
-            if not end:
-                break
-            position, self._skip = end, _STAMP
-        return b"".join(pieces)
+    def decode(self, entries: bytes) -> bytes:
+        """Whole entries as text."""
+        if not self._in_line and not _PARTIAL_ENTRY.search(entries):
+            return _FULL_ENTRY.sub(rb"\1" if self._timestamps else b"", entries)
+        return b"".join(map(self._decode_one, entries.split(b"\n")[:-1]))
+
+    def _decode_one(self, entry: bytes) -> bytes:
+        stamp = b"" if self._in_line or not self._timestamps else entry[:_STAMP]
+        self._in_line = entry[_STAMP : _STAMP + 1] == b"P"
+        return stamp + entry[_TEXT:] + (b"" if self._in_line else b"\n")
 
 
 def find_tail(descriptor: int, size: int, lines: int) -> int:
-    """Where the last `lines` lines of a file begin."""
+    """Where the last `lines` entries of a file begin."""
     if lines <= 0:
         return size
-    position, wanted = size, lines
-    if size and os.pread(descriptor, 1, size - 1) == b"\n":
-        wanted += 1
+    position, wanted = size, lines + 1  # the last entry ends with a newline of its own
     while position > 0:
         start = max(0, position - _BLOCK)
         block = os.pread(descriptor, position - start, start)
@@ -218,21 +214,21 @@ def find_tail(descriptor: int, size: int, lines: int) -> int:
 
 
 def find_time(descriptor: int, size: int, since: int) -> int:
-    """Where the first line at or after an instant begins: a binary search, because the lines are in order of time."""
+    """Where the first entry at or after an instant begins: a binary search, because they are in order of time."""
     wanted = times.to_nanos(since).encode()
-    low, high = 0, size  # the wanted offset is a line's beginning in [low, high]
+    low, high = 0, size  # the wanted offset is an entry's beginning in [low, high]
     while low < high:
         middle = (low + high) // 2
-        start = line_start(descriptor, middle)
+        start = entry_start(descriptor, middle)
         if os.pread(descriptor, len(wanted), start) >= wanted:
             high = start
         else:
-            low = line_end(descriptor, middle, size)
+            low = entry_end(descriptor, middle, size)
     return low
 
 
-def line_start(descriptor: int, position: int) -> int:
-    """The beginning of the line that the byte at `position` belongs to."""
+def entry_start(descriptor: int, position: int) -> int:
+    """The beginning of the entry that the byte at `position` belongs to."""
     while position > 0:
         start = max(0, position - 4096)
         found = os.pread(descriptor, position - start, start).rfind(b"\n")
@@ -242,8 +238,8 @@ def line_start(descriptor: int, position: int) -> int:
     return 0
 
 
-def line_end(descriptor: int, position: int, size: int) -> int:
-    """The beginning of the next line."""
+def entry_end(descriptor: int, position: int, size: int) -> int:
+    """The beginning of the next entry."""
     while position < size:
         block = os.pread(descriptor, 4096, position)
         found = block.find(b"\n")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kpo_async.localcluster import times
-from kpo_async.localcluster.logfile import PARTIAL_LINE, LogFile
+from kpo_async.localcluster.logfile import PART, LogFile
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
 from tests.localcluster.kubelet.lab import Lab, container
 
@@ -38,16 +38,17 @@ async def test_every_line_has_a_later_timestamp_than_the_one_before(log: LogFile
     assert await read(log) == "one\ntwo\n\nfour\n"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 30, 31, 32, 100])
-async def test_timestamps_are_cut_off_wherever_the_blocks_end(
+@pytest.mark.parametrize("size", [100, 101, 128, 200])
+async def test_lines_are_whole_wherever_the_blocks_end(
     log: LogFile, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kpo_async.localcluster.logfile._BLOCK", size)
-    log.write(b"one\n\nthree and more\n")
-    assert await read(log) == "one\n\nthree and more\n"
+    log.write(b"one\n\nthree and more\n1970-01-01T00:00:01.000000009Z F looks like an entry\n")
+    log.close()
+    assert await read(log) == "one\n\nthree and more\n1970-01-01T00:00:01.000000009Z F looks like an entry\n"
 
 
-@pytest.mark.parametrize("block", [7, 64 * 1024])
+@pytest.mark.parametrize("block", [50, 64 * 1024])
 @pytest.mark.parametrize(
     ("count", "expected"),
     [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n"), (9, "one\ntwo\nthree\n")],
@@ -95,14 +96,21 @@ async def test_limit_bytes_cuts_in_the_middle_of_a_line(log: LogFile) -> None:
     assert await read(log, limit_bytes=32, timestamps=True) == stamped("one\n")[:32]
 
 
-async def test_an_unfinished_line_is_held_back_until_it_is_long(log: LogFile) -> None:
+async def test_an_unfinished_line_is_held_back_until_a_part_is_full(log: LogFile) -> None:
     log.write(b"start")
     assert await read(log) == ""
-    log.write(b"x" * PARTIAL_LINE)
-    assert await read(log) == "start" + "x" * PARTIAL_LINE
+    log.write(b"x" * PART)
+    assert await read(log) == ("start" + "x" * PART)[:PART]
     log.write(b"end\nnext\n")
-    assert await read(log) == "start" + "x" * PARTIAL_LINE + "end\nnext\n"
+    assert await read(log) == "start" + "x" * PART + "end\nnext\n"
     assert (await read(log, timestamps=True)).count("1970-") == 2
+
+
+async def test_tail_and_since_may_begin_with_a_part_of_a_long_line(log: LogFile) -> None:
+    log.write(b"a" * PART + b"b" * PART + b"c\nnext\n")
+    first = (await read(log, timestamps=True)).index("a")
+    assert await read(log, tail_lines=2, timestamps=True) == stamped("", "", "c\n", "next\n")[2 * first :]
+    assert await read(log, since_time=times.SECOND + 1) == "b" * PART + "c\nnext\n"
 
 
 async def test_what_is_left_of_a_line_is_logged_at_the_end(log: LogFile) -> None:
