@@ -1,7 +1,7 @@
 """An HTTP server on a loopback port that answers any request with what a test scripted, one answer after the other.
 
-For what a real API server does rarely or never on request: refusals, garbage, silence, cut connections. At the end of the
-script the last answer is repeated.
+For what a real API server does rarely or never on request: refusals, garbage, silence, cut connections. At the end of
+the script the last answer is repeated.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def test_a_denial_names_verb_resource_namespace_and_identity() -> None:
         'in API group "" in the namespace "team-a"'
     )
     assert str(from_response(GET, 403, status(said, "Forbidden"))) == (
-        'system:serviceaccount:airflow:worker may not get pods in namespace "team-a" (get pods "x" in namespace "team-a"); '
-        "bind a Role with this verb and resource to it"
+        'system:serviceaccount:airflow:worker may not get pods in namespace "team-a" '
+        '(get pods "x" in namespace "team-a"); bind a Role with this verb and resource to it'
     )
 
 
@@ -106,7 +106,7 @@ def test_a_long_reason_is_clipped() -> None:
         pytest.param(socket.gaierror(-2, "x"), Unreachable.NAME, "its name does not resolve", id="dns"),
         pytest.param(asyncio.TimeoutError(), Unreachable.TIMEOUT, "no answer in time", id="time-out"),
         pytest.param(aiohttp.SocketTimeoutError("x"), Unreachable.TIMEOUT, "no answer in time", id="idle"),
-        pytest.param(ConnectionResetError(104, "reset"), Unreachable.BROKEN, "the connection broke (reset)", id="reset"),
+        pytest.param(ConnectionResetError(104, "gone"), Unreachable.BROKEN, "connection broke (gone)", id="reset"),
         pytest.param(aiohttp.ServerDisconnectedError(), Unreachable.BROKEN, "the connection broke", id="disconnected"),
         pytest.param(ssl.SSLError(1, "WRONG_VERSION"), Unreachable.TLS, "TLS failed", id="tls"),
         pytest.param(aiohttp.InvalidURL("no:"), Unreachable.ADDRESS, "this is no URL", id="url"),
@@ -142,11 +142,14 @@ async def test_nothing_of_aiohttp_comes_out_of_a_call(fault: Answer, kind: type[
 @pytest.mark.parametrize(("fault", "kind"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.virtual_time
 async def test_nothing_of_aiohttp_comes_out_of_a_stream(fault: Answer, kind: type[ApiError]) -> None:
+    async def read(client: Client) -> None:
+        async with client.log("x", "ns", container="base", idle_timeout=5) as chunks:
+            async for _ in chunks:
+                pass
+
     async with answering(fault) as server, server.client() as client:
         with pytest.raises(kind):
-            async with client.log("x", "ns", container="base", idle_timeout=5) as chunks:
-                async for _ in chunks:
-                    pass
+            await read(client)
 
 
 GARBAGE = {

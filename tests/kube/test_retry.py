@@ -113,10 +113,13 @@ async def test_retry_after_is_honoured_with_every_code(code: int, reason: str) -
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [(refuse(503, "ServiceUnavailable"), ServerError), (refuse(429, "TooManyRequests"), ThrottledError), (cut(), UnreachableError),
-     (hang(), UnreachableError)],
-    ids=["503", "429", "reset", "silence"],
-)  # fmt: skip
+    [
+        pytest.param(refuse(503, "ServiceUnavailable"), ServerError, id="503"),
+        pytest.param(refuse(429, "TooManyRequests"), ThrottledError, id="429"),
+        pytest.param(cut(), UnreachableError, id="reset"),
+        pytest.param(hang(), UnreachableError, id="silence"),
+    ],
+)
 async def test_the_budget_is_seconds_and_the_last_failure_is_what_is_raised(
     fault: object, kind: type[ApiError]
 ) -> None:
