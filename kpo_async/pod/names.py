@@ -120,6 +120,11 @@ def is_label_value(value: str) -> bool:
     return len(value) <= LABEL_LIMIT and _LABEL_VALUE.fullmatch(value) is not None
 
 
+def is_dns_label(name: str) -> bool:
+    """Whether the API server takes `name` as a namespace or a hostname."""
+    return "." not in name and len(name) <= NAME_LIMIT and is_pod_name(name)
+
+
 def is_pod_name(name: str) -> bool:
     """Whether the API server takes `name` as the name of a pod."""
     return len(name) <= SUBDOMAIN_LIMIT and _SUBDOMAIN.fullmatch(name) is not None

@@ -62,6 +62,17 @@ def _labels(name: str, value: Any) -> None:
             raise ManifestError(f"{name}[{key!r}] is {item!r}, which Kubernetes refuses: {_LABEL_RULE}")
 
 
+def _dns_label(name: str, value: Any) -> None:
+    if not names.is_dns_label(_string(name, value)):
+        rule = "use at most 63 of a-z, 0-9 and dashes, with a letter or digit at both ends"
+        raise ManifestError(f"{name} is {value!r}, which Kubernetes refuses: {rule}")
+
+
+def _image(name: str, value: Any) -> None:
+    if _string(name, value) != value.strip():
+        raise ManifestError(f"{name} is {value!r}, which Kubernetes refuses: take away the space around it")
+
+
 def _annotations(name: str, value: Any) -> None:
     for _ in _keyed_strings(name, value):
         pass  # reading the pairs is the check
@@ -135,6 +146,10 @@ def _silent(message: str) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "image": _image,
+    "namespace": _dns_label,
+    "hostname": _dns_label,
+    "subdomain": _dns_label,
     "labels": _labels,
     "node_selector": _labels,
     "annotations": _annotations,
