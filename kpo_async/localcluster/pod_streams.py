@@ -73,7 +73,8 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
     if causes:
         raise errors.invalid("PodLogOptions", name, causes)
     try:
-        since_time = times.parse(since) if since else None
+        # A real server hands whole seconds on to the kubelet, whatever fraction the client sent.
+        since_time = times.parse(since) // times.SECOND * times.SECOND if since else None
     except ValueError:
         layout = "2006-01-02T15:04:05Z07:00"
         raise errors.bad_request(f'parsing time "{since}" as "{layout}": cannot parse "{since}" as "2006"') from None
