@@ -1,0 +1,68 @@
+"""Renders the page: words from `parameters`, everything else from the operator's own signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+
+from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.reference.parameters import SECTIONS, Entry
+
+PATH = Path(__file__).parents[1] / "REFERENCE.md"
+
+HEAD = """\
+<!-- Written by `python -m kpo_async.reference`; a test checks that it is current. -->
+
+# Parameters of `KubernetesPodOperator`
+
+All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`, `execution_timeout`, ...) come on top.
+
+- **Type**: a `Model` is a Kubernetes object as a dict in the API's spelling (`{"containerPort": 80}`), or as a model of
+  the `kubernetes` or `kubernetes_asyncio` package; both may be mixed.
+- **T**: the value is a template, in models in the fields that the incumbent renders. Template fields take XComArgs.
+- **Mode**: `both`, or only when `deferred`; `-` is accepted so that no DAG must be changed, and does nothing.
+- **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; where nothing is said there is none.
+
+"""
+TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|---|---|---|---|---|---|\n"
+
+
+def signature() -> dict[str, inspect.Parameter]:
+    """The operator's own parameters, without those of every operator."""
+    parameters = inspect.signature(KubernetesPodOperator.__init__).parameters
+    return {name: found for name, found in parameters.items() if found.kind is found.KEYWORD_ONLY}
+
+
+def render() -> str:
+    """The page as Markdown."""
+    return HEAD + "\n".join(_section(title, entries) for title, entries in SECTIONS.items())
+
+
+def _section(title: str, entries: Mapping[str, Entry]) -> str:
+    return f"## {title}\n\n{TABLE}" + "".join(_rows(entries))
+
+
+def _rows(entries: Mapping[str, Entry]) -> Iterator[str]:
+    parameters = signature()
+    for name, entry in entries.items():
+        kind = str(parameters[name].annotation).replace("|", "\\|")
+        template = "T" if name in KubernetesPodOperator.template_fields else ""
+        cells = (
+            f"`{name}`",
+            f"`{kind}`",
+            _default(parameters[name]),
+            template,
+            entry.mode,
+            entry.meaning,
+            entry.difference,
+        )
+        yield f"| {' | '.join(cells)} |\n"
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    if parameter.name == "deferrable":
+        return "`[operators] default_deferrable`"
+    value = parameter.default
+    return f"`{value.value if isinstance(value, Enum) else value!r}`"

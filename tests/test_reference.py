@@ -1,0 +1,47 @@
+"""The page of parameters says what the code says."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.reference.page import PATH, render, signature
+from kpo_async.reference.parameters import SECTIONS, Mode
+
+ENTRIES = {name: entry for entries in SECTIONS.values() for name, entry in entries.items()}
+
+
+def test_the_page_is_current():
+    assert PATH.read_text(encoding="utf-8") == render(), "run `python -m kpo_async.reference`"
+
+
+def test_every_parameter_is_in_words_exactly_once():
+    assert sum(len(entries) for entries in SECTIONS.values()) == len(ENTRIES)
+    assert set(ENTRIES) == set(signature())
+
+
+def test_every_template_field_is_a_parameter():
+    assert set(KubernetesPodOperator.template_fields) <= set(signature())
+
+
+def test_a_parameter_without_effect_says_so():
+    without = {name for name, entry in ENTRIES.items() if entry.mode is Mode.NONE}
+    assert without == {
+        "startup_check_interval_seconds",
+        "base_container_status_polling_interval",
+        "logging_interval",
+    }
+    assert all("without effect" in ENTRIES[name].difference for name in without)
+
+
+def test_parameters_and_defaults_are_the_incumbents_except_where_the_page_says_otherwise():
+    incumbent = pytest.importorskip("airflow.providers.cncf.kubernetes.operators.pod").KubernetesPodOperator
+    theirs = inspect.signature(incumbent.__init__).parameters
+    ours = signature()
+    assert {name for name, entry in ENTRIES.items() if entry.difference == "new"} == set(ours) - set(theirs)
+    assert {p for p in theirs if theirs[p].kind is inspect.Parameter.KEYWORD_ONLY} <= set(ours)
+    changed = {name for name in set(ours) & set(theirs) if ours[name].default != theirs[name].default}
+    assert changed == set()
+    assert KubernetesPodOperator.template_fields == incumbent.template_fields
