@@ -137,7 +137,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "base_container_status_polling_interval": Entry("seconds between looks at the container", _WATCHED, Mode.NONE),
         "callbacks": Entry(
             "callback class or classes; functions may be `async`",
-            "each is called at its moment in both modes: in the triggerer if it can be imported there, else by the worker",
+            "each is called at its moment in both modes: in the triggerer if importable there, else by the worker",
         ),
         "progress_callback": Entry("function called with each line of log", "called; there it is stored and forgotten"),
     },
