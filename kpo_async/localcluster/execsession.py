@@ -11,7 +11,7 @@ import termios
 from collections.abc import AsyncIterator
 
 from kpo_async.localcluster.containers import Container
-from kpo_async.localcluster.node import BadExecRequest
+from kpo_async.localcluster.node import BadExecRequest, ExecNotStarted
 from kpo_async.localcluster.runtime import Process, ProcessSpec, Runtime, StartError
 
 _BLOCK = 32 * 1024
@@ -135,7 +135,7 @@ async def start_exec(
             if descriptor >= 0:
                 os.close(descriptor)
         text = f"failed to exec in container: failed to start exec: OCI runtime exec failed: exec failed: {error}"
-        raise BadExecRequest(f"{text}: unknown") from error
+        raise ExecNotStarted(f"{text}: unknown") from error
     return LocalExec(process, *ours, tty=tty)
 
 

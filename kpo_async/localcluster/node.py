@@ -38,6 +38,10 @@ class BadExecRequest(BadRequest):
     """For example `container not found ("base")`; the server answers 500, as a real one does."""
 
 
+class ExecNotStarted(BadExecRequest):
+    """The command cannot be started, for example because it does not exist; told on the status channel."""
+
+
 @dataclass(frozen=True)
 class LogOptions:
     """PodLogOptions (core/v1). `container` is never empty: the server has chosen the default one."""

@@ -11,9 +11,9 @@ from aiohttp import WSMsgType, web
 from kpo_async.localcluster import errors, listing, times, validate
 from kpo_async.localcluster.call import Call
 from kpo_async.localcluster.faults import Faults
-from kpo_async.localcluster.node import BadExecRequest, BadLogRequest, ExecSession, Kubelet, LogOptions
+from kpo_async.localcluster.node import BadExecRequest, BadLogRequest, ExecNotStarted, ExecSession, Kubelet, LogOptions
 from kpo_async.localcluster.route import is_true
-from kpo_async.localcluster.store import Object
+from kpo_async.localcluster.store import Object, encode
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 """Channels of the remote command protocol: the first byte of each websocket message."""
@@ -83,7 +83,8 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
         follow=is_true(query, "follow"),
         previous=is_true(query, "previous"),
         timestamps=is_true(query, "timestamps"),
-        since_time=since_time,
+        # The API server hands the time on to the kubelet without its fraction.
+        since_time=None if since_time is None else since_time // times.SECOND * times.SECOND,
         since_seconds=numbers.get("sinceSeconds"),
         tail_lines=numbers.get("tailLines"),
         limit_bytes=numbers.get("limitBytes"),
@@ -121,6 +122,11 @@ async def execute(call: Call, kubelet: Kubelet, pod: Object) -> web.StreamRespon
     stdin, tty = is_true(call.query, "stdin"), is_true(call.query, "tty")
     try:
         session = await kubelet.exec(pod, container, command, stdin=stdin, tty=tty)
+    except ExecNotStarted as error:
+        await websocket.prepare(call.request)
+        await websocket.send_bytes(bytes([ERROR]) + encode(not_started(str(error))))
+        await websocket.close()
+        return websocket
     except BadExecRequest as error:
         # The kubelet's own words: no Status around them.
         return web.Response(status=500, text=str(error))
@@ -143,8 +149,7 @@ async def _converse(websocket: web.WebSocketResponse, session: ExecSession, comm
     async def finish() -> None:
         await websocket.send_bytes(bytes([STDOUT]))
         await asyncio.gather(send(STDOUT, session.stdout()), send(STDERR, session.stderr()))
-        status = json.dumps(exit_status(await session.wait(), command)).encode()
-        await websocket.send_bytes(bytes([ERROR]) + status)
+        await websocket.send_bytes(bytes([ERROR]) + encode(exit_status(await session.wait(), command)))
 
     output = asyncio.create_task(finish(), name=f"exec {command[0]}: output")
     control = asyncio.create_task(_receive(websocket, session), name=f"exec {command[0]}: input")
@@ -181,4 +186,17 @@ def exit_status(code: int, command: list[str]) -> Object:
         f"error executing command [{' '.join(command)}], exit code {code}",
         "reason": "NonZeroExitCode",
         "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
+
+
+def not_started(problem: str) -> Object:
+    """The Status of a command that could not be started."""
+    message = f"error executing command in container: {problem}"
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"Internal error occurred: {message}",
+        "reason": "InternalError",
+        "details": {"causes": [{"message": message}]},
+        "code": 500,
     }

@@ -190,9 +190,7 @@ class Api:
     async def watch(self, resource: str = "pods", **query: str) -> AsyncIterator[Watch]:
         url = self.access.url + self.path(resource)
         query = {"watch": "true", "timeoutSeconds": "120", **query}
-        async with self.session.get(
-            url, params=query, headers=self._headers, ssl=self.access.tls or True
-        ) as response:
+        async with self.session.get(url, params=query, headers=self._headers, ssl=self.access.tls or True) as response:
             assert response.status == 200, await response.text()
             yield Watch(response)
 
@@ -200,9 +198,7 @@ class Api:
     async def stream(self, resource: str, name: str, subresource: str, **query: str) -> AsyncIterator[Any]:
         """A response that is still open: a log that is followed."""
         url = self.access.url + self.path(resource, name, subresource)
-        async with self.session.get(
-            url, params=query, headers=self._headers, ssl=self.access.tls or True
-        ) as response:
+        async with self.session.get(url, params=query, headers=self._headers, ssl=self.access.tls or True) as response:
             yield response
 
     async def log(self, name: str, **query: str) -> str:

@@ -44,7 +44,9 @@ async def test_label_selectors(api: Api, selector: str, names: str) -> None:
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
-        pytest.param("a b c", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt", id="no op"),
+        pytest.param(
+            "a b c", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt", id="no op"
+        ),
         pytest.param("a in b", "unable to parse requirement: found 'b' expected: '('", id="no set"),
         pytest.param("a===b", "unable to parse requirement: found '=', expected: identifier", id="three equals"),
         pytest.param("a=b c", "found 'c', expected: ',' or 'end of string'", id="no comma"),
@@ -160,7 +162,9 @@ async def test_a_version_of_the_future_is_504_after_a_while(api: Api) -> None:
             'resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
             id="exactly zero",
         ),
-        pytest.param({"sendInitialEvents": "true"}, 422, "sendInitialEvents is forbidden for list", id="initial events"),
+        pytest.param(
+            {"sendInitialEvents": "true"}, 422, "sendInitialEvents is forbidden for list", id="initial events"
+        ),
     ],
 )
 async def test_options_that_mean_nothing_are_refused(

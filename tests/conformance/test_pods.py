@@ -143,7 +143,12 @@ async def test_the_log_is_the_message_of_a_failure_when_asked_for(api: Api) -> N
 async def test_init_containers_run_in_order_before_the_others(api: Api) -> None:
     mount = {"name": "shared", "mountPath": "/shared"}
     init = [
-        {"name": name, "image": IMAGE, "command": ["sh", "-c", f"echo {name} >> /shared/order"], "volumeMounts": [mount]}
+        {
+            "name": name,
+            "image": IMAGE,
+            "command": ["sh", "-c", f"echo {name} >> /shared/order"],
+            "volumeMounts": [mount],
+        }
         for name in ("one", "two")
     ]
     body = pod("ordered", "cat /shared/order", initContainers=init, volumes=[{"name": "shared", "emptyDir": {}}])
@@ -251,7 +256,9 @@ async def test_an_image_that_cannot_be_pulled_is_told_while_waiting(api: Api) ->
     reasons = ("ErrImagePull", "ImagePullBackOff")
     waiting = await api.wait(
         "imageless",
-        lambda obj: bool(obj["status"].get("containerStatuses")) and state(obj).get("waiting", {}).get("reason") in reasons,
+        lambda obj: (
+            bool(obj["status"].get("containerStatuses")) and state(obj).get("waiting", {}).get("reason") in reasons
+        ),
     )
     assert waiting["status"]["phase"] == "Pending"
     assert "invalid.example/nothing:1" in state(waiting)["waiting"]["message"]

@@ -1,0 +1,119 @@
+"""Who may do what: identities, least rights, and the texts of refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.api import Api, Object, asleep
+
+RBAC = "rbac.authorization.k8s.io/v1"
+LEAST_RIGHTS: list[Object] = [
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "delete", "patch"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+]
+
+
+async def _account(api: Api, rules: list[Object]) -> Api:
+    """A new service account with these rights in the namespace."""
+    assert (await api.create("serviceaccounts", {"metadata": {"name": "worker"}})).status == 201
+    role = {"metadata": {"name": "worker"}, "rules": rules}
+    assert (await api.create(f"{RBAC}/roles", role)).status == 201
+    binding = {
+        "metadata": {"name": "worker"},
+        "subjects": [{"kind": "ServiceAccount", "name": "worker", "namespace": api.namespace}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "worker"},
+    }
+    assert (await api.create(f"{RBAC}/rolebindings", binding)).status == 201
+    answer = await api.create("serviceaccounts", {"spec": {"expirationSeconds": 600}}, "worker", "token")
+    assert answer.status == 201
+    return api.as_user(answer.body["status"]["token"])
+
+
+async def test_a_wrong_token_is_401(api: Api) -> None:
+    answer = await api.as_user("not-a-token").get("pods")
+    assert (answer.status, answer.body["reason"], answer.message) == (401, "Unauthorized", "Unauthorized")
+
+
+async def test_without_a_token_the_client_is_anonymous_and_may_nothing(api: Api) -> None:
+    answer = await api.as_user("").get("pods")
+    assert answer.status in (401, 403)
+    if answer.status == 403:
+        assert 'User "system:anonymous" cannot list resource "pods"' in answer.message
+
+
+async def test_what_the_role_grants_works(api: Api) -> None:
+    worker = await _account(api, LEAST_RIGHTS)
+    assert (await worker.create("pods", asleep("mine"))).status == 201
+    assert (await worker.get("pods", "mine")).status == 200
+    assert (await worker.merge("pods", "mine", {"metadata": {"labels": {"a": "b"}}})).status == 200
+    assert (await worker.get("pods", "mine", "log")).status == 204
+    assert (await worker.delete("pods", "mine")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "subresource", "query", "refused"),
+    [
+        pytest.param("GET", "", "", {}, 'cannot list resource "pods"', id="list"),
+        pytest.param("GET", "", "", {"watch": "true"}, 'cannot watch resource "pods"', id="watch"),
+        pytest.param("DELETE", "", "", {}, 'cannot deletecollection resource "pods"', id="deletecollection"),
+        pytest.param("POST", "x", "exec", {"command": "true"}, 'cannot create resource "pods/exec"', id="exec"),
+        pytest.param("POST", "x", "eviction", {}, 'cannot create resource "pods/eviction"', id="eviction"),
+    ],
+)
+async def test_what_the_role_does_not_grant_is_403_and_says_who_may_not_do_what(
+    api: Api, method: str, name: str, subresource: str, query: dict[str, str], refused: str
+) -> None:
+    worker = await _account(api, LEAST_RIGHTS)
+    answer = await worker.call(method, "pods", name, subresource, **query)
+    subject = f'pods "{name}"' if name else "pods"
+    user = f"system:serviceaccount:{api.namespace}:worker"
+    assert answer.status == 403
+    assert answer.body["reason"] == "Forbidden"
+    assert answer.message == (
+        f'{subject} is forbidden: User "{user}" {refused} in API group "" in the namespace "{api.namespace}"'
+    )
+
+
+async def test_a_role_reaches_no_further_than_its_namespace(api: Api) -> None:
+    worker = await _account(api, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}])
+    assert (await worker.get("pods")).status == 200
+    elsewhere = await worker.get("/api/v1/namespaces/default/pods")
+    assert elsewhere.status == 403
+    assert elsewhere.message.endswith('in API group "" in the namespace "default"')
+    everywhere = await worker.get("/api/v1/pods")
+    assert everywhere.message.endswith('cannot list resource "pods" in API group "" at the cluster scope')
+
+
+async def test_a_right_to_one_name_is_a_right_to_that_name_only(api: Api) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]}]
+    worker = await _account(api, rules)
+    for name in ("mine", "other"):
+        await api.create("configmaps", {"metadata": {"name": name}})
+    assert (await worker.get("configmaps", "mine")).status == 200
+    assert (await worker.get("configmaps", "other")).status == 403
+
+
+@pytest.mark.parametrize(("verb", "allowed"), [("create", True), ("list", False), ("watch", False)])
+async def test_a_review_says_what_would_be_allowed(api: Api, verb: str, allowed: bool) -> None:
+    worker = await _account(api, LEAST_RIGHTS)
+    review = {"spec": {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": api.namespace}}}
+    answer = await worker.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    assert answer.status == 201
+    assert answer.body["status"]["allowed"] is allowed
+
+
+async def test_a_token_of_a_deleted_account_is_401(api: Api) -> None:
+    worker = await _account(api, LEAST_RIGHTS)
+    assert (await worker.get("pods", "x")).status == 404
+    await api.delete("serviceaccounts", "worker")
+    async with api.watch("serviceaccounts", fieldSelector="metadata.name=default", timeoutSeconds="11") as watch:
+        # A real server believes a token for up to ten seconds after it last checked it.
+        await watch.rest()
+    assert (await worker.get("pods", "x")).status == 401
+
+
+async def test_everybody_may_ask_for_the_version(api: Api) -> None:
+    worker = await _account(api, [])
+    answer = await worker.get("/version")
+    assert answer.status == 200
+    assert answer.body["major"] == "1"

@@ -1,0 +1,173 @@
+"""Deletion: preconditions, grace, what the watch tells, eviction, finalizers."""
+
+from __future__ import annotations
+
+from tests.conformance.api import Api, Object, asleep, has_ended, is_running, pod, state
+
+STOPS_AT_ONCE = "trap 'exit 0' TERM; sleep 600 & wait"
+IGNORES_SIGTERM = "trap '' TERM; sleep 600 & wait; sleep 600"
+
+
+def _options(**preconditions: str) -> Object:
+    return {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
+
+
+async def test_the_wrong_uid_is_409_and_deletes_nothing(api: Api) -> None:
+    created = (await api.create("pods", asleep("mine"))).body
+    answer = await api.delete("pods", "mine", _options(uid="not-this-one"))
+    assert answer.status == 409
+    assert answer.body["reason"] == "Conflict"
+    uid = created["metadata"]["uid"]
+    assert f"the UID in the precondition (not-this-one) does not match the UID in record ({uid})" in answer.message
+    assert (await api.get("pods", "mine")).status == 200
+
+
+async def test_the_right_uid_deletes(api: Api) -> None:
+    created = (await api.create("pods", asleep("mine"))).body
+    answer = await api.delete("pods", "mine", _options(uid=created["metadata"]["uid"]))
+    assert answer.status == 200
+    assert (await api.get("pods", "mine")).status == 404
+
+
+async def test_a_version_that_has_passed_is_409(api: Api) -> None:
+    created = (await api.create("pods", asleep("mine"))).body
+    await api.merge("pods", "mine", {"metadata": {"labels": {"a": "b"}}})
+    answer = await api.delete("pods", "mine", _options(resourceVersion=created["metadata"]["resourceVersion"]))
+    assert answer.status == 409
+    assert "the ResourceVersion in the precondition" in answer.message
+
+
+async def test_a_dry_run_deletes_nothing(api: Api) -> None:
+    await api.create("pods", asleep("mine"))
+    assert (await api.delete("pods", "mine", dryRun="All")).status == 200
+    found = (await api.get("pods", "mine")).body
+    assert "deletionTimestamp" not in found["metadata"]
+
+
+async def test_what_does_not_exist_is_404(api: Api) -> None:
+    answer = await api.delete("pods", "nobody")
+    assert (answer.status, answer.message) == (404, 'pods "nobody" not found')
+
+
+async def test_a_pod_that_never_ran_goes_at_once_yet_is_marked_first(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=idle") as watch:
+        await api.create("pods", asleep("idle"))
+        answer = await api.delete("pods", "idle")
+        await watch.until(lambda event: event.type == "DELETED")
+    assert answer.body["metadata"]["deletionGracePeriodSeconds"] == 0
+    assert [event.type for event in watch.seen] == ["ADDED", "MODIFIED", "DELETED"]
+    assert "deletionTimestamp" in watch.seen[1].object["metadata"]
+    assert watch.seen[2].object["metadata"]["deletionGracePeriodSeconds"] == 0
+
+
+async def test_a_running_pod_is_given_its_grace(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=polite") as watch:
+        await api.run(pod("polite", STOPS_AT_ONCE, terminationGracePeriodSeconds=20))
+        await watch.until(lambda event: is_running(event.object))
+        before = len(watch.seen)
+        answer = (await api.delete("pods", "polite")).body
+        gone = await watch.until(lambda event: event.type == "DELETED", 15)
+
+    assert answer["metadata"]["deletionGracePeriodSeconds"] == 20
+    assert answer["metadata"]["deletionTimestamp"] > answer["metadata"]["creationTimestamp"]
+    marked = watch.seen[before]
+    assert (marked.type, marked.object["metadata"]["deletionGracePeriodSeconds"]) == ("MODIFIED", 20)
+    assert state(marked.object)["running"]
+    assert "deletionTimestamp" in gone.object["metadata"]
+    assert state(gone.object)["terminated"]["exitCode"] == 0
+
+
+async def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=stubborn") as watch:
+        await api.run(pod("stubborn", IGNORES_SIGTERM))
+        await watch.until(lambda event: is_running(event.object))
+        await api.delete("pods", "stubborn", gracePeriodSeconds="1")
+        gone = await watch.until(lambda event: event.type == "DELETED", 30)
+    assert state(gone.object)["terminated"]["exitCode"] == 137
+
+
+async def test_no_grace_at_all_removes_the_pod_without_waiting(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=forced") as watch:
+        await api.run(pod("forced", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
+        await watch.until(lambda event: is_running(event.object))
+        assert (await api.delete("pods", "forced", gracePeriodSeconds="0")).status == 200
+        assert (await api.get("pods", "forced")).status == 404
+        gone = await watch.until(lambda event: event.type == "DELETED", 5)
+    assert gone.object["status"]["phase"] == "Running"
+
+
+async def test_a_second_deletion_may_shorten_the_grace_but_not_prolong_it(api: Api) -> None:
+    await api.run(pod("twice", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
+    await api.wait("twice", is_running)
+    first = (await api.delete("pods", "twice")).body["metadata"]
+    longer = (await api.delete("pods", "twice", gracePeriodSeconds="900")).body["metadata"]
+    shorter = (await api.delete("pods", "twice", gracePeriodSeconds="300")).body["metadata"]
+    assert [meta["deletionGracePeriodSeconds"] for meta in (first, longer, shorter)] == [600, 600, 300]
+    assert shorter["deletionTimestamp"] < longer["deletionTimestamp"] == first["deletionTimestamp"]
+
+
+async def test_a_pod_that_has_ended_goes_at_once(api: Api) -> None:
+    await api.finish(pod("done"))
+    assert (await api.delete("pods", "done")).status == 200
+    assert (await api.get("pods", "done")).status == 404
+
+
+async def test_a_finalizer_keeps_the_pod_until_it_is_taken_away(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=kept") as watch:
+        await api.create("pods", asleep("kept", finalizers=["example.com/hold"]))
+        await api.delete("pods", "kept")
+        marked = (await api.get("pods", "kept")).body
+        assert "deletionTimestamp" in marked["metadata"]
+        await api.merge("pods", "kept", {"metadata": {"finalizers": None}})
+        await watch.until(lambda event: event.type == "DELETED")
+    assert (await api.get("pods", "kept")).status == 404
+
+
+async def test_an_eviction_leaves_its_reason_on_the_pod_and_deletes_it(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=evicted") as watch:
+        await api.run(pod("evicted", STOPS_AT_ONCE))
+        await watch.until(lambda event: is_running(event.object))
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}}
+        answer = await api.create("pods", body, "evicted", "eviction")
+        gone = await watch.until(lambda event: event.type == "DELETED")
+    assert (answer.status, answer.body["status"]) == (201, "Success")
+    conditions = {condition["type"]: condition for condition in gone.object["status"]["conditions"]}
+    assert conditions["DisruptionTarget"]["status"] == "True"
+    assert conditions["DisruptionTarget"]["reason"] == "EvictionByEvictionAPI"
+    assert conditions["DisruptionTarget"]["message"] == "Eviction API: evicting"
+
+
+async def test_a_dry_eviction_does_nothing(api: Api) -> None:
+    await api.create("pods", asleep("safe"))
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "safe"}}
+    answer = await api.create("pods", {**body, "deleteOptions": {"dryRun": ["All"]}}, "safe", "eviction")
+    assert answer.status == 201
+    assert "deletionTimestamp" not in (await api.get("pods", "safe")).body["metadata"]
+
+
+async def test_a_collection_is_deleted_by_its_labels(api: Api) -> None:
+    await api.create("pods", asleep("stays"))
+    for name in ("goes-1", "goes-2"):
+        await api.create("pods", asleep(name, labels={"batch": "x"}))
+    answer = await api.delete("pods", labelSelector="batch=x")
+    assert answer.status == 200
+    assert answer.body["kind"] == "PodList"
+    assert [item["metadata"]["name"] for item in (await api.get("pods")).body["items"]] == ["stays"]
+
+
+async def test_a_name_that_is_used_again_has_another_uid(api: Api) -> None:
+    async with api.watch(fieldSelector="metadata.name=again") as watch:
+        first = await api.finish(pod("again"))
+        await api.delete("pods", "again")
+        second = await api.run(pod("again"))
+        uid = second["metadata"]["uid"]
+        await watch.until(lambda event: event.object["metadata"]["uid"] == uid and has_ended(event.object))
+    uids = list(dict.fromkeys(event.object["metadata"]["uid"] for event in watch.seen))
+    assert uids == [first["metadata"]["uid"], uid]
+
+
+async def test_a_config_map_is_answered_with_a_status(api: Api) -> None:
+    created = (await api.create("configmaps", {"metadata": {"name": "settings"}})).body
+    answer = (await api.delete("configmaps", "settings")).body
+    assert (answer["kind"], answer["status"]) == ("Status", "Success")
+    assert answer["details"] == {"name": "settings", "kind": "configmaps", "uid": created["metadata"]["uid"]}
