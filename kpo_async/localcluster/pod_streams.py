@@ -83,8 +83,7 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
         follow=is_true(query, "follow"),
         previous=is_true(query, "previous"),
         timestamps=is_true(query, "timestamps"),
-        # The API server hands the time on to the kubelet without its fraction.
-        since_time=None if since_time is None else since_time // times.SECOND * times.SECOND,
+        since_time=since_time,
         since_seconds=numbers.get("sinceSeconds"),
         tail_lines=numbers.get("tailLines"),
         limit_bytes=numbers.get("limitBytes"),

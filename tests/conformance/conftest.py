@@ -1,7 +1,7 @@
 """The same tests on the embedded cluster (by default) or on any real one (`--cluster KUBECONFIG`).
 
-Each test has a namespace of its own. `embedded` is the LocalCluster, for what only that can show; such tests are skipped
-on a real cluster.
+Each test has a namespace of its own. `embedded` is the LocalCluster, for what only that can show; such tests are
+skipped on a real cluster.
 """
 
 from __future__ import annotations
