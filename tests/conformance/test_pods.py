@@ -1,4 +1,4 @@
-"""A pod's life as the API tells it: created, adopted, watched to its end, deleted only if it is the one that is meant."""
+"""A pod's life as the API tells it: created, adopted, watched to its end."""
 
 from __future__ import annotations
 
