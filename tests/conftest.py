@@ -17,7 +17,9 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
-from kpo_async.kube.client import aclose_all
+from kpo_async.kube.client import Client, aclose_all, connect
+from kpo_async.kube.config import ClusterSource
+from kpo_async.localcluster.cluster import LocalCluster
 from tests.virtual_time import VirtualTimeLoop
 
 # The same examples in every run, and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=default explores.
@@ -65,3 +67,18 @@ def nothing_blocks_the_loop() -> Iterator[None]:
     detector.activate()
     yield
     detector.deactivate()
+
+
+@pytest.fixture
+async def local_cluster() -> AsyncIterator[LocalCluster]:
+    """An embedded cluster of the test's own."""
+    async with LocalCluster() as cluster:
+        yield cluster
+        await aclose_all()  # else the server waits for the clients that linger
+
+
+@pytest.fixture
+async def local_client(local_cluster: LocalCluster) -> AsyncIterator[Client]:
+    """A client of it, with all rights."""
+    async with connect(ClusterSource(config_file=str(local_cluster.kubeconfig))) as client:
+        yield client

@@ -6,23 +6,19 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from kpo_async import lifecycle
 from kpo_async.exceptions import NotFoundError, PodConflictError, XComError
 from kpo_async.handover import Ending, LogChoice, OnFinishAction, OnKillAction, Outcome
-from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource
-from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.kube.client import Client
 from tests.story import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with LocalCluster() as cluster, connect(ClusterSource(config_file=str(cluster.kubeconfig))) as client:
-        yield client
+def client(local_client: Client) -> Client:
+    return local_client
 
 
 async def started(client: Client, script: str, **parameters: object) -> dict:
@@ -58,7 +54,9 @@ async def test_a_failure_names_the_pod_its_container_and_the_exit_code(client: C
 async def test_every_line_is_shown_once_and_in_order(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async.showing")
     outcome = await waited(client, "for i in 1 2 3; do echo line $i; done; echo ERROR: oh; exit 1")
-    shown = [(r.levelname, line) for r in caplog.records if r.name.endswith("showing") for line in r.message.split("\n")]
+    shown = [
+        (r.levelname, line) for r in caplog.records if r.name.endswith("showing") for line in r.message.split("\n")
+    ]
     assert shown == [*(("INFO", f"[base] line {i}") for i in (1, 2, 3)), ("ERROR", "[base] ERROR: oh")]
     assert outcome.logs_complete
 
@@ -234,12 +232,11 @@ async def test_an_abandoned_try_leaves_no_pod(client: Client) -> None:
     assert not await exists(client, pod)
 
 
-async def test_what_the_trigger_did_not_show_the_worker_shows(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_the_trigger_did_not_show_the_worker_shows(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async.showing")
     pod = await started(client, "echo one; echo two")
     outcome = await lifecycle.wait(client, pod_task(pod, logs=None), NO_CALLBACKS)
     assert not outcome.logs_complete
     await lifecycle.show_rest(client, pod_task(pod, logs=LogChoice(prefix=False)), outcome, NO_CALLBACKS)
-    assert [line for r in caplog.records for line in r.message.split("\n")] == ["one", "two"]
+    shown = [r.message for r in caplog.records if r.name.endswith("showing")]
+    assert "\n".join(shown).split("\n") == ["one", "two"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,23 +12,10 @@ from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.exceptions import KpoError
 from kpo_async.handover import ClusterRef, Outcome, PodTask
 from kpo_async.hooks.airflow import deferral_settles_after
-from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource
+from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.story import identity, manifest, owner, pod_task
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[LocalCluster]:
-    async with LocalCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
-    async with connect(ClusterSource(config_file=str(cluster.kubeconfig))) as client:
-        yield client
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -46,10 +32,17 @@ async def fired(task: PodTask) -> list[dict]:
     return [event.payload async for event in trigger.run()]
 
 
-async def test_it_fires_one_event_that_says_how_the_pod_ended(cluster: LocalCluster, client: Client) -> None:
-    task = await task_for(cluster, client, "exit 4", user_event={"extra": "mine"})
+async def test_it_fires_one_event_that_says_how_the_pod_ended(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
+    task = await task_for(local_cluster, local_client, "exit 4", user_event={"extra": "mine"})
     [event] = await fired(task)
-    assert (event["status"], event["name"], event["uid"], event["extra"]) == ("failed", task.name, task.uid, "mine")
+    assert (event["status"], event["name"], event["uid"], event["extra"]) == (
+        "failed",
+        task.name,
+        task.uid,
+        "mine",
+    )
     assert Outcome.from_dict(event["outcome"]).exit_code == 4
 
 
@@ -60,17 +53,19 @@ async def test_a_connection_that_cannot_be_used_is_an_error_and_not_a_crash() ->
     assert "/no/such/kubeconfig" in event["message"]
 
 
-async def test_a_task_that_has_just_deferred_is_not_resumed_too_soon(cluster: LocalCluster, client: Client) -> None:
+async def test_a_task_that_has_just_deferred_is_not_resumed_too_soon(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
     ago = deferral_settles_after() - 1.5
-    task = await task_for(cluster, client, "true", deferred_at=time.time() - ago)
+    task = await task_for(local_cluster, local_client, "true", deferred_at=time.time() - ago)
     before = time.time()
     await fired(task)
     assert time.time() - task.deferred_at >= deferral_settles_after()
     assert time.time() - before < 5
 
 
-async def test_a_long_pod_is_not_held_back(cluster: LocalCluster, client: Client) -> None:
-    task = await task_for(cluster, client, "true", deferred_at=time.time() - 3600)
+async def test_a_long_pod_is_not_held_back(local_cluster: LocalCluster, local_client: Client) -> None:
+    task = await task_for(local_cluster, local_client, "true", deferred_at=time.time() - 3600)
     before = time.time()
     await fired(task)
     assert time.time() - before < 5
@@ -96,7 +91,9 @@ class Recorder(KubernetesPodOperatorCallback):
         Recorder.calls.append(line)
 
 
-async def test_callbacks_are_called_in_the_triggerer(cluster: LocalCluster, client: Client) -> None:
+async def test_callbacks_are_called_in_the_triggerer(local_cluster: LocalCluster, local_client: Client) -> None:
     Recorder.calls.clear()
-    await fired(await task_for(cluster, client, "echo a; sleep 0.3; echo b", callbacks=[f"{__name__}:Recorder"]))
+    await fired(
+        await task_for(local_cluster, local_client, "echo a; sleep 0.3; echo b", callbacks=[f"{__name__}:Recorder"])
+    )
     assert Recorder.calls == ["starting", "a", "b"]
