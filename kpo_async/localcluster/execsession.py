@@ -15,6 +15,10 @@ from kpo_async.localcluster.node import BadExecRequest, ExecNotStarted
 from kpo_async.localcluster.runtime import Process, ProcessSpec, Runtime, StartError
 
 _BLOCK = 32 * 1024
+_NOT_STARTED = (
+    "failed to exec in container: failed to start exec: OCI runtime exec failed: exec failed: "
+    "unable to start container process: "
+)
 
 
 class _Output:
@@ -134,8 +138,7 @@ async def start_exec(
         for descriptor in ours:
             if descriptor >= 0:
                 os.close(descriptor)
-        text = f"failed to exec in container: failed to start exec: OCI runtime exec failed: exec failed: {error}"
-        raise ExecNotStarted(f"{text}: unknown") from error
+        raise ExecNotStarted(f"{_NOT_STARTED}{error}: unknown") from error
     return LocalExec(process, *ours, tty=tty)
 
 
