@@ -18,17 +18,15 @@ import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kpo_async.compat import StrEnum, timeout
 from kpo_async.exceptions import ApiError, NotFoundError, ServerError, ThrottledError, UnreachableError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import Subscription, View
+from kpo_async.kube.remote_command import ExecResult
 from kpo_async.pod.status import PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, Transport, done_script, exec_script
-
-if TYPE_CHECKING:
-    from kpo_async.kube.client import ExecResult
 
 __all__ = ["Kind", "Transport", "XComResult", "parse", "read"]
 
@@ -127,13 +125,12 @@ class _Reader:
 
     def __init__(self, client: Client, feed: Subscription, base: str) -> None:
         self._client, self._feed, self._base = client, feed, base
-        pod = feed.view.pod
-        self._name, self._namespace = (pod.metadata.name, pod.metadata.namespace) if pod else ("", "")
+        self._name, self._namespace = feed.slot.name, ""
         self.waits_for = "the pod was not seen"
 
     @property
     def where(self) -> str:
-        return f"XCom of pod {self._namespace}/{self._name}"
+        return f"XCom of pod {self._namespace}/{self._name}".replace(" /", " ")
 
     async def by_message(self) -> bytes | Kind:
         """From the native sidecar: its termination message, and its log where the message says so."""
@@ -202,11 +199,11 @@ class _Reader:
 
     def _missing(self, state: PodState, *, gone: bool) -> XComError:
         sidecar = state.container(CONTAINER)
-        if sidecar is None:
+        if sidecar is None and state.containers:
             return XComError(
                 f"{self.where}: the pod has no container {CONTAINER}; was it built with do_xcom_push=True?"
             )
-        if sidecar.exit_code is not None:
+        if sidecar is not None and sidecar.exit_code is not None:
             how = f"ended with exit code {sidecar.exit_code} ({sidecar.reason}) and left no result"
             return XComError(
                 f"{self.where}: container {CONTAINER} {how}; is the image {sidecar.image} one with a shell?"
@@ -238,7 +235,7 @@ class _Reader:
             async with self._client.log(
                 self._name, self._namespace, container=CONTAINER, timestamps=False, idle_timeout=10.0
             ) as chunks:
-                return await _unpack(b"".join([chunk async for chunk in chunks]))
+                return await _unpack(b"".join([chunk async for chunk in chunks]), header)
 
         return await self._persist(once)
 
@@ -253,7 +250,7 @@ class _Reader:
         found = self._header(line)
         if found.where in (Kind.ABSENT, Kind.EMPTY):
             return Kind(found.where)
-        return await _unpack(frame)
+        return await _unpack(frame, found)
 
     async def _exec(self, script: str) -> ExecResult:
         return await self._client.exec(self._name, self._namespace, container=CONTAINER, command=["sh", "-c", script])
@@ -294,19 +291,17 @@ def _is_whole(content: bytes, header: _Header) -> bool:
     return header.checksum == "-" or hashlib.sha256(content).hexdigest() == header.checksum
 
 
-async def _unpack(output: bytes) -> bytes | None:
-    return await asyncio.to_thread(_unframe, output)
+async def _unpack(output: bytes, header: _Header) -> bytes | None:
+    return await asyncio.to_thread(_unframe, output, header)
 
 
-def _unframe(output: bytes) -> bytes | None:
-    """The content of the last whole frame in a log, or None."""
+def _unframe(output: bytes, header: _Header) -> bytes | None:
+    """The content that `header` announces, out of the frame in a log; None if it is not there whole."""
     lines = output.split(b"\n")
     for at in range(len(lines) - 3, -1, -1):
         if lines[at].startswith(_BEGIN) and lines[at + 2] == _END:
-            packing, *rest = lines[at][len(_BEGIN) :].split()
-            header = _header(b" ".join([MARK.encode(), b"log", *rest]))
-            content = _from_base64(lines[at + 1], unzip=packing == b"gzip")
-            return content if header is not None and content is not None and _is_whole(content, header) else None
+            content = _from_base64(lines[at + 1], unzip=lines[at].startswith(_BEGIN + b"gzip"))
+            return content if content is not None and _is_whole(content, header) else None
     return None
 
 

@@ -87,6 +87,8 @@ class PodWorker:
         self._write_planned = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failure: BaseException | None = None
+        self._accepted_at: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def _make_containers(self) -> list[Container]:
         spec = self.pod["spec"]
@@ -103,7 +105,8 @@ class PodWorker:
         self._tmp.mkdir(parents=True, exist_ok=True)
         self._tmp.chmod(0o777)
         self.changed()
-        timer = self._arm_deadline()
+        self._accepted_at = asyncio.get_running_loop().time()
+        self._arm_deadline()
         life = asyncio.create_task(self._live())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -112,8 +115,8 @@ class PodWorker:
             await self._cancel({life, stopping})
             await self._stop_containers()
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self._deadline is not None:
+                self._deadline.cancel()
             await self._cancel({life, stopping, *self._tasks})
         if self._failure is not None:
             raise self._failure
@@ -184,11 +187,13 @@ class PodWorker:
 
     # The end
 
-    def _arm_deadline(self) -> asyncio.TimerHandle | None:
+    def _arm_deadline(self) -> None:
+        """Set the timer for activeDeadlineSeconds, which may be set or lowered while the pod runs."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
-        if seconds is None:
-            return None
-        return asyncio.get_running_loop().call_later(seconds, self._exceed_deadline)
+        if seconds is not None and self._accepted_at is not None and not self.finished:
+            self._deadline = asyncio.get_running_loop().call_at(self._accepted_at + seconds, self._exceed_deadline)
 
     def _exceed_deadline(self) -> None:
         if self.record.ending is Ending.NONE and not self.finished:
@@ -242,7 +247,10 @@ class PodWorker:
 
     def update(self, pod: Object) -> None:
         """The pod has changed."""
+        deadline = self.pod["spec"].get("activeDeadlineSeconds")
         self.pod = pod
+        if pod["spec"].get("activeDeadlineSeconds") != deadline:
+            self._arm_deadline()
         metadata = pod["metadata"]
         if metadata.get("deletionTimestamp"):
             seconds = metadata.get("deletionGracePeriodSeconds")
