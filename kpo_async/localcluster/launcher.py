@@ -241,7 +241,7 @@ def main(requests: str, replies: str, directory: str, python: str, kind: str) ->
     if kind == Namespaces.name:
         try:
             isolation = isolated(directory, python)
-        except (OSError, KeyError) as error:
+        except (OSError, AttributeError, KeyError) as error:  # not allowed, not Linux, not a known machine
             os.write(answers, json.dumps({"event": "unusable", "message": str(error)}).encode() + b"\n")
             return
     else:

@@ -24,6 +24,10 @@ PART = 16 * 1024
 _STAMP = len("2026-01-02T03:04:05.000000006Z ")
 _TEXT = _STAMP + len("F ")
 _BLOCK = 64 * 1024
+_READ = 16 * 1024
+"""Bytes taken from a pipe at a time: thousands of short lines, and some milliseconds of work."""
+_PIPE_READS = 1 + 64 * 1024 // _READ
+"""Reads that empty a pipe to which nobody writes any more."""
 _FULL_ENTRY = re.compile(rb"^(.{%d})F " % _STAMP, re.MULTILINE)
 _PARTIAL_ENTRY = re.compile(rb"^.{%d}P " % _STAMP, re.MULTILINE)
 
@@ -40,7 +44,10 @@ class LogFile:
         self._clock = clock
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._pipe = -1
+        self._now = 0
         self._last = 0
+        self._second = -1
+        self._prefix = b""
         self._pending = b""
         self._readers: list[asyncio.Future[None]] = []
 
@@ -54,7 +61,7 @@ class LogFile:
     def _read(self) -> bool:
         """Log what the pipe holds, a bounded piece at a time; False when there is nothing now."""
         try:
-            data = os.read(self._pipe, _BLOCK)
+            data = os.read(self._pipe, _READ)
         except BlockingIOError:
             return False
         if not data:
@@ -71,6 +78,7 @@ class LogFile:
 
     def write(self, data: bytes) -> None:
         """Log bytes as a container would write them."""
+        self._now = self._clock()
         *lines, rest = (self._pending + data).split(b"\n")
         entries = bytearray()
         for line in lines:
@@ -87,8 +95,12 @@ class LogFile:
         return line[start:]
 
     def _add(self, entries: bytearray, tag: bytes, text: bytes) -> None:
-        self._last = max(self._clock(), self._last + 1)
-        entries += b"%s %s %s\n" % (times.to_nanos(self._last).encode(), tag, text)
+        self._last = max(self._now, self._last + 1)
+        second, nanoseconds = divmod(self._last, times.SECOND)
+        if second != self._second:
+            self._second = second
+            self._prefix = times.to_seconds(self._last)[:-1].encode()
+        entries += b"%s.%09dZ %s %s\n" % (self._prefix, nanoseconds, tag, text)
 
     def _append(self, entries: bytearray) -> None:
         if entries:
@@ -100,8 +112,9 @@ class LogFile:
         """Log what is left in the pipe, and end the readers that follow."""
         if self.closed:
             return
-        while self._pipe >= 0 and self._read():
-            pass
+        for _ in range(_PIPE_READS):  # bounded, because a process that has left its container may still write
+            if self._pipe < 0 or not self._read():
+                break
         self._stop_reading()
         if self._pending:
             entries = bytearray()

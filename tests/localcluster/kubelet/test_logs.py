@@ -79,7 +79,8 @@ async def test_since_time_finds_the_first_line_at_or_after_it(log: LogFile, coun
 async def test_since_seconds_counts_back_from_now(tmp_path: Path) -> None:
     clock = itertools.count(0, 10 * times.SECOND)
     log = LogFile(tmp_path / "log", lambda: next(clock))
-    log.write(b"at 0\nat 10\nat 20\n")  # and the request comes at 30
+    for line in (b"at 0\n", b"at 10\n", b"at 20\n"):
+        log.write(line)  # and the request comes at 30
     assert await read(log, since_seconds=15) == "at 20\n"
     log.close()
 
