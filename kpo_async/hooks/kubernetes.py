@@ -1,7 +1,7 @@
 """From an Airflow connection and the operator's arguments to a cluster: one resolver for workers, triggerer and hook.
 
 `cluster_source` says where a cluster is and with what identity; `kube.config.load` turns that into something to talk
-with. Arguments win over extras, field by field. Nothing is kept between calls: the next one sees a rotated credential.
+with. Arguments win over extras, field by field.
 """
 
 from __future__ import annotations

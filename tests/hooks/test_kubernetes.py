@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseHook
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.connection import FRESH_FOR
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
 from kpo_async.kube.config import ClusterSource
 from kpo_async.localcluster.cluster import LocalCluster
@@ -182,6 +184,42 @@ async def test_what_a_connection_says_about_pods_is_returned_beside_the_source(d
         xcom_sidecar_resources=resources,
         xcom_sidecar_security_context={"runAsUser": 5},
     )
+
+
+async def test_many_who_ask_at_once_and_soon_after_cause_one_question(define, monkeypatch: pytest.MonkeyPatch):
+    define("k8s", {"namespace": "jobs"})
+    asked = 0
+    ask = BaseHook.aget_connection
+
+    async def counted(conn_id: str) -> Any:
+        nonlocal asked
+        asked += 1
+        return await ask(conn_id)
+
+    monkeypatch.setattr(BaseHook, "aget_connection", counted)
+    first = asyncio.create_task(cluster_source("k8s"))
+    others = [asyncio.create_task(cluster_source("k8s")) for _ in range(100)]
+    await asyncio.sleep(0)
+    first.cancel()
+    answers = [(await other)[1].namespace for other in others]
+    answers.append((await cluster_source("k8s"))[1].namespace)
+    assert (set(answers), asked) == ({"jobs"}, 1)
+
+
+@pytest.mark.virtual_time
+async def test_a_changed_connection_is_seen_within_half_a_minute(define):
+    define("k8s", {"namespace": "before"})
+    assert (await cluster_source("k8s"))[1].namespace == "before"
+    define("k8s", {"namespace": "after"})
+    await asyncio.sleep(FRESH_FOR)
+    assert (await cluster_source("k8s"))[1].namespace == "after"
+
+
+async def test_a_failure_is_not_kept(define):
+    with pytest.raises(ConfigError):
+        await cluster_source("k8s")
+    define("k8s", {})
+    assert await cluster_source("k8s")
 
 
 async def test_a_printed_source_holds_no_secret(define):
