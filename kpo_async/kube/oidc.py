@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
 import ssl
 import time
 from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote_plus
 
 import aiohttp
 import msgspec
 
-from kpo_async.kube.credentials import CredentialError, Grant, Source, bearer
+from kpo_async.kube.credentials import CredentialError, Grant, Source, basic, bearer
+from kpo_async.kube.proxy import proxy_from_environment
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 _MARGIN = 60.0
@@ -76,31 +80,34 @@ class _OidcSource:
         try:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=user.ca_file, cadata=user.ca_data)
             connector = aiohttp.TCPConnector(ssl=context)
-            async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, trust_env=True) as session:
-                discovery = await _get(session, f"{user.issuer}/.well-known/openid-configuration")
+            async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, raise_for_status=True) as session:
+                where = f"{user.issuer}/.well-known/openid-configuration"
+                discovery = await _ask(session, "GET", where)
                 endpoint = msgspec.json.decode(discovery, type=_Discovery).token_endpoint
-                answer = await self._post(session, endpoint)
+                form, headers = self._question()
+                answer = await _ask(session, "POST", endpoint, data=form, headers=headers)
+                tokens = msgspec.json.decode(answer, type=_Tokens)
         except aiohttp.ClientResponseError as error:
             raise self._error(f"answered HTTP {error.status}; log in again if the refresh-token is used up") from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, msgspec.MsgspecError) as error:
             raise self._error(f"gave no token ({type(error).__name__})") from error
-        self._tokens = _Tokens(answer.id_token, answer.refresh_token or self._tokens.refresh_token)
+        self._tokens = _Tokens(tokens.id_token, tokens.refresh_token or self._tokens.refresh_token)
 
-    async def _post(self, session: aiohttp.ClientSession, endpoint: str) -> _Tokens:
+    def _question(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The form and the headers of a refresh (RFC 6749, sections 6 and 2.3.1)."""
         form = {"grant_type": "refresh_token", "refresh_token": self._tokens.refresh_token or ""}
-        secret = self._user.client_secret
-        credentials = aiohttp.BasicAuth(self._user.client_id, secret) if secret else None
-        if credentials is None:
-            form["client_id"] = self._user.client_id
-        async with session.post(endpoint, data=form, auth=credentials, raise_for_status=True) as response:
-            return msgspec.json.decode(await response.read(), type=_Tokens)
+        if not self._user.client_secret:
+            return {**form, "client_id": self._user.client_id}, {}
+        pair = basic(quote_plus(self._user.client_id), quote_plus(self._user.client_secret))
+        return form, {"Authorization": pair}
 
     def _error(self, what: str) -> CredentialError:
         return CredentialError(f"the OIDC issuer {self._user.issuer} of the kubeconfig {what}")
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
-    async with session.get(url, raise_for_status=True) as response:
+async def _ask(session: aiohttp.ClientSession, method: str, url: str, **options: Any) -> bytes:
+    proxy = proxy_from_environment(url, os.environ)
+    async with session.request(method, url, proxy=proxy, **options) as response:
         return await response.read()
 
 
