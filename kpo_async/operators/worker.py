@@ -23,6 +23,7 @@ from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, Airf
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.client import Client, connect
 from kpo_async.lifecycle import Owner
+from kpo_async.models import to_dict
 from kpo_async.operators import terms
 from kpo_async.operators.manifest import base_container_name, identity, resolve
 from kpo_async.pod.names import TaskIdentity, siblings
@@ -73,7 +74,7 @@ class Run:
 def start(operator: KubernetesPodOperator, context: Context) -> NoReturn:
     """Create the pod and defer."""
     deadline = _deadline(operator)
-    manifest = operator.build_pod_request_obj(context)
+    manifest = _manifest(operator, context)
     task = _run(operator, _start(operator, context, manifest, deadline))
     now = time.time()
     operator.defer(
@@ -90,7 +91,7 @@ def run(operator: KubernetesPodOperator, context: Context) -> Any:
         # The loop keeps the deadline itself and deletes the pod; an exception thrown into it by a signal handler, at
         # whatever line it happens to be, could not.
         signal.setitimer(signal.ITIMER_REAL, max(0.0, deadline - time.time()) + ALARM_GRACE)
-    manifest = operator.build_pod_request_obj(context)
+    manifest = _manifest(operator, context)
     return _run(operator, _see_through(operator, context, manifest, deadline))
 
 
@@ -101,13 +102,22 @@ def resume(operator: KubernetesPodOperator, context: Context, event: Mapping[str
 
 def abandon(operator: KubernetesPodOperator, context: Context) -> None:
     """Stop the pod of a task whose trigger broke or timed out: nobody else will."""
-    manifest = operator.build_pod_request_obj(context)
+    manifest = _manifest(operator, context)
     _run(operator, _abandon(operator, context, manifest))
 
 
 def _run(operator: KubernetesPodOperator, story: Coroutine[Any, Any, T]) -> T:
     operator.visit = Run()
     return operator.visit(story)
+
+
+def _manifest(operator: KubernetesPodOperator, context: Context) -> Json:
+    """The manifest, from whatever a subclass made of it. Raises `AirflowException` where there can be none."""
+    try:
+        manifest: Json = to_dict(operator.build_pod_request_obj(context))
+    except KpoError as error:
+        raise AirflowException(str(error)) from error
+    return manifest
 
 
 def _deadline(operator: KubernetesPodOperator) -> float | None:

@@ -1,0 +1,74 @@
+"""The operator when a DAG is parsed: what it accepts, what it refuses, what it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.handover import OnFinishAction
+from kpo_async.operators.pod import KubernetesPodOperator
+
+LOADED = """
+import sys
+import airflow.sdk
+before = set(sys.modules)
+import kpo_async.operators.pod
+new = set(sys.modules) - before
+print(sorted(name for name in ("kubernetes", "kubernetes_asyncio", "aiohttp") if name in new))
+"""
+
+
+def test_importing_it_loads_no_kubernetes_client() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        pytest.param({"imgae": "x"}, TypeError, "imgae", id="an unknown parameter"),
+        pytest.param(
+            {"in_cluster": True, "config_file": "/k"}, ConfigError, "in_cluster=True and config_file", id="two clusters"
+        ),
+        pytest.param({"on_finish_action": "burn"}, ValueError, "burn", id="an unknown action"),
+        pytest.param({"on_kill_action": "burn"}, ValueError, "burn", id="an unknown action on kill"),
+        pytest.param({"labels": ["a"]}, ManifestError, "labels", id="labels that are no dict"),
+        pytest.param({"env_vars": "A=1"}, ManifestError, "env_vars", id="variables that are neither list nor dict"),
+        pytest.param({"name": "a b"}, ManifestError, "name", id="a name with a space"),
+        pytest.param({"xcom_transport": "pigeon"}, ManifestError, "xcom_transport", id="an unknown transport"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_parse(parameters: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        KubernetesPodOperator(task_id="task", **parameters)
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, OnFinishAction.DELETE_POD), (False, OnFinishAction.KEEP_POD)])
+def test_the_old_way_to_keep_a_pod_still_works_and_says_what_is_new(old: bool, new: OnFinishAction) -> None:
+    with pytest.warns(DeprecationWarning, match=f"on_finish_action='{new.value}'"):
+        operator = KubernetesPodOperator(task_id="task", is_delete_operator_pod=old)
+    assert operator.on_finish_action is new
+
+
+def test_it_can_be_mapped() -> None:
+    mapped = KubernetesPodOperator.partial(task_id="task", image="busybox").expand(env_vars=[{"A": "1"}, {"A": "2"}])
+    assert mapped.operator_class is KubernetesPodOperator
+
+
+def test_the_manifest_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    operator = KubernetesPodOperator(task_id="task", image="busybox:1.36", cmds=["true"], namespace="here")
+    operator.dry_run()
+    assert "namespace: here" in capsys.readouterr().out
+    assert operator.build_pod_request_obj()["spec"]["containers"][0]["image"] == "busybox:1.36"
+
+
+def test_a_subclass_may_name_its_base_container() -> None:
+    class Operator(KubernetesPodOperator):
+        BASE_CONTAINER_NAME = "main"
+
+    manifest = Operator(task_id="task", image="busybox").build_pod_request_obj()
+    assert [container["name"] for container in manifest["spec"]["containers"]] == ["main"]

@@ -1,0 +1,147 @@
+"""A worker's part of the story, with an API server and pods in another process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kpo_async.callbacks import KubernetesPodOperatorCallback
+from kpo_async.handover import Outcome
+from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.operators import worker
+from kpo_async.operators.pod import KubernetesPodOperator
+
+
+@pytest.fixture(scope="module")
+def kubeconfig() -> Iterator[str]:
+    command = [sys.executable, "-m", "kpo_async.localcluster"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as cluster:
+        assert cluster.stdout is not None
+        yield cluster.stdout.readline().strip()
+        cluster.terminate()
+
+
+@dataclass
+class TaskInstance:
+    """What a worker asks of a task instance."""
+
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    dag_id: str = "dag"
+    task_id: str = "task"
+    run_id: str = "run"
+    try_number: int = 1
+    map_index: int = -1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+def operator(kubeconfig: str, script: str, **parameters: Any) -> KubernetesPodOperator:
+    defaults = {"task_id": "task", "image": "busybox:1.36", "cmds": ["sh", "-c"], "kubernetes_conn_id": None}
+    values = {**defaults, "arguments": [script], "config_file": kubeconfig, "namespace": "default", **parameters}
+    return KubernetesPodOperator(**values)
+
+
+def run(operator: KubernetesPodOperator, ti: TaskInstance | None = None) -> Any:
+    return worker.run(operator, {"ti": ti or TaskInstance()})
+
+
+def pods(kubeconfig: str) -> list[str]:
+    """The names of the pods that are not being deleted."""
+    import asyncio
+
+    from kpo_async.kube.client import aclose_all, connect
+    from kpo_async.kube.config import ClusterSource
+
+    async def listed() -> list[str]:
+        async with connect(ClusterSource(config_file=kubeconfig)) as client:
+            items = (await client.list("pods", "default"))["items"]
+        await aclose_all()
+        return [item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]]
+
+    return asyncio.run(listed())
+
+
+def test_the_result_is_returned_and_the_pod_is_gone(kubeconfig: str) -> None:
+    ti = TaskInstance()
+    assert run(operator(kubeconfig, "echo 5 > /airflow/xcom/return.json", do_xcom_push=True), ti) == 5
+    assert ti.xcoms["pod_namespace"] == "default"
+    assert ti.xcoms["pod_name"].startswith("task-")
+    assert pods(kubeconfig) == []
+
+
+def test_a_failure_is_one_sentence_and_still_pushes_the_result(kubeconfig: str) -> None:
+    ti = TaskInstance()
+    script = "echo '{\"a\": 1}' > /airflow/xcom/return.json; exit 2"
+    with pytest.raises(AirflowException, match="container 'base' failed with exit code 2"):
+        run(operator(kubeconfig, script, do_xcom_push=True, multiple_outputs=True), ti)
+    assert (ti.xcoms["return_value"], ti.xcoms["a"]) == ({"a": 1}, 1)
+    assert pods(kubeconfig) == []
+
+
+@pytest.mark.parametrize("codes", [99, [98, 99], range(90, 100)])
+def test_an_exit_code_can_mean_skipped(kubeconfig: str, codes: Any) -> None:
+    with pytest.raises(AirflowSkipException, match="exited with 99"):
+        run(operator(kubeconfig, "exit 99", skip_on_exit_code=codes))
+
+
+def test_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
+    with pytest.raises(AirflowTaskTimeout, match="execution_timeout has passed"):
+        run(operator(kubeconfig, "sleep 1000", execution_timeout=timedelta(seconds=1)))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert pods(kubeconfig) == []
+
+
+class KilledWhenItStarts(KubernetesPodOperatorCallback):
+    """A user who ends the task just when its container runs."""
+
+    @staticmethod
+    def on_pod_starting(**kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+
+def test_a_kill_from_a_signal_handler_deletes_the_pod(kubeconfig: str) -> None:
+    task = operator(kubeconfig, "sleep 1000", callbacks=KilledWhenItStarts)
+    signal.signal(signal.SIGUSR1, lambda *_: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed"):
+        run(task)
+    assert pods(kubeconfig) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        pytest.param({"namespace": "nowhere"}, "namespaces? .?nowhere", id="a namespace that does not exist"),
+        pytest.param({"config_file": "/no/such/file"}, "/no/such/file", id="a kubeconfig that does not exist"),
+        pytest.param({"kubernetes_conn_id": "nobody"}, "nobody", id="a connection that does not exist"),
+        pytest.param({"image": "invalid.example/x:1"}, "invalid.example/x:1", id="an image that cannot be pulled"),
+    ],
+)
+def test_bad_input_is_one_sentence_that_names_it(kubeconfig: str, parameters: dict[str, Any], words: str) -> None:
+    before = time.monotonic()
+    with pytest.raises(AirflowException, match=words) as caught:
+        run(operator(kubeconfig, "true", **parameters))
+    assert time.monotonic() - before < 30
+    assert len(str(caught.value).encode()) <= 1024
+    assert pods(kubeconfig) == []
+
+
+def test_a_resumed_task_ends_as_the_trigger_said(kubeconfig: str) -> None:
+    event = {
+        "name": "gone",
+        "namespace": "default",
+        "uid": "u",
+        "outcome": Outcome("lost", message="it went").to_dict(),
+    }
+    with pytest.raises(AirflowException, match="it went"):
+        worker.resume(operator(kubeconfig, "true"), {"ti": TaskInstance()}, event)
