@@ -161,9 +161,8 @@ class Controllers:
     def _event(self, change: Change) -> None:
         if change.type is not EventType.ADDED:
             return
-        events = self.store.list("events")
-        if len(events) > EVENTS_LIMIT:
-            for event in events[: EVENTS_LIMIT // 10]:
+        if self.store.count("events") > EVENTS_LIMIT:
+            for event in self.store.list("events")[: EVENTS_LIMIT // 10]:
                 self.store.remove("events", event["metadata"]["namespace"], event["metadata"]["name"])
 
 

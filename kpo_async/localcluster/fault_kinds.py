@@ -43,6 +43,7 @@ class Fault:
         self.hits = 0
         self._siblings: list[Fault] | None = None
         self._over: asyncio.Event | None = None
+        self._struck: asyncio.Event | None = None
 
     def attach(self, active: list[Fault]) -> None:
         """Called by `Faults` before the context begins."""
@@ -50,7 +51,7 @@ class Fault:
 
     def __enter__(self) -> Fault:
         assert self._siblings is not None
-        self._over = asyncio.Event()
+        self._over, self._struck = asyncio.Event(), asyncio.Event()
         self._siblings.append(self)
         return self
 
@@ -69,6 +70,16 @@ class Fault:
     def strikes(self, route: Route | None) -> bool:
         """Whether a request is concerned, and the fault's `times` are not used up."""
         return self.where.covers(route) and (self.where.times is None or self.hits < self.where.times)
+
+    def hit(self) -> None:
+        self.hits += 1
+        if self._struck is not None:
+            self._struck.set()
+
+    async def struck(self) -> None:
+        """Return once the fault has struck."""
+        assert self._struck is not None
+        await self._struck.wait()
 
     async def wait_over(self) -> None:
         """Return when the fault is over."""
@@ -91,7 +102,7 @@ class Refuse(Fault):
         self._refusal = refusal
 
     async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
-        self.hits += 1
+        self.hit()
         raise self._refusal(route)
 
 
@@ -99,7 +110,7 @@ class ExpireWatches(Fault):
     """The first thing that a watch tells is its end."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        self.hits += 1
+        self.hit()
         return [watching.error_line(errors.expired("too old resource version: 1 (2)")), Cut.HERE]
 
 
@@ -111,11 +122,11 @@ class Delay(Fault):
         self._seconds = seconds
 
     async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
-        self.hits += 1
+        self.hit()
         await asyncio.sleep(self._seconds)
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        self.hits += 1
+        self.hit()
         await asyncio.sleep(self._seconds)
         return frames
 
@@ -128,13 +139,13 @@ class HalfOpen(Fault):
         self._reset = reset
 
     async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
-        self.hits += 1
+        self.hit()
         await self.wait_over()
         if self._reset:
             await Reset.now(request)
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        self.hits += 1
+        self.hit()
         await self.wait_over()
         return [Cut.HERE] if self._reset else frames
 
@@ -143,7 +154,7 @@ class Reset(Fault):
     """Resets the connection instead of answering."""
 
     async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
-        self.hits += 1
+        self.hit()
         await self.now(request)
 
     @staticmethod
@@ -162,7 +173,7 @@ class Cut(Fault):
     """Stands for the reset among the frames; compared by identity."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        self.hits += 1
+        self.hit()
         frame = b"".join(frames)
         return [frame[: max(1, len(frame) // 2)], Cut.HERE]
 
@@ -175,7 +186,7 @@ class Fragment(Fault):
         self._size = size
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        self.hits += 1
+        self.hit()
         whole = b"".join(frames)
         return [whole[start : start + self._size] for start in range(0, len(whole), self._size)]
 
@@ -187,7 +198,7 @@ class Drop(Fault):
         kept = []
         for line in b"".join(frames).splitlines(keepends=True):
             if _is_event(line) and (self.where.times is None or self.hits < self.where.times):
-                self.hits += 1
+                self.hit()
             else:
                 kept.append(line)
         return kept
@@ -201,7 +212,7 @@ class Duplicate(Fault):
         for line in b"".join(frames).splitlines(keepends=True):
             told.append(line)
             if _is_event(line) and (self.where.times is None or self.hits < self.where.times):
-                self.hits += 1
+                self.hit()
                 told.append(line)
         return told
 

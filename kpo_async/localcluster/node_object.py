@@ -21,6 +21,8 @@ def describe() -> Object:
         "kubernetes.io/arch": architecture,
         "kubernetes.io/hostname": NODE_NAME,
         "kubernetes.io/os": "linux",
+        # Where simulated pods ask to run, on clusters with kwok nodes as well as here.
+        "type": "kwok",
     }
     return {
         "metadata": {"name": NODE_NAME, "labels": labels},

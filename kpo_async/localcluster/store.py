@@ -279,6 +279,10 @@ class Store:
             if namespace is None or where == namespace:
                 yield stored
 
+    def count(self, resource: str) -> int:
+        """How many objects of a resource there are."""
+        return len(self._tables[resource].objects)
+
     def create(self, resource: str, obj: Object) -> Object:
         """Store a new object and return it with resourceVersion, and uid and creationTimestamp if it had none.
 

@@ -1,0 +1,162 @@
+"""The cluster as its users get it: with ordinary clients, in a process of its own, and without anything left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from kubernetes_asyncio import client, config, watch
+from kubernetes_asyncio.stream import WsApiClient
+
+from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.localcluster.process import LocalClusterProcess
+from tests.conformance.api import Access, Api, asleep, pod
+
+
+async def test_the_ordinary_client_works_unchanged() -> None:
+    async with LocalCluster() as cluster:
+        configuration = client.Configuration()
+        await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
+        async with client.ApiClient(configuration) as api:
+            core = client.CoreV1Api(api)
+            created = await core.create_namespaced_pod("default", pod("plain", "echo hello; sleep 0.3; exit 2"))
+            phases = []
+            async with watch.Watch().stream(
+                core.list_namespaced_pod, "default", field_selector="metadata.name=plain", timeout_seconds=30
+            ) as events:
+                async for event in events:
+                    phases.append(event["object"].status.phase)
+                    if phases[-1] in ("Succeeded", "Failed"):
+                        break
+            assert list(dict.fromkeys(phases)) == ["Pending", "Running", "Failed"]
+            listed = await core.list_namespaced_pod("default")
+            assert [item.metadata.uid for item in listed.items] == [created.metadata.uid]
+            assert listed.items[0].status.container_statuses[0].state.terminated.exit_code == 2
+            assert await core.read_namespaced_pod_log("plain", "default") == "hello\n"
+            await core.delete_namespaced_pod("plain", "default")
+            with pytest.raises(client.ApiException) as gone:
+                await core.read_namespaced_pod("plain", "default")
+            assert gone.value.status == 404
+
+
+async def test_the_ordinary_client_can_exec() -> None:
+    async with LocalCluster() as cluster:
+        configuration = client.Configuration()
+        await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
+        async with client.ApiClient(configuration) as api, WsApiClient(configuration) as streams:
+            core = client.CoreV1Api(api)
+            await core.create_namespaced_pod("default", pod("host", "sleep 600"))
+            async with watch.Watch().stream(core.list_namespaced_pod, "default", timeout_seconds=30) as events:
+                async for event in events:
+                    if event["object"].status.phase == "Running":
+                        break
+            said = await client.CoreV1Api(streams).connect_get_namespaced_pod_exec(
+                "host", "default", command=["echo", "hi"], stdout=True, stderr=True, stdin=False, tty=False
+            )
+            assert said == "hi\n"
+
+
+async def test_requests_are_counted_and_shown_as_a_real_server_shows_them(cluster: LocalCluster, api: Api) -> None:
+    before = cluster.requests.count("LIST", "pods")
+    await api.get("pods")
+    await api.get("pods", "nobody")
+    await api.create("pods", asleep("one"))
+    async with api.watch():
+        text = (await api.get("/metrics")).raw.decode()
+    assert cluster.requests.count("LIST", "pods") == before + 1
+    labels = 'component="apiserver",dry_run="",group="",resource="pods"'
+    rest = 'subresource="",verb="{}",version="v1"}} {}'
+    for line in (
+        f'apiserver_request_total{{code="200",{labels},scope="namespace",' + rest.format("LIST", 1),
+        f'apiserver_request_total{{code="404",{labels},scope="resource",' + rest.format("GET", 1),
+        f'apiserver_request_total{{code="201",{labels},scope="resource",' + rest.format("POST", 1),
+        'apiserver_longrunning_requests{component="apiserver",group="",resource="pods",scope="namespace",'
+        + rest.format("WATCH", 1),
+    ):
+        assert line in text.splitlines()
+
+
+async def test_other_identities_get_kubeconfigs_of_their_own(tmp_path: Path) -> None:
+    async with LocalCluster() as cluster:
+        path = cluster.write_kubeconfig(tmp_path / "guest", cluster.authenticator.add_user("guest"), "playground")
+        assert path.stat().st_mode & 0o777 == 0o600
+        async with aiohttp.ClientSession() as session:
+            answer = await Api(session, Access.load(path), "playground").get("pods")
+            await asyncio.sleep(0)
+        assert answer.status == 403
+        assert 'User "guest" cannot list resource "pods"' in answer.message
+
+
+async def test_the_end_of_the_cluster_ends_watches_pods_and_files() -> None:
+    async with LocalCluster() as cluster, aiohttp.ClientSession() as session:
+        api = Api(session, Access.load(cluster.kubeconfig), "default")
+        await api.run(pod("long", "sleep 987654"))
+        async with api.watch() as watching:
+            await watching.until(lambda event: event.object["status"].get("phase") == "Running")
+            directory = cluster.directory
+            await cluster.__aexit__(None, None, None)
+            assert (await watching.rest())[-1].type in ("ADDED", "MODIFIED")
+        assert not directory.exists()
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "987654"]]
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with LocalCluster(tls=False) as first:
+        with pytest.raises(OSError, match="already in use"):
+            async with LocalCluster(tls=False, port=first.listener.port):
+                pass
+
+
+def _get_version(kubeconfig: Path) -> int:
+    """The status of a GET from outside any event loop."""
+
+    async def ask() -> int:
+        async with aiohttp.ClientSession() as session:
+            answer = await Api(session, Access.load(kubeconfig), "default").get("/version")
+            await asyncio.sleep(0)
+            return answer.status
+
+    return asyncio.run(ask())
+
+
+def test_a_cluster_in_a_process_of_its_own_ends_with_its_context(tmp_path: Path) -> None:
+    with LocalClusterProcess("--kubeconfig", str(tmp_path / "kubeconfig")) as cluster:
+        assert cluster.kubeconfig == tmp_path / "kubeconfig"
+        assert _get_version(cluster.kubeconfig) == 200
+        assert cluster.pid is not None
+        process = psutil.Process(cluster.pid)
+        children = process.children(recursive=True)
+    assert not process.is_running()
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_the_command_prints_its_kubeconfig_and_ends_on_a_signal(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "kpo_async.cli", "cluster"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().strip())
+        assert _get_version(path) == 200
+        os.kill(process.pid, number)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert not path.exists()
+
+
+async def test_the_certificate_is_trusted_for_the_loopback_address_only_by_those_who_have_it() -> None:
+    async with LocalCluster() as cluster, aiohttp.ClientSession() as session:
+        access = Access.load(cluster.kubeconfig)
+        assert isinstance(access.tls, ssl.SSLContext)
+        async with session.get(f"{cluster.url}/version", ssl=access.tls) as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"{cluster.url}/version")
+        await asyncio.sleep(0)

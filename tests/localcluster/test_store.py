@@ -1,0 +1,158 @@
+"""The store: versions, history, subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kpo_async.localcluster.store import (
+    BACKLOG_LIMIT,
+    HISTORY_LIMIT,
+    AlreadyExists,
+    Conflict,
+    EventType,
+    Expired,
+    NotFound,
+    Object,
+    Selection,
+    Store,
+    Subscription,
+)
+
+
+def _object(name: str, namespace: str = "ns", **more: object) -> Object:
+    return {"metadata": {"name": name, "namespace": namespace}, **more}
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(clock=lambda: 0)
+
+
+def test_what_is_stored_gets_a_uid_a_time_and_a_version(store: Store) -> None:
+    metadata = store.create("things", _object("a"))["metadata"]
+    assert metadata["creationTimestamp"] == "1970-01-01T00:00:00Z"
+    assert metadata["uid"]
+    assert metadata["resourceVersion"] == str(store.version)
+
+
+def test_each_write_has_a_version_of_its_own_over_all_resources(store: Store) -> None:
+    versions = [
+        store.create("things", _object("a"))["metadata"]["resourceVersion"],
+        store.create("others", _object("a"))["metadata"]["resourceVersion"],
+        store.update("things", _object("a", colour="red"))["metadata"]["resourceVersion"],
+        store.remove("things", "ns", "a")["metadata"]["resourceVersion"],
+    ]
+    assert versions == [str(version) for version in range(2, 6)]
+
+
+def test_refusals_name_the_object(store: Store) -> None:
+    store.create("things", _object("a"))
+    with pytest.raises(AlreadyExists, match='things "a" already exists'):
+        store.create("things", _object("a"))
+    with pytest.raises(NotFound, match='things "b" not found'):
+        store.get("things", "ns", "b")
+    with pytest.raises(Conflict, match="has been modified"):
+        store.update("things", _object("a", colour="red"), if_version="1")
+
+
+def test_an_equal_object_is_not_written(store: Store) -> None:
+    created = store.create("things", _object("a", colour="red"))
+    assert store.update("things", created) is created
+
+
+def test_what_was_handed_out_does_not_change_with_later_writes(store: Store) -> None:
+    first = store.create("things", _object("a", colour="red"))
+    store.update("things", {**first, "colour": "blue"})
+    assert first["colour"] == "red"
+
+
+async def test_a_subscription_hears_of_its_selection_only(store: Store) -> None:
+    everything = store.subscribe("things")
+    one_namespace = store.subscribe("things", selection=Selection("ns"))
+    one_object = store.subscribe("things", selection=Selection("ns", "a"))
+    one_name = store.subscribe("things", selection=Selection(None, "a"))
+    for name, namespace in (("a", "ns"), ("b", "ns"), ("a", "other")):
+        store.create("things", _object(name, namespace))
+
+    async def heard(subscription: Subscription) -> list[str]:
+        changes = await subscription.batch()
+        return [f"{change.object['metadata']['namespace']}/{change.object['metadata']['name']}" for change in changes]
+
+    assert await heard(everything) == ["ns/a", "ns/b", "other/a"]
+    assert await heard(one_namespace) == ["ns/a", "ns/b"]
+    assert await heard(one_object) == ["ns/a"]
+    assert await heard(one_name) == ["ns/a", "other/a"]
+
+
+async def test_a_subscription_from_a_version_begins_with_what_came_after(store: Store) -> None:
+    version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
+    store.update("things", _object("a", colour="red"))
+    store.remove("things", "ns", "a")
+    changes = await store.subscribe("things", version).batch()
+    assert [change.type for change in changes] == [EventType.MODIFIED, EventType.DELETED]
+    assert [change.previous is not None for change in changes] == [True, True]
+
+
+def test_history_that_was_compacted_is_expired(store: Store) -> None:
+    version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
+    store.update("things", _object("a", colour="red"))
+    store.compact()
+    with pytest.raises(Expired, match=rf"too old resource version: {version} \({store.version}\)"):
+        store.subscribe("things", version)
+    store.subscribe("things", store.version).close()
+    with pytest.raises(Expired):
+        store.subscribe("never seen before", version)
+
+
+def test_old_history_makes_room_for_new(store: Store) -> None:
+    first = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
+    for number in range(HISTORY_LIMIT + 1):
+        store.update("things", _object("a", number=number))
+    with pytest.raises(Expired):
+        store.subscribe("things", first)
+    assert len(store.history("things", store.version - 100)) == 100
+
+
+async def test_a_compaction_does_not_touch_those_who_listen(store: Store) -> None:
+    subscription = store.subscribe("things")
+    store.create("things", _object("a"))
+    store.compact()
+    assert len(await subscription.batch()) == 1
+
+
+async def test_who_lags_too_far_behind_is_cut_off(store: Store) -> None:
+    slow = store.subscribe("things")
+    store.create("things", _object("a"))
+    for number in range(BACKLOG_LIMIT):
+        store.update("things", _object("a", number=number))
+    assert slow.closed
+    assert len(await slow.batch()) == BACKLOG_LIMIT
+    assert await slow.batch() == []
+
+
+async def test_iteration_waits_for_changes_and_ends_with_the_subscription(store: Store) -> None:
+    subscription = store.subscribe("things")
+    seen: list[str] = []
+
+    async def read() -> None:
+        async for change in subscription:
+            seen.append(change.object["metadata"]["name"])
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    store.create("things", _object("a"))
+    store.create("things", _object("b"))
+    subscription.close()
+    await reader
+    assert seen == ["a", "b"]
+
+
+def test_an_event_is_encoded_once_for_all_watchers(store: Store) -> None:
+    first, second = store.subscribe("things"), store.subscribe("things")
+    store.create("things", _object("a"))
+    [change] = store.history("things", 0)
+    assert change.frame(EventType.ADDED) is change.frame(EventType.ADDED)
+    first.close()
+    second.close()
