@@ -210,6 +210,9 @@ class Runtime:
 
     def send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Queue a request; its descriptors are closed once they have been handed over."""
+        if self._socket.fileno() < 0:  # closed: everything has been killed, or will be
+            close_all(descriptors)
+            return
         if self._socket.fileno() < 0:  # closed: the launcher has ended, and everything that it started
             close_all(descriptors)
             return

@@ -143,7 +143,7 @@ class Lab:
     def processes(self) -> list[int]:
         """Processes of this machine that belong to the lab's containers, or run them."""
         found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
+        for pid in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
             try:
                 words = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:

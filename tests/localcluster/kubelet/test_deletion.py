@@ -214,6 +214,39 @@ async def test_containers_die_with_the_process_of_the_cluster(
     assert other.processes() == []
 
 
+UNPRIVILEGED = """
+import asyncio, sys
+from pathlib import Path
+from tests.localcluster.kubelet.lab import container, open_lab
+
+SCRIPT = "touch /etc/made /usr/share/made && cat /opt/own/dir/file && hostname && echo $$"
+
+async def main():
+    async with open_lab(Path(sys.argv[1])) as lab:
+        lab.put("configmaps", "map", data={"file": "mounted "})
+        mounts = [{"name": "v", "mountPath": "/opt/own/dir"}]
+        volumes = [{"name": "v", "configMap": {"name": "map"}}]
+        lab.create("pod", container(SCRIPT, volumeMounts=mounts), volumes=volumes)
+        print((await lab.output("pod")).split())
+
+asyncio.run(main())
+"""
+
+
+async def test_user_namespaces_do_where_the_rights_of_root_are_missing(tmp_path: Path) -> None:
+    drop = ("setpriv", "--bounding-set", "-sys_admin")
+    try:
+        probe = await asyncio.create_subprocess_exec(*drop, "unshare", "--user", "--map-root-user", "--mount", "true")
+    except FileNotFoundError:
+        pytest.skip("needs setpriv and unshare")
+    if await probe.wait() != 0:
+        pytest.skip("user namespaces are not allowed here")
+    arguments = (sys.executable, "-c", UNPRIVILEGED, str(tmp_path / "node"))
+    process = await asyncio.create_subprocess_exec(*drop, *arguments, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert output.decode().strip() == "['mounted', 'pod', '1']"
+
+
 async def readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
