@@ -219,7 +219,7 @@ import asyncio, sys
 from pathlib import Path
 from tests.localcluster.kubelet.lab import container, open_lab
 
-SCRIPT = "touch /etc/made /usr/share/made && cat /opt/own/dir/file && hostname && echo $$"
+SCRIPT = "touch /etc/made /usr/share/made && cat /opt/own/dir/file && hostname && echo $PPID"
 
 async def main():
     async with open_lab(Path(sys.argv[1])) as lab:
@@ -244,7 +244,7 @@ async def test_user_namespaces_do_where_the_rights_of_root_are_missing(tmp_path:
     arguments = (sys.executable, "-c", UNPRIVILEGED, str(tmp_path / "node"))
     process = await asyncio.create_subprocess_exec(*drop, *arguments, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
-    assert output.decode().strip() == "['mounted', 'pod', '1']"
+    assert output.decode().strip() == "['mounted', 'pod', '0']"
 
 
 async def readable(descriptor: int) -> None:
