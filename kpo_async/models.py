@@ -46,6 +46,13 @@ def is_model(value: object) -> bool:
     return hasattr(kind, "openapi_types") and hasattr(kind, "attribute_map")
 
 
+def is_unrendered(value: object) -> bool:
+    """Whether `value` is for Airflow to fill in later: a string with Jinja in it, an XComArg, a lazy parameter."""
+    if isinstance(value, str):
+        return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
+    return callable(getattr(value, "resolve", None))
+
+
 def to_dict(value: Any) -> Any:
     """A fresh copy of `value` made of dicts, lists and scalars only; fields of models that are None are left out.
 

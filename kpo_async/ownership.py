@@ -23,7 +23,7 @@ from kpo_async.handover import PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import follow
 from kpo_async.pod.diagnose import diagnose_refusal
-from kpo_async.pod.names import OWNER_ANNOTATION, SELECTOR
+from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR
 from kpo_async.pod.status import assess
 from kpo_async.resources import pod_from_dict
 
@@ -98,7 +98,9 @@ async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
 async def _sign(client: Client, pod: Json, owner: Owner) -> Json | None:
     """Write the owner on the pod, unless it changed or went meanwhile."""
     metadata = pod["metadata"]
-    signed = {"annotations": {OWNER_ANNOTATION: owner.id}, "resourceVersion": metadata["resourceVersion"]}
+    # A new try has a log of its own, in which the pod's is shown from its beginning.
+    annotations = {OWNER_ANNOTATION: owner.id, CURSORS_ANNOTATION: None}
+    signed = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
     try:
         return await client.patch("pods", metadata["name"], {"metadata": signed}, metadata["namespace"])
     except (ConflictError, NotFoundError):

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, TypeAlias
 
 from kpo_async.callbacks import Callbacks, Hook
+from kpo_async.compat import timeout
+from kpo_async.exceptions import ApiError
 from kpo_async.handover import PodTask
 from kpo_async.kube.client import Client
-from kpo_async.kube.informer import Subscription, follow
-from kpo_async.logs import Cursor, LogPlan, LogRecord, follow_pod
+from kpo_async.kube.informer import Presence, Subscription, follow
+from kpo_async.logs import Cursor, LogPlan, LogRecord, Sink, follow_pod
 from kpo_async.ownership import last_pod
-from kpo_async.pod.names import SELECTOR
-from kpo_async.pod.status import parse_time
+from kpo_async.pod.names import CURSORS_ANNOTATION, SELECTOR
+from kpo_async.pod.status import assess, parse_time
 
 Formatter: TypeAlias = Callable[[str, str], str]
 log = logging.getLogger(__name__)
+
+RESTARTED_AFTER = 60.0
+"""Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
+LEAVING = 5.0
+"""Seconds a triggerer that stops gives to writing down how far it has come; it is killed after ten."""
 
 
 def followed(client: Client, task: PodTask) -> AbstractAsyncContextManager[Subscription]:
@@ -45,19 +54,61 @@ async def shown_logs(
         prefix=task.logs.prefix,
         formatter=formatter,
     )
-    async with followed(client, task) as feed, _progress(client, task, callbacks) as tell:
+    async with _progress(client, task, callbacks) as tell:
 
         def sink(record: LogRecord) -> None:
             log.log(record.level, "%s", record.text)
             tell(record)
 
-        work = follow_pod(client, feed, plan, sink, cursors=cursors)
+        work = _show(client, task, plan, sink, cursors)
         showing = asyncio.create_task(work, name=f"logs of pod {task.namespace}/{task.name}")
         try:
             yield showing
+        except asyncio.CancelledError:
+            await _stop(showing)
+            await _leave_cursors(client, task, cursors)
+            raise
         finally:
-            showing.cancel()
-            await asyncio.wait([showing])
+            await _stop(showing)
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _show(client: Client, task: PodTask, plan: LogPlan, sink: Sink, cursors: dict[str, Cursor]) -> bool:
+    if not cursors:
+        cursors.update(await _left_cursors(client, task))
+    async with followed(client, task) as feed:
+        return await follow_pod(client, feed, plan, sink, cursors=cursors)
+
+
+async def _left_cursors(client: Client, task: PodTask) -> dict[str, Cursor]:
+    """Where the triggerer before this one stopped. It is said in the log when that is not known."""
+    async with followed(client, task) as feed:
+        while (view := await feed.next()).presence is Presence.UNKNOWN:
+            pass
+    if view.pod is None:
+        return {}
+    left = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
+    if left is not None:
+        return {container: Cursor.from_list(values) for container, values in json.loads(left).items()}
+    state = assess(view.pod, task.base_container)
+    if task.deferred_at and state.started_at and time.time() - task.deferred_at > RESTARTED_AFTER:
+        log.info("The log is shown from its beginning: another triggerer may have shown a part of it before")
+    return {}
+
+
+async def _leave_cursors(client: Client, task: PodTask, cursors: dict[str, Cursor]) -> None:
+    """Write on the pod how far its logs were shown, for the triggerer that goes on with it."""
+    if not cursors or not task.deferred_at:
+        return
+    left = json.dumps({container: cursor.to_list() for container, cursor in cursors.items()})
+    patch = {"metadata": {"uid": task.uid, "annotations": {CURSORS_ANNOTATION: left}}}
+    with suppress(ApiError, asyncio.TimeoutError):
+        async with timeout(LEAVING):
+            await client.patch("pods", task.name, patch, task.namespace)
 
 
 @asynccontextmanager
@@ -80,5 +131,4 @@ async def _progress(client: Client, task: PodTask, callbacks: Callbacks) -> Asyn
         records.put_nowait(None)
         await calling
     finally:
-        calling.cancel()
-        await asyncio.wait([calling])
+        await _stop(calling)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import time
 
 import pytest
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
+from kpo_async.compat import timeout
 from kpo_async.exceptions import KpoError
 from kpo_async.handover import ClusterRef, Outcome, PodTask
 from kpo_async.hooks.airflow import deferral_settles_after
@@ -22,6 +25,18 @@ async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: 
     task = identity()
     pod = await lifecycle.ensure_pod(client, manifest(task, script), owner(task))
     return pod_task(pod, str(cluster.kubeconfig), **terms)
+
+
+async def shown_line(text: str) -> None:
+    """Wait until a record of the task's log has `text` in it."""
+    seen = asyncio.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.set() if text in record.getMessage() else None  # type: ignore[method-assign]
+    logger = logging.getLogger("kpo_async.showing")
+    logger.addHandler(handler)
+    async with timeout(20):
+        await seen.wait()
+    logger.removeHandler(handler)
 
 
 async def fired(task: PodTask) -> list[dict]:
@@ -71,6 +86,23 @@ async def test_a_long_pod_is_not_held_back(local_cluster: LocalCluster, local_cl
     assert time.time() - before < 5
 
 
+async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.showing")
+    script = "echo one; echo two; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo three"
+    task = await task_for(local_cluster, local_client, script, deferred_at=time.time() - 3600)
+    first = asyncio.create_task(fired(task))
+    await shown_line("two")
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(fired(task))
+    await local_client.exec(task.name, "default", container="base", command=["touch", "/tmp/go"])
+    await second
+    shown = [line for r in caplog.records if r.message.startswith("[base]") for line in r.message.split("\n")]
+    assert shown == ["[base] one", "[base] two", "[base] three"]
+
+
 def test_a_row_of_another_version_says_what_to_do() -> None:
     row = PodTask("pod", "default", "uid").to_dict() | {"version": 99}
     with pytest.raises(KpoError, match="install the same kpo-async"):
@@ -96,4 +128,5 @@ async def test_callbacks_are_called_in_the_triggerer(local_cluster: LocalCluster
     await fired(
         await task_for(local_cluster, local_client, "echo a; sleep 0.3; echo b", callbacks=[f"{__name__}:Recorder"])
     )
-    assert Recorder.calls == ["starting", "a", "b"]
+    assert [call for call in Recorder.calls if call != "starting"] == ["a", "b"]
+    assert Recorder.calls.count("starting") == 1
