@@ -20,7 +20,7 @@ from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
-from kpo_async.hooks.sync_client import api_client
+from kpo_async.hooks.sync_client import api_client, core_v1
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.config import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.pod.build import ConnectionDefaults
@@ -179,9 +179,8 @@ class KubernetesHook(BaseHook):
     @cached_property
     def core_v1_client(self) -> CoreV1Api:
         """The core API of `get_conn`, as users' callbacks get it."""
-        from kubernetes.client import CoreV1Api
-
-        return CoreV1Api(self.get_conn())
+        source, _ = asyncio.run(self.resolve())
+        return core_v1(source)
 
     def get_namespace(self) -> str | None:
         """The namespace of pods that name none: the connection's, or else this pod's own. For synchronous code."""
