@@ -6,13 +6,16 @@ from kpo_async.kube.retry import Backoff
 
 HEALTHY = 120.0
 """Seconds without a failure after which the next one counts as the first."""
+LONGEST = 12.0
+"""Seconds. client-go waits up to 30 s, for thousands of kubelets; here one stream stands for all pods of a process, and
+however long an outage was, its end must not go unnoticed for longer than this."""
 
 
 class Recovery:
-    """0.8 s, doubled up to 30 s, each with full jitter; from the beginning after two healthy minutes."""
+    """0.8 s, doubled up to `LONGEST`, each with full jitter; from the beginning after two healthy minutes."""
 
     def __init__(self, backoff: Backoff | None = None) -> None:
-        self._backoff = backoff or Backoff(first=0.8, cap=30.0)
+        self._backoff = backoff or Backoff(first=0.8, cap=LONGEST)
         self._failed_at = float("-inf")
         self.failures = 0
 

@@ -47,6 +47,10 @@ PAGE = 500
 TIMEOUTS = (300, 600)
 """Seconds a watch asks for, at random: watchers do not reconnect all at once, and a new API server gets its share."""
 
+RETELL = 1800.0
+"""Seconds after which a watch that ends is followed by a telling of the present: should anything between the store and
+us ever swallow an event, this bounds the damage."""
+
 _without_stream: WeakSet[Client] = WeakSet()
 """Clients whose server answered `sendInitialEvents` with a refusal, with silence, or as if it were not there."""
 
@@ -132,6 +136,7 @@ class Watcher:
         self._paged = True
         self._quiet = True
         """Nothing was heard since the present was told."""
+        self._told_at = 0.0
         self._doubted = ""
         """The version whose watch the server answered with an unexplained 500."""
         self._attempt = _Attempt(0.0)
@@ -149,6 +154,8 @@ class Watcher:
                         yield event
                 short = not self._attempt.lines and clock() - self._attempt.started < SHORT_WATCH
                 pause = self._recovery.pause(clock()) if short else 0.0
+                if clock() - self._told_at > RETELL:
+                    self.start_over()
             except ApiError as error:
                 pause = self._failed(error, clock())
             await asyncio.sleep(pause)
@@ -244,11 +251,14 @@ class Watcher:
         if not is_older(version, self.version):
             self.version = version
         if line.type is Change.BOOKMARK:
+            if is_older(version, self.version):
+                raise self._error(ExpiredError, f"the server is at version {version}, before {self.version}")
             return None
         return Delete(line.object) if line.type is Change.DELETED else Apply(line.object)
 
     def _told(self, version: str, *, latest: bool) -> InitDone:
         """The present is complete as of `version`."""
+        self._told_at = asyncio.get_running_loop().time()
         rewound = latest and is_older(version, self.version)
         self.version, self.state, self._rung = version, State.WATCH, Rung.SEEN
         self._quiet, self._paged = True, True

@@ -26,7 +26,7 @@ LABELS = {"our": "own"}
 WHEN = "2026-11-21T09:00:00Z"
 REFUSALS = [(0, ""), (401, "Unauthorized"), (403, "Forbidden"), (429, "TooManyRequests"), (500, "InternalError"),
             (500, ""), (503, "ServiceUnavailable"), (504, "Timeout")]  # fmt: skip
-HEALING = 250.0
+HEALING = 200.0
 """Seconds in which all is well again: a stall is found, the longest pause is over, what is missing is confirmed."""
 
 
