@@ -1,4 +1,4 @@
-"""The incumbent (provider 10.25.0), run as it runs: construct, clean the name, build. For comparison in tests only."""
+"""The incumbent (provider 10.25.0), run as it runs: construct, render, clean the name, build. For comparison only."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def operator(parameters: Mapping[str, Any], connection: ConnectionDefaults, in_c
 def build(
     parameters: Mapping[str, Any], task: TaskIdentity | None, connection: ConnectionDefaults, in_cluster: bool
 ) -> dict[str, Any]:
-    """The manifest, as the client would send it. Raises whatever the incumbent raises."""
-    built = operator(parameters, connection, in_cluster)
+    """The manifest, as the client would send it; a dry run without a task. Raises whatever the incumbent raises."""
+    built = operator(parameters, connection if task else ConnectionDefaults(), in_cluster)
+    built.render_template_fields(context(task))
     built.name = built._set_name(built.name)
-    pod = built.build_pod_request_obj(_context(task), dry_run=False)
+    pod = built.build_pod_request_obj(context(task) if task else None, dry_run=task is None)
     manifest: dict[str, Any] = plain(pod)
     return manifest
 
 
-def _context(task: TaskIdentity | None) -> Any:
-    if task is None:
-        return None
-    return {"ti": task, "run_id": task.run_id, "dag": types.SimpleNamespace()}
+def context(task: TaskIdentity | None) -> Any:
+    """What Airflow tells a task about itself, as far as pods are concerned."""
+    return {"ti": task, "run_id": task and task.run_id, "dag": types.SimpleNamespace(), "ds": "2026-01-02"}
 
 
 def model(value: Mapping[str, Any], kind: str, package: Any = kubernetes.client) -> Any:

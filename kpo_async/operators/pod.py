@@ -17,6 +17,7 @@ from kpo_async import models
 from kpo_async.handover import OnFinishAction, OnKillAction
 from kpo_async.operators.legacy import resolve_finish_action, resolve_reattach
 from kpo_async.operators.validate import check_parameters
+from kpo_async.pod.parameters import env_list
 
 if TYPE_CHECKING:
     import jinja2
@@ -287,7 +288,7 @@ class KubernetesPodOperator(BaseOperator):
         # Names of environment variables are templates too, and rendering a dict covers its values only. Hooked in here
         # because a mapped task renders its unmapped twin without going through `render_template_fields`.
         if isinstance(parent, KubernetesPodOperator) and isinstance(parent.env_vars, dict):
-            parent.env_vars = [{"name": name, "value": value} for name, value in parent.env_vars.items()]
+            parent.env_vars = env_list(parent.env_vars)
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kpo_async.models import to_dict
+from kpo_async.models import is_unrendered, to_dict
 from kpo_async.pod import names, xcom_sidecar
 from kpo_async.pod.merge import Manifest, merge_pods
 from kpo_async.pod.names import TaskIdentity
@@ -49,7 +49,7 @@ def build_pod(
     is left out of the labels. Raises ManifestError for a name or a shape that cannot be.
     """
     connection = connection or ConnectionDefaults()
-    manifest = _merged(params)
+    manifest = _merged(params, _name(params, task))
     _set_identity(manifest, params, task, connection)
     for secret in params.secrets:
         manifest = Secret.of(secret).attach_to_pod(manifest)
@@ -59,17 +59,24 @@ def build_pod(
     return manifest
 
 
-def _merged(params: PodParameters) -> Manifest:
+def _name(params: PodParameters, task: TaskIdentity | None) -> str | None:
+    """The user's name, cleaned; a dry run that was not rendered shows what there is."""
+    if params.name is None or (task is None and is_unrendered(params.name)):
+        return params.name
+    return names.clean(params.name)
+
+
+def _merged(params: PodParameters, name: str | None) -> Manifest:
     template: Mapping[str, Any] = params.pod_template or {}
     if params.full_pod_spec:
         template = merge_pods(template, params.full_pod_spec)
-    merged: Manifest = to_dict(merge_pods(template, _from_parameters(params)))
+    merged: Manifest = to_dict(merge_pods(template, _from_parameters(params, name)))
     return merged
 
 
-def _from_parameters(params: PodParameters) -> Manifest:
+def _from_parameters(params: PodParameters, name: str | None) -> Manifest:
     metadata = {
-        "name": None if params.name is None else names.clean(params.name),
+        "name": name,
         "namespace": params.namespace,
         "labels": {key: "" if value is None else value for key, value in params.labels.items()},
         "annotations": params.annotations,

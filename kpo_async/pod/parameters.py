@@ -107,6 +107,11 @@ def read(name: str, value: Any, warn: Warn) -> Any:
     return _READERS.get(name, _scalar)(name, value, warn)
 
 
+def env_list(variables: Mapping[str, Any]) -> Objects:
+    """The dict form of `env_vars` as the list that Kubernetes takes."""
+    return [{"name": name} if value is None else {"name": name, "value": value} for name, value in variables.items()]
+
+
 def _template(values: Mapping[str, Any], warn: Warn) -> Object | None:
     path, given = values.get("pod_template_file"), values.get("pod_template_dict")
     if path:
@@ -147,8 +152,7 @@ def _objects(name: str, value: Any, warn: Warn) -> Objects:
 def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
     if not isinstance(value, Mapping):
         return _objects(name, value, warn)
-    variables = ({"name": key, "value": item} for key, item in _convert(name, value).items())
-    return [{key: item for key, item in variable.items() if item is not None} for variable in variables]
+    return env_list(_convert(name, value))
 
 
 def _pod(name: str, value: Any, warn: Warn) -> Object | None:

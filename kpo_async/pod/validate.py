@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kpo_async.exceptions import ManifestError
-from kpo_async.models import plain
+from kpo_async.models import is_unrendered, plain
 from kpo_async.pod import names, parameters
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -47,13 +47,6 @@ def validate(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if value and not is_unrendered(value):
             check(name, value)
-
-
-def is_unrendered(value: object) -> bool:
-    """Whether `value` is for Airflow to fill in later: a string with Jinja in it, an XComArg, a lazy parameter."""
-    if isinstance(value, str):
-        return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
-    return callable(getattr(value, "resolve", None))
 
 
 def _labels(name: str, value: Any) -> None:

@@ -152,6 +152,10 @@ def test_without_a_task_nothing_claims_the_pod() -> None:
     assert metadata["name"].startswith("dry-")
 
 
+def test_a_dry_run_that_was_not_rendered_still_shows_a_pod() -> None:
+    assert build_pod(parameters(name="Day {{ ds }}"))["metadata"]["name"].startswith("day-ds-")
+
+
 def test_the_sidecar_is_attached_to_the_base_container_with_the_connections_settings() -> None:
     connection = ConnectionDefaults(
         xcom_sidecar_image="img",
