@@ -30,6 +30,8 @@ CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""
 READ_BUFFER = 2**19
 """Bytes a stream may be ahead of its reader before the server is held back; an object takes up to 1.5 MB."""
+LOG_READ_BUFFER = 2**15
+"""The same for a log: there may be hundreds of them, each ahead of its reader for as long as it runs."""
 WEBSOCKET_HEARTBEAT = 30.0
 """Seconds between pings; a half-open websocket is noticed after one and a half of them."""
 _ERROR_BODY = 2**16
@@ -158,7 +160,9 @@ class Transport:
                 self._base + request.path,
                 params=request.query,
                 protocols=[protocol],
-                heartbeat=WEBSOCKET_HEARTBEAT,
+                heartbeat=LOG_READ_BUFFER = 2**15
+"""The same for a log: there may be hundreds of them, each ahead of its reader for as long as it runs."""
+WEBSOCKET_HEARTBEAT,
                 max_msg_size=0,
                 **self._options(grant, context, request),
             )
@@ -261,7 +265,7 @@ def _open_session(pool: Pool, keepalive: bool) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"kpo-async/{__version__}", "Accept": "application/json, */*"},
-        read_bufsize=READ_BUFFER,
+        read_bufsize=LOG_READ_BUFFER if pool is Pool.LOGS else READ_BUFFER,
     )
 
 
