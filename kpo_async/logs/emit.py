@@ -22,8 +22,10 @@ from kpo_async.logs.plan import LogPlan, level_of
 RECORD_BYTES = 64 * 1024
 """Text of one record; longer ones are cut and lost on Airflow's way to the file (apache/airflow#66158)."""
 RECORD_LINES = 1000
+LINE_OVERHEAD = 200
+"""Bytes of memory that a line takes beside its text."""
 PENDING_BYTES = 256 * 1024
-"""Text a follower collects before it stops reading."""
+"""Memory that a follower collects before it stops reading."""
 ALL_PENDING_BYTES = 16 * 1024 * 1024
 """The same for all followers of a loop together."""
 
@@ -132,7 +134,7 @@ class Emitter:
         """Take lines; they appear as soon as it is our turn. Raises what the sink raised."""
         if self._failure is not None:
             raise self._failure
-        size = sum(len(line.text) for line in lines)
+        size = sum(len(line.text) + LINE_OVERHEAD for line in lines)
         self._pending.extend(lines)
         self._bytes += size
         self._pace.pending += size
@@ -183,6 +185,7 @@ class Emitter:
                 break
             taken.append(self._pending.popleft())
             size += len(line.text)
-        self._bytes -= size
-        self._pace.pending -= size
+        freed = size + len(taken) * LINE_OVERHEAD
+        self._bytes -= freed
+        self._pace.pending -= freed
         return taken, level
