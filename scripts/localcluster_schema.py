@@ -1,16 +1,21 @@
-"""Writes kpo_async/localcluster/schema.json from a real API server's OpenAPI documents.
+"""Writes kpo_async/localcluster/schema.json and protobuf.json from what Kubernetes publishes of its API.
 
-    kubectl get --raw /openapi/v3/api/v1 > core.json    # and apis/rbac.authorization.k8s.io/v1, apis/scheduling.k8s.io/v1
-    python scripts/localcluster_schema.py core.json rbac.json scheduling.json
+    for group in api/v1 apis/{rbac.authorization,scheduling,authorization,authentication}.k8s.io/v1; do
+      kubectl get --raw /openapi/v3/$group > $(basename $(dirname $group)).json
+    done
+    python scripts/localcluster_schema.py *.json k8s.io/{api,apimachinery}/**/generated.proto
 
-The result maps each type to its fields and their types: `string`, `int32`, `int64`, `bool`, `float64`, `bytes`, `any`,
-`Quantity`, `Time`, `MicroTime`, `IntOrString` or the name of another type; `[]T` is a list, `{}T` a map, and
+`schema.json` maps each type to its fields and their types: `string`, `int32`, `int64`, `bool`, `float64`, `bytes`,
+`any`, `Quantity`, `Time`, `MicroTime`, `IntOrString` or the name of another type; `[]T` is a list, `{}T` a map, and
 `[]T|key` a list that strategic merge patches merge by that key.
+`protobuf.json` maps each message to its fields' numbers, names and types, in the same notation; a name of "" says that
+the fields of that message belong to the one that holds it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,9 +37,15 @@ ROOTS = (
     "ClusterRole",
     "ClusterRoleBinding",
     "PriorityClass",
+    "SelfSubjectAccessReview",
+    "SelfSubjectRulesReview",
+    "SelfSubjectReview",
+    "TokenRequest",
 )
 OPAQUE_FIELDS = {("ObjectMeta", "managedFields")}
-OUTPUT = Path(__file__).parent.parent / "kpo_async" / "localcluster" / "schema.json"
+OUTPUT = Path(__file__).parent.parent / "kpo_async" / "localcluster"
+SCALARS = {"string", "int32", "int64", "bool", "bytes"}
+LEAVES = {"Time", "MicroTime", "Quantity", "IntOrString"}
 
 
 def short(reference: str) -> str:
@@ -68,9 +79,14 @@ def spell(field: dict[str, Any]) -> str:
     return "any"
 
 
-def main() -> None:
+def write(name: str, types: dict[str, Any]) -> None:
+    lines = [f"{json.dumps(kind)}: {json.dumps(types[kind])}" for kind in sorted(types)]
+    (OUTPUT / name).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_schemas(paths: list[str]) -> dict[str, dict[str, str]]:
     documents: dict[str, Any] = {}
-    for path in sys.argv[1:]:
+    for path in paths:
         documents |= json.loads(Path(path).read_text())["components"]["schemas"]
     by_name = {short(name): schema for name, schema in sorted(documents.items(), reverse=True)}
     types: dict[str, dict[str, str]] = {}
@@ -83,8 +99,39 @@ def main() -> None:
         fields = {k: "any" if (name, k) in OPAQUE_FIELDS else spell(v) for k, v in properties.items()}
         types[name] = fields
         waiting += [kind.lstrip("[]{}").partition("|")[0] for kind in fields.values()]
-    lines = [f"{json.dumps(name)}: {json.dumps(types[name])}" for name in sorted(types)]
-    OUTPUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return types
+
+
+def read_messages(paths: list[str], types: dict[str, dict[str, str]]) -> dict[str, dict[str, list[str]]]:
+    """The messages of the types, and of what is inlined into them."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for path in paths:
+        for name, body in re.findall(r"^message (\w+) \{(.*?)^\}", Path(path).read_text(), re.M | re.S):
+            fields = re.findall(r"^  (?:(optional|repeated) )?(map<string, ?)?([\w.]+)>? (\w+) = (\d+);", body, re.M)
+            found[name] = {
+                number: (field, ("[]" if label == "repeated" else "{}" if mapped else "") + short(f".{kind}"))
+                for label, mapped, kind, field, number in fields
+            }
+    messages: dict[str, dict[str, list[str]]] = {}
+    waiting = [root for root in ROOTS if root in types]
+    while waiting:
+        name = waiting.pop()
+        if name in messages or name not in found or name in LEAVES:
+            continue
+        messages[name] = {}
+        for number, (field, kind) in found[name].items():
+            plain = kind.lstrip("[]{}")
+            inlined = plain not in SCALARS and name in types and field not in types[name]
+            if (name, field) not in OPAQUE_FIELDS:
+                messages[name][number] = ["" if inlined else field, kind]
+                waiting.append(plain)
+    return messages
+
+
+def main() -> None:
+    types = read_schemas([path for path in sys.argv[1:] if path.endswith(".json")])
+    write("schema.json", types)
+    write("protobuf.json", read_messages([path for path in sys.argv[1:] if path.endswith(".proto")], types))
 
 
 if __name__ == "__main__":

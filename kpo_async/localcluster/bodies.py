@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from kpo_async.localcluster import errors, schema
+from kpo_async.localcluster import errors, protobuf, schema
 from kpo_async.localcluster.resources import Resource
 from kpo_async.localcluster.schema import Decoded
 
@@ -30,6 +30,11 @@ def load(raw: bytes, content_type: str, kind: str) -> Any:
             value = yaml.safe_load(raw)
         except yaml.YAMLError as error:
             raise errors.bad_request(f"{unrecognized}; yaml parse error: {error}") from None
+    elif content_type == protobuf.MEDIA_TYPE:
+        try:
+            value = protobuf.load(raw)
+        except (ValueError, AttributeError) as error:
+            raise errors.bad_request(f"{unrecognized}; {error}") from None
     elif content_type in ("application/json", ""):
         try:
             value = json.loads(raw)

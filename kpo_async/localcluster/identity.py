@@ -94,6 +94,16 @@ class Authenticator:
             raise errors.Refusal(401, "Unauthorized")
         return identity
 
+    def impersonate(self, identity: Identity, user: str, groups: tuple[str, ...]) -> Identity:
+        """Whom an administrator asks to be for one request (`kubectl --as`). Raises Refusal (403)."""
+        if MASTERS not in identity.groups:
+            message = f'User "{identity.name}" cannot impersonate resource "users" in API group "" at the cluster scope'
+            raise errors.forbidden("users", user, message)
+        if user.startswith(SERVICE_ACCOUNT) and not groups:
+            namespace = user[len(SERVICE_ACCOUNT) :].partition(":")[0]
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        return Identity(user, (*groups, "system:authenticated"))
+
     def _account(self, token: str) -> Identity | None:
         signed, _, signature = token.rpartition(".")
         if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):

@@ -13,7 +13,7 @@ from kpo_async.localcluster import discovery, errors, pod_streams, route, tables
 from kpo_async.localcluster.access import Authorizer
 from kpo_async.localcluster.call import Call, refused
 from kpo_async.localcluster.faults import Faults
-from kpo_async.localcluster.identity import Authenticator
+from kpo_async.localcluster.identity import Authenticator, Identity
 from kpo_async.localcluster.metrics import Metrics, Request
 from kpo_async.localcluster.node import Kubelet
 from kpo_async.localcluster.operations import Operations
@@ -70,7 +70,7 @@ class ApiServer:
 
     async def _serve(self, request: web.BaseRequest, found: route.Route) -> web.StreamResponse:
         await self.faults.before(found, request)
-        identity = self.authenticator.identify(request.headers.get("Authorization"))
+        identity = self._identify(request)
         self.authorizer.check(identity, found)
         found.check_method()
         call = Call(request, found, identity)
@@ -82,9 +82,17 @@ class ApiServer:
             return await pod_streams.execute(call, self.kubelet, self.registry.get(call.target))
         return await self._operations.perform(call)
 
+    def _identify(self, request: web.BaseRequest) -> Identity:
+        headers = request.headers
+        identity = self.authenticator.identify(headers.get("Authorization"))
+        if user := headers.get("Impersonate-User"):
+            groups = tuple(headers.getall("Impersonate-Group", []))
+            return self.authenticator.impersonate(identity, user, groups)
+        return identity
+
     async def _serve_path(self, request: web.BaseRequest) -> web.StreamResponse:
         await self.faults.before(None, request)
-        identity = self.authenticator.identify(request.headers.get("Authorization"))
+        identity = self._identify(request)
         self.authorizer.check_path(identity, request.method, request.path)
         if request.path == "/metrics":
             return web.Response(text=self.metrics.render())

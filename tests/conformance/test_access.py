@@ -117,3 +117,11 @@ async def test_everybody_may_ask_for_the_version(api: Api) -> None:
     answer = await worker.get("/version")
     assert answer.status == 200
     assert answer.body["major"] == "1"
+
+
+async def test_an_administrator_may_ask_as_somebody_else(api: Api) -> None:
+    user = f"system:serviceaccount:{api.namespace}:worker"
+    await _account(api, LEAST_RIGHTS)
+    refused = await api.call("GET", "pods", headers={"Impersonate-User": user})
+    assert (refused.status, f'User "{user}" cannot list' in refused.message) == (403, True)
+    assert (await api.call("GET", "pods", "nobody", headers={"Impersonate-User": user})).status == 404
