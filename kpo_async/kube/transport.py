@@ -160,9 +160,7 @@ class Transport:
                 self._base + request.path,
                 params=request.query,
                 protocols=[protocol],
-                heartbeat=LOG_READ_BUFFER = 2**15
-"""The same for a log: there may be hundreds of them, each ahead of its reader for as long as it runs."""
-WEBSOCKET_HEARTBEAT,
+                heartbeat=WEBSOCKET_HEARTBEAT,
                 max_msg_size=0,
                 **self._options(grant, context, request),
             )
