@@ -1,6 +1,7 @@
 """Pods as pure functions: no await, no clock, no Airflow, no client of Kubernetes.
 
-parameters.py   the operator's parameters as plain values; what can be refused before a pod is built
+parameters.py   the operator's parameters as plain values
+validate.py     what is wrong with them before anything is rendered, for the DAG's parse
 template.py     reading a pod_template_file, the one place here that touches a disk
 build.py        parameters -> manifest; the order of precedence in one place
 merge.py        how two manifests combine
@@ -8,6 +9,7 @@ names.py        pod names, label values, identity labels
 schema.py       the fields of a Pod and their types, for templates written in YAML
 xcom_sidecar.py the native sidecar that hands the result over
 status.py       pod -> what is true of it. The only reader of `.status`
+start.py        why a pod does not start, and whether waiting helps
 diagnose.py     pod + events -> a diagnosis
 differences.py  where a manifest deliberately differs from the incumbent's
 """
