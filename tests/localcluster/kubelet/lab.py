@@ -45,7 +45,8 @@ class Lab:
         """Put a pod on the node."""
         body = {"restartPolicy": "Never", "nodeName": NODE_NAME, "containers": list(containers), **spec}
         metadata = {"name": name, "namespace": NAMESPACE, "generation": 1, "annotations": annotations or {}}
-        scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
+        since = {"lastProbeTime": None, "lastTransitionTime": self.store.timestamp()}
+        scheduled = {"type": "PodScheduled", "status": "True", **since}
         status = {"phase": "Pending", "conditions": [scheduled], "qosClass": "BestEffort"}
         return self.store.create("pods", {"metadata": metadata, "spec": body, "status": status})
 
