@@ -230,7 +230,7 @@ class Client:
     async def exec(self, name: str, namespace: str, *, container: str, command: Sequence[str]) -> ExecResult:
         """Run a command in a running container, without input or terminal, and wait for its end. Never retried.
 
-        Needs the right to create `pods/exec`.
+        Needs the right to `get` `pods/exec`; from Kubernetes 1.35 on, to `create` it.
         """
         action = Action("create", "pods/exec", name, namespace, self.config.server)
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]

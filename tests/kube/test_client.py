@@ -1,0 +1,275 @@
+"""What each call asks the API server, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kpo_async.exceptions import ApiError, ForbiddenError, NotStartedError, ServerError, UnreachableError
+from kpo_async.kube.client import Client
+from kpo_async.kube.errors import Action
+from kpo_async.kube.remote_command import ExecResult, exit_code
+from kpo_async.kube.transport import Pool, Request
+from tests.kube.answering import answering, cut, hang, ok, page, refuse, stream
+
+POD = {"metadata": {"name": "x"}, "spec": {}}
+CORE = "/api/v1/namespaces/ns"
+CALLS: dict[str, tuple[Callable[[Client], Awaitable[Any]], str, str, dict[str, str], Any]] = {
+    "get": (lambda c: c.get("pods", "x", "ns"), "GET", f"{CORE}/pods/x", {}, None),
+    "get a namespace": (lambda c: c.get("namespaces", "ns"), "GET", "/api/v1/namespaces/ns", {}, None),
+    "get an odd name": (lambda c: c.get("pods", "a/../b?c", "ns"), "GET", f"{CORE}/pods/a%2F..%2Fb%3Fc", {}, None),
+    "list": (lambda c: c.list("pods", "ns"), "GET", f"{CORE}/pods", {}, None),
+    "list everywhere": (lambda c: c.list("pods"), "GET", "/api/v1/pods", {}, None),
+    "list some": (
+        lambda c: c.list(
+            "pods", "ns", label_selector="a=b,c!=d", field_selector="metadata.name=x", limit=5, continue_token="t+/=",
+            resource_version="0", resource_version_match="NotOlderThan",
+        ),
+        "GET", f"{CORE}/pods",
+        {"labelSelector": "a=b,c!=d", "fieldSelector": "metadata.name=x", "limit": "5", "continue": "t+/=",
+         "resourceVersion": "0", "resourceVersionMatch": "NotOlderThan"},
+        None,
+    ),
+    "create": (lambda c: c.create("pods", POD, "ns"), "POST", f"{CORE}/pods", {}, POD),
+    "create dry": (lambda c: c.create("pods", POD, "ns", dry_run=True), "POST", f"{CORE}/pods", {"dryRun": "All"}, POD),
+    "create a part": (lambda c: c.create("pods/eviction", POD, "ns"), "POST", f"{CORE}/pods/x/eviction", {}, POD),
+    "patch": (lambda c: c.patch("pods", "x", {"data": {"a": None}}, "ns"), "PATCH", f"{CORE}/pods/x", {},
+              {"data": {"a": None}}),
+    "delete": (lambda c: c.delete("pods", "x", "ns"), "DELETE", f"{CORE}/pods/x", {},
+               {"kind": "DeleteOptions", "apiVersion": "v1"}),
+    "delete this one": (
+        lambda c: c.delete("pods", "x", "ns", uid="u", grace_period_seconds=0), "DELETE", f"{CORE}/pods/x", {},
+        {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u"}, "gracePeriodSeconds": 0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "method", "path", "query", "body"), CALLS.values(), ids=CALLS)
+async def test_each_call_is_one_request(
+    call: Callable[[Client], Awaitable[Any]], method: str, path: str, query: dict[str, str], body: Any
+) -> None:
+    async with answering(ok({"kind": "Answer"})) as server, server.client() as client:
+        assert await call(client) == {"kind": "Answer"}
+    (asked,) = server.asked
+    assert (asked.method, asked.path.partition("?")[0], dict(asked.query), asked.body) == (method, path, query, body)
+
+
+async def test_a_patch_is_a_merge_patch_and_everybody_is_told_who_asks() -> None:
+    async with answering(ok()) as server, server.client() as client:
+        await client.patch("pods", "x", {}, "ns")
+    headers = server.asked[0].headers
+    assert headers["Content-Type"] == "application/merge-patch+json"
+    assert headers["User-Agent"].startswith("kpo-async/")
+
+
+async def test_rights_are_asked_for_as_the_server_judges_them() -> None:
+    async with answering(ok({"status": {"allowed": True}})) as server, server.client() as client:
+        assert await client.review_access("get", "pods/log", "ns")
+    (asked,) = server.asked
+    assert asked.path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    attributes = {"verb": "get", "resource": "pods", "subresource": "log", "namespace": "ns"}
+    assert asked.body["spec"] == {"resourceAttributes": attributes}
+
+
+@pytest.mark.parametrize(("minor", "version"), [("34", (1, 34)), ("29+", (1, 29))])
+async def test_the_version_is_asked_once(minor: str, version: tuple[int, int]) -> None:
+    async with answering(ok({"major": "1", "minor": minor})) as server, server.client() as client:
+        assert await client.version() == await client.version() == version
+    assert [asked.path for asked in server.asked] == ["/version"]
+
+
+# Streams
+
+
+async def test_a_log_asks_for_just_what_it_was_told() -> None:
+    async with answering(stream(b"one\n", b"two\n")) as server, server.client() as client:
+        since = "2026-01-02T03:04:05.123456789Z"
+        options: dict[str, Any] = {
+            "follow": True, "since_time": since, "tail_lines": 7, "limit_bytes": 99, "previous": True,
+        }  # fmt: skip
+        async with client.log("x", "ns", container="base", **options) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == b"one\ntwo\n"
+    (asked,) = server.asked
+    assert asked.path.partition("?")[0] == f"{CORE}/pods/x/log"
+    assert dict(asked.query) == {
+        "container": "base", "follow": "true", "timestamps": "true", "sinceTime": since, "tailLines": "7",
+        "limitBytes": "99", "previous": "true",
+    }  # fmt: skip
+
+
+async def test_a_watch_asks_for_just_what_it_was_told() -> None:
+    async with (
+        answering(stream(b"{}\n")) as server,
+        server.client() as client,
+        client.watch(
+            "pods", "ns", label_selector="a=b", resource_version="7", timeout_seconds=300, send_initial_events=True
+        ) as chunks,
+    ):
+        assert [chunk async for chunk in chunks] == [b"{}\n"]
+    assert dict(server.asked[0].query) == {
+        "watch": "true", "labelSelector": "a=b", "resourceVersion": "7", "timeoutSeconds": "300",
+        "allowWatchBookmarks": "true", "sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan",
+    }  # fmt: skip
+
+
+async def test_chunks_come_as_they_are_sent_and_a_reader_may_leave() -> None:
+    async with (
+        answering(hang(b"one")) as server,
+        server.client() as client,
+        client.log("x", "ns", container="base") as chunks,
+    ):
+        assert await asyncio.wait_for(chunks.__anext__(), 5) == b"one"
+
+
+async def test_a_stream_is_not_repeated_by_the_client() -> None:
+    async with answering(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
+        with pytest.raises(ServerError):
+            await client.watch("pods", "ns").__aenter__()
+        assert len(server.asked) == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_silent_stream_breaks_after_its_idle_time_and_not_before() -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        answering(hang(b"one")) as server,
+        server.client() as client,
+        client.watch("pods", "ns", idle_timeout=70) as chunks,
+    ):
+        assert await chunks.__anext__() == b"one"
+        began = loop.time()
+        with pytest.raises(UnreachableError, match="no answer in time"):
+            await chunks.__anext__()
+        assert loop.time() - began == pytest.approx(70, abs=1)
+
+
+@pytest.mark.virtual_time
+async def test_a_quiet_stream_without_idle_time_lasts() -> None:
+    async with (
+        answering(hang(b"one")) as server,
+        server.client() as client,
+        client.log("x", "ns", container="base") as chunks,
+    ):
+        await chunks.__anext__()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(chunks.__anext__(), 100_000)
+
+
+async def test_a_cut_stream_gives_what_came_and_then_breaks() -> None:
+    async with (
+        answering(cut(b"one\n")) as server,
+        server.client() as client,
+        client.log("x", "ns", container="base") as chunks,
+    ):
+        assert await chunks.__anext__() == b"one\n"
+        with pytest.raises(UnreachableError, match='get pods/log "x"'):
+            await chunks.__anext__()
+
+
+async def test_a_container_that_has_not_started_has_its_own_error() -> None:
+    said = 'container "base" in pod "x" is waiting to start: ContainerCreating'
+    async with answering(refuse(400, "BadRequest", said)) as server, server.client() as client:
+        with pytest.raises(NotStartedError, match="waiting to start: ContainerCreating"):
+            await client.log("x", "ns", container="base").__aenter__()
+
+
+# Exec
+
+
+def channels(*frames: bytes, then: str = "close") -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The server's side of an exec."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
+        await socket.prepare(request)
+        for frame in frames:
+            await socket.send_bytes(frame)
+        if then == "abort":
+            assert request.transport is not None
+            request.transport.abort()
+        return socket
+
+    return answer
+
+
+SUCCESS = b'\x03{"status":"Success"}'
+
+
+def failed(code: int) -> bytes:
+    causes = {"causes": [{"reason": "ExitCode", "message": str(code)}]}
+    return b"\x03" + json.dumps({"status": "Failure", "reason": "NonZeroExitCode", "details": causes}).encode()
+
+
+async def run(client: Client) -> ExecResult:
+    return await client.exec("x", "ns", container="base", command=["sh", "-c", "echo 1 & 2"])
+
+
+@pytest.mark.parametrize(
+    ("frames", "result"),
+    [
+        pytest.param([b"\x01out", b"\x02err", b"\x01put", SUCCESS], ExecResult(b"output", b"err", 0), id="success"),
+        pytest.param([failed(7)], ExecResult(b"", b"", 7), id="exit code"),
+        pytest.param([b"\x01", b"\x02", SUCCESS], ExecResult(b"", b"", 0), id="empty frames"),
+        pytest.param([b"\x01" + b"x" * 3_000_000, SUCCESS], ExecResult(b"x" * 3_000_000, b"", 0), id="3 MB"),
+    ],
+)
+async def test_an_exec_brings_output_and_exit_code(frames: list[bytes], result: ExecResult) -> None:
+    async with answering(channels(*frames)) as server, server.client() as client:
+        assert await run(client) == result
+    assert server.asked[0].path.partition("?")[0] == f"{CORE}/pods/x/exec"
+    assert server.asked[0].query == [
+        ("container", "base"), ("stdout", "true"), ("stderr", "true"), ("command", "sh"), ("command", "-c"),
+        ("command", "echo 1 & 2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("then", ["close", "abort"])
+async def test_an_exec_that_ends_without_an_exit_code_is_a_broken_connection(then: str) -> None:
+    async with answering(channels(b"\x01out", then=then)) as server, server.client() as client:
+        with pytest.raises(UnreachableError):
+            await run(client)
+
+
+async def test_a_refused_exec_has_the_servers_own_words() -> None:
+    said = 'pods "x" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"'
+    async with answering(refuse(403, "Forbidden", said)) as server, server.client() as client:
+        with pytest.raises(ForbiddenError, match='u may not create pods/exec in namespace "ns"'):
+            await run(client)
+
+
+async def test_an_exec_renews_a_rejected_token_once() -> None:
+    async with answering(refuse(401, "Unauthorized"), channels(SUCCESS)) as server, server.client() as client:
+        assert (await run(client)).exit_code == 0
+        assert len(server.asked) == 2
+
+
+async def test_an_exec_that_is_not_upgraded_asks_whether_the_container_runs() -> None:
+    script = refuse(500, "InternalError"), page(400, "Upgrade request required")
+    async with answering(*script) as server, server.client() as client:
+        with pytest.raises(ServerError, match="is the container running") as caught:
+            await run(client)
+    assert (caught.value.code, caught.value.reason) == (500, "NotUpgraded")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        b'{"status":"Failure","message":"no such file","code":500,"reason":"InternalError"}',
+        b"{",
+        b"[]",
+        b'{"status":"?"}',
+    ],
+)
+def test_a_command_that_never_ran_is_an_error_and_no_exit_code(status: bytes) -> None:
+    with pytest.raises(ApiError):
+        exit_code(status, Action("create", "pods/exec", "x", "ns"))
+
+
+def test_a_request_is_a_value() -> None:
+    action = Action("get", "pods")
+    assert Request(action, "GET", "/", Pool.CALLS) == Request(action, "GET", "/", Pool.CALLS)
