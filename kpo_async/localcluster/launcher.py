@@ -75,7 +75,7 @@ def become(request: Request, descriptors: list[int], isolation: Isolation) -> No
         import termios
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    for name in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):  # what Python ignores, and what the launcher handles
         signal.signal(name, signal.SIG_DFL)
     os.umask(0o022)
     change_directory(request["cwd"])
@@ -253,6 +253,7 @@ def main(requests: str, replies: str, directory: str, python: str, kind: str) ->
     launcher = Launcher(channel, answers, isolation)
     os.write(answers, json.dumps({"event": "ready"}).encode() + b"\n")
     try:
-        launcher.serve()
+        with contextlib.suppress(ConnectionError):  # the cluster has died
+            launcher.serve()
     finally:
         launcher.kill_all()

@@ -5,6 +5,7 @@ A pod is simulated if it asks for the node selector `type: kwok` or has an annot
     sim/run-for: "5s"              how long it runs; without it, for ever
     sim/start-after: "1s"          how long it stays Pending
     sim/exit-code: "1"             of every main container
+    sim/reason: "OOMKilled"        of their end, instead of Completed or Error
     sim/log-lines: "10"            lines of its log
     sim/termination-message: text  of the first main container
     sim/sidecar-message: text      of the last native sidecar
@@ -51,6 +52,7 @@ class Script:
     start_after: float = 0.0
     run_for: float | None = None
     exit_code: int = 0
+    reason: str = ""
     log_lines: int = _DEFAULT_LOG_LINES
     termination_message: str = ""
     sidecar_message: str = ""
@@ -63,6 +65,7 @@ class Script:
             start_after=seconds(given.get("start-after") or "0s"),
             run_for=seconds(given["run-for"]) if "run-for" in given else None,
             exit_code=int(given.get("exit-code") or 0),
+            reason=given.get("reason") or "",
             log_lines=int(given.get("log-lines") or _DEFAULT_LOG_LINES),
             termination_message=given.get("termination-message") or "",
             sidecar_message=given.get("sidecar-message") or "",
@@ -167,8 +170,9 @@ class _SimulatedPod:
         now = self.store.clock()
         for container in self.record.containers:
             if isinstance(container.state, Running):
-                code = exit_code if container.kind is Kind.MAIN else 0
-                reason = "Completed" if code == 0 else "Error"
+                main = container.kind is Kind.MAIN
+                code = exit_code if main else 0
+                reason = (self._script.reason if main else "") or ("Completed" if code == 0 else "Error")
                 message = messages.get(container.name, "")
                 since = container.state.started_at
                 container.state = Terminated(code, reason, container.container_id, since, now, message)

@@ -32,6 +32,13 @@ async def test_it_runs_for_its_time_and_exits_with_its_code(lab: Lab) -> None:
     assert container_status(pod)["containerID"] == "sim://base"
 
 
+async def test_the_reason_of_its_end_can_be_given(lab: Lab) -> None:
+    annotations = {"sim/run-for": "1ms", "sim/exit-code": "137", "sim/reason": "OOMKilled"}
+    lab.create("pod", container(), annotations=annotations)
+    end = terminated(await lab.finished("pod"))
+    assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
+
+
 async def test_it_starts_after_its_delay(lab: Lab) -> None:
     lab.create("pod", container(), annotations={"sim/start-after": "50ms", "sim/run-for": "10ms"})
     phases = []
