@@ -148,31 +148,34 @@ async def said(speaker: Process) -> str:
     return line.decode().strip()
 
 
+def tell(listener: Process, orders: Any) -> None:
+    """Give a process its orders."""
+    assert listener.stdin is not None
+    listener.stdin.write(json.dumps(orders).encode() + b"\n")
+
+
 async def run(who: str, client: Client, arguments: argparse.Namespace) -> Json:
     """One run: pods, witness, triggers, and what came out."""
     cluster = RawCluster(arguments.kubeconfig)
     seen = RESULTS / f".witness-{os.getpid()}.json"
-    orders: Json = {"who": who, "profile": arguments.profile, "seconds": arguments.over + arguments.settle + 300}
-    async with simulation(client, arguments) as pods:
+    async with process("watch_process.py") as measured:
+        tell(measured, [who, arguments.profile])
+        await said(measured)
         async with (
-            process("watch_process.py") as measured,
+            simulation(client, arguments) as pods,
             process("witness.py", arguments.kubeconfig, pods.namespace, str(seen)) as witness,
         ):
             await said(witness)
             await pods.create()
-            assert measured.stdin is not None
-            measured.stdin.write(
-                json.dumps({**orders, "namespace": pods.namespace, "pods": pods.uids}).encode() + b"\n"
-            )
-            await said(measured)
             before = cluster.requests_about_pods()
-            measured.stdin.write(b"\n")
+            seconds = arguments.over + arguments.settle + 300
+            tell(measured, {"namespace": pods.namespace, "pods": pods.uids, "seconds": seconds})
             ending = asyncio.create_task(pods.end())
             result: Json = json.loads(await said(measured))
             await ending
             after = cluster.requests_about_pods()
-        witnessed = json.loads(seen.read_text())
-        seen.unlink()
+    witnessed = json.loads(seen.read_text())
+    seen.unlink()
     late = sum(end < result["began"] for end in witnessed.values())
     lags = sorted(at - witnessed[name] for name, at in result.pop("fired").items() if name in witnessed)
     return {

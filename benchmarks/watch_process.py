@@ -1,8 +1,8 @@
 """The measured process of `watch_load.py`: N triggers in one event loop, and what they cost.
 
-Reads its orders as JSON from stdin, says `ready` when everything is imported, starts at the next line, writes what it
-measured as JSON to stdout. Counts what leaves the process where any asyncio program must pass: aiohttp's requests and
-the event loop's connections.
+Reads from stdin whose triggers it shall run, says `ready` when everything is imported, starts with the next line, which
+names the pods, and writes what it measured as JSON to stdout. What the triggers log there is thrown away.
+Counts what leaves the process where any asyncio program must pass: aiohttp's requests, the event loop's connections.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import gc
+import importlib
 import io
 import json
 import logging
@@ -23,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 
@@ -159,9 +160,15 @@ async def incumbent(stack: AsyncExitStack, namespace: str) -> Trigger:
 
 
 WHO = {"ours": ours, "trigger": trigger, "incumbent": incumbent}
+IMPORTS = {
+    "ours": ["kpo_async.kube.informer", "kpo_async.pod.status"],
+    "trigger": ["kpo_async.triggers.pod"],
+    "incumbent": ["airflow.providers.cncf.kubernetes.triggers.pod"],
+}
+"""What is imported before the measuring begins."""
 
 
-async def measure(orders: Json, traffic: Traffic) -> Json:
+async def measure(who: str, orders: Json, traffic: Traffic) -> Json:
     """Run all triggers to their end."""
     loop = asyncio.get_running_loop()
     traffic.count_connections(loop)
@@ -180,7 +187,7 @@ async def measure(orders: Json, traffic: Traffic) -> Json:
         gc.collect()
         idle, began, cpu = memory("VmRSS"), time.time(), time.process_time()
         forget_peak()
-        wait = await WHO[orders["who"]](stack, orders["namespace"])
+        wait = await WHO[who](stack, orders["namespace"])
         stalls = Stalls(loop)
         async with asyncio.timeout(orders["seconds"]):
             await asyncio.gather(*(run(wait, name, uid) for name, uid in orders["pods"].items()))
@@ -201,30 +208,33 @@ async def measure(orders: Json, traffic: Traffic) -> Json:
         }
 
 
+def own_stdout() -> TextIO:
+    """The stdout that our parent reads; what anybody else writes there goes nowhere from now on."""
+    ours = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return ours
+
+
 def main() -> None:
     """Obey the orders on stdin."""
-    orders = json.loads(sys.stdin.readline())
+    who, profiled = json.loads(sys.stdin.readline())
+    out = own_stdout()
     logging.disable(logging.INFO)
-    if orders["who"] == "incumbent":
-        pass
-    elif orders["who"] == "trigger":
-        import kpo_async.triggers.pod
-    else:
-        import kpo_async.kube.informer
-        import kpo_async.pod.status  # noqa: F401  imported for what it costs, here and not while measuring
+    for module in IMPORTS[who]:
+        importlib.import_module(module)
     traffic = Traffic()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    profile = cProfile.Profile() if orders["profile"] else None
+    print("ready", file=out, flush=True)
+    orders = json.loads(sys.stdin.readline())
+    profile = cProfile.Profile() if profiled else None
     if profile:
         profile.enable()
-    result = asyncio.run(measure(orders, traffic))
+    result = asyncio.run(measure(who, orders, traffic))
     if profile:
         profile.disable()
         text = io.StringIO()
         pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(30)
         result["profile"] = text.getvalue()
-    print(json.dumps(result), flush=True)
+    print(json.dumps(result), file=out, flush=True)
 
 
 if __name__ == "__main__":
