@@ -10,6 +10,7 @@ schema.py       the fields of a Pod and their types, for templates written in YA
 xcom_sidecar.py the native sidecar that hands the result over
 status.py       pod -> what is true of it. The only reader of `.status`
 start.py        why a pod does not start, and whether waiting helps
+redact.py       a pod as it may be printed, without values that could be secret
 diagnose.py     pod + events -> a diagnosis
 differences.py  where a manifest deliberately differs from the incumbent's
 """
