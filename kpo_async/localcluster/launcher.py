@@ -199,7 +199,7 @@ class Launcher:
         pid = self.pids.get(key)
         if pid is None:
             return
-        if isinstance(self.isolation, Plain):
+        if number == signal.SIGKILL and isinstance(self.isolation, Plain):
             self._signal_group(pid, number)
         else:
             with contextlib.suppress(ProcessLookupError):
