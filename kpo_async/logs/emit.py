@@ -56,6 +56,8 @@ class Pace:
         self._scheduled = False
         self.pending = 0
         """Bytes collected by all emitters."""
+        self.reading = asyncio.Lock()
+        """Held while a lot is read, up to the loop's next round: else all followers might do so in the same round."""
 
     @property
     def full(self) -> bool:
@@ -124,6 +126,11 @@ class Emitter:
         self._room = asyncio.Event()
         self._room.set()
         self._failure: Exception | None = None
+
+    @property
+    def reading(self) -> asyncio.Lock:
+        """See `Pace.reading`."""
+        return self._pace.reading
 
     @property
     def lines(self) -> int:

@@ -27,6 +27,8 @@ STATUS_LAG = 3.0
 """Seconds by which the news of a container's end may trail the end of its log."""
 SLICE = 32 * 1024
 """Bytes read in one go: a few milliseconds of work if they are all short lines."""
+SMALL = 2 * 1024
+"""Bytes that are read at once, without waiting for a turn."""
 FINAL_ATTEMPTS = 6
 """How often the rest of an ended container's log is asked for."""
 
@@ -166,9 +168,7 @@ class Follower:
                 with life.listen(bound_silence):
                     bound_silence()
                     async for chunk in chunks:
-                        for start in range(0, len(chunk), SLICE):
-                            self._take(reader, reader.feed(chunk[start : start + SLICE]))
-                            await self._emitter.room()
+                        await self._digest(reader, chunk)
                         bound_silence()
         except asyncio.TimeoutError:
             return end
@@ -196,6 +196,18 @@ class Follower:
     def _give_up(self, error: object) -> None:
         self._given_up = True
         self._note(f"the rest of the log cannot be read: {error}")
+
+    async def _digest(self, reader: LineReader, chunk: bytes) -> None:
+        """Read a chunk without holding up the loop: a little of it at a time, one follower at a time."""
+        for start in range(0, len(chunk), SLICE):
+            piece = chunk[start : start + SLICE]
+            if len(piece) < SMALL:
+                self._take(reader, reader.feed(piece))
+            else:
+                async with self._emitter.reading:
+                    self._take(reader, reader.feed(piece))
+                    await asyncio.sleep(0)
+            await self._emitter.room()
 
     def _take(self, reader: LineReader, lines: list[LogLine]) -> None:
         if reader.gap:
