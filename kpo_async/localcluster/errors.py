@@ -112,10 +112,10 @@ def method_not_allowed() -> Refusal:
     return Refusal(405, "the server does not allow this method on the requested resource", details={})
 
 
-def already_exists(resource: str, name: str, group: str = "") -> Refusal:
+def already_exists(resource: str, name: str, group: str = "", *, dying: bool = False) -> Refusal:
     return Refusal(
         409,
-        f'{qualified(resource, group)} "{name}" already exists',
+        f'{"object is being deleted: " if dying else ""}{qualified(resource, group)} "{name}" already exists',
         reason="AlreadyExists",
         details=details(resource, name, group),
     )

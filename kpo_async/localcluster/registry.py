@@ -62,8 +62,10 @@ class Registry:
             raise errors.invalid(resource.kind, name, causes, resource.group)
         if resource.name == "pods":
             admission.check_quota(self.store, obj)
-        if self._exists(resource, obj):
-            raise errors.already_exists(resource.name, name, resource.group)
+        if (existing := self._find(resource, obj)) is not None:
+            raise errors.already_exists(
+                resource.name, name, resource.group, dying="deletionTimestamp" in existing["metadata"]
+            )
         if dry_run:
             return self._pretended(obj)
         return self.store.create(resource.name, obj)
@@ -90,13 +92,13 @@ class Registry:
                 "the namespace of the provided object does not match the namespace sent on the request"
             )
 
-    def _exists(self, resource: Resource, obj: Object) -> bool:
+    def _find(self, resource: Resource, obj: Object) -> Object | None:
+        """What is stored under the name of a new object."""
         metadata = obj["metadata"]
         try:
-            self.store.get(resource.name, metadata.get("namespace", ""), metadata["name"])
+            return self.store.get(resource.name, metadata.get("namespace", ""), metadata["name"])
         except store.NotFound:
-            return False
-        return True
+            return None
 
     def _pretended(self, obj: Object) -> Object:
         """What a dry run answers: as if stored, at no version."""

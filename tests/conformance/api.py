@@ -149,6 +149,20 @@ class Api:
         """The same with another identity; an empty token is none."""
         return replace(self, access=replace(self.access, token=token))
 
+    def kubeconfig(self, token: str, authority: str) -> Object:
+        """A kubeconfig for another identity; `authority` is a certificate in PEM."""
+        cluster = {"server": self.access.url}
+        if authority:
+            cluster["certificate-authority-data"] = base64.b64encode(authority.encode()).decode()
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": cluster}],
+            "users": [{"name": "somebody", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "somebody"}}],
+            "current-context": "here",
+        }
+
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.access.token}"} if self.access.token else {}

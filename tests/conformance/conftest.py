@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +16,7 @@ import pytest
 
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Access, Api
+from tests.virtual_time import VirtualTimeLoop
 
 NAMESPACE_READY_SECONDS = 15
 
@@ -29,6 +30,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="run tests/conformance on this cluster instead of the embedded one",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "outage: takes the API server away for minutes (virtual ones when embedded)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    if item.get_closest_marker("outage") and config.getoption("cluster", None) is None:
+        return {"virtual": VirtualTimeLoop}
+    return None
 
 
 @pytest.fixture

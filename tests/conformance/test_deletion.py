@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from kpo_async.compat import timeout
 from tests.conformance.api import Api, Object, asleep, has_ended, is_running, pod, state
 
-STOPS_AT_ONCE = "trap 'exit 0' TERM; sleep 600 & wait"
-IGNORES_SIGTERM = "trap '' TERM; sleep 600 & wait; sleep 600"
+STOPS_AT_ONCE = "trap 'exit 0' TERM; echo ready; sleep 600 & wait"
+IGNORES_SIGTERM = "trap '' TERM; echo ready; sleep 600 & wait; sleep 600"
 
 
 def _options(**preconditions: str) -> Object:
     return {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
+
+
+async def _run_until_ready(api: Api, body: Object) -> None:
+    """Start a pod and wait until its shell has set its trap: a signal that comes earlier is lost."""
+    name = (await api.run(body))["metadata"]["name"]
+    await api.wait(name, is_running)
+    async with timeout(30), api.stream("pods", name, "log", follow="true") as log:
+        assert await log.content.readline() == b"ready\n"
 
 
 async def test_the_wrong_uid_is_409_and_deletes_nothing(api: Api) -> None:
@@ -61,16 +70,17 @@ async def test_a_pod_that_never_ran_goes_at_once_yet_is_marked_first(api: Api) -
 
 
 async def test_a_running_pod_is_given_its_grace(api: Api) -> None:
+    await _run_until_ready(api, pod("polite", STOPS_AT_ONCE, terminationGracePeriodSeconds=20))
     async with api.watch(fieldSelector="metadata.name=polite") as watch:
-        await api.run(pod("polite", STOPS_AT_ONCE, terminationGracePeriodSeconds=20))
-        await watch.until(lambda event: is_running(event.object))
-        before = len(watch.seen)
+        before = await watch.next()
         answer = (await api.delete("pods", "polite")).body
         gone = await watch.until(lambda event: event.type == "DELETED", 15)
 
     assert answer["metadata"]["deletionGracePeriodSeconds"] == 20
     assert answer["metadata"]["deletionTimestamp"] > answer["metadata"]["creationTimestamp"]
-    marked = watch.seen[before]
+    assert before is not None
+    assert "deletionTimestamp" not in before.object["metadata"]
+    marked = watch.seen[1]
     assert (marked.type, marked.object["metadata"]["deletionGracePeriodSeconds"]) == ("MODIFIED", 20)
     assert state(marked.object)["running"]
     assert "deletionTimestamp" in gone.object["metadata"]
@@ -78,18 +88,16 @@ async def test_a_running_pod_is_given_its_grace(api: Api) -> None:
 
 
 async def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(api: Api) -> None:
+    await _run_until_ready(api, pod("stubborn", IGNORES_SIGTERM))
     async with api.watch(fieldSelector="metadata.name=stubborn") as watch:
-        await api.run(pod("stubborn", IGNORES_SIGTERM))
-        await watch.until(lambda event: is_running(event.object))
         await api.delete("pods", "stubborn", gracePeriodSeconds="1")
         gone = await watch.until(lambda event: event.type == "DELETED", 30)
     assert state(gone.object)["terminated"]["exitCode"] == 137
 
 
 async def test_no_grace_at_all_removes_the_pod_without_waiting(api: Api) -> None:
+    await _run_until_ready(api, pod("forced", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
     async with api.watch(fieldSelector="metadata.name=forced") as watch:
-        await api.run(pod("forced", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
-        await watch.until(lambda event: is_running(event.object))
         assert (await api.delete("pods", "forced", gracePeriodSeconds="0")).status == 200
         assert (await api.get("pods", "forced")).status == 404
         gone = await watch.until(lambda event: event.type == "DELETED", 5)
@@ -97,8 +105,7 @@ async def test_no_grace_at_all_removes_the_pod_without_waiting(api: Api) -> None
 
 
 async def test_a_second_deletion_may_shorten_the_grace_but_not_prolong_it(api: Api) -> None:
-    await api.run(pod("twice", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
-    await api.wait("twice", is_running)
+    await _run_until_ready(api, pod("twice", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
     first = (await api.delete("pods", "twice")).body["metadata"]
     longer = (await api.delete("pods", "twice", gracePeriodSeconds="900")).body["metadata"]
     shorter = (await api.delete("pods", "twice", gracePeriodSeconds="300")).body["metadata"]
@@ -124,9 +131,8 @@ async def test_a_finalizer_keeps_the_pod_until_it_is_taken_away(api: Api) -> Non
 
 
 async def test_an_eviction_leaves_its_reason_on_the_pod_and_deletes_it(api: Api) -> None:
+    await _run_until_ready(api, pod("evicted", STOPS_AT_ONCE))
     async with api.watch(fieldSelector="metadata.name=evicted") as watch:
-        await api.run(pod("evicted", STOPS_AT_ONCE))
-        await watch.until(lambda event: is_running(event.object))
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}}
         answer = await api.create("pods", body, "evicted", "eviction")
         gone = await watch.until(lambda event: event.type == "DELETED")
@@ -164,6 +170,14 @@ async def test_a_name_that_is_used_again_has_another_uid(api: Api) -> None:
         await watch.until(lambda event: event.object["metadata"]["uid"] == uid and has_ended(event.object))
     uids = list(dict.fromkeys(event.object["metadata"]["uid"] for event in watch.seen))
     assert uids == [first["metadata"]["uid"], uid]
+
+
+async def test_the_name_of_a_dying_pod_is_still_taken(api: Api) -> None:
+    await api.create("pods", asleep("dying", finalizers=["example.com/hold"]))
+    await api.delete("pods", "dying")
+    answer = await api.create("pods", asleep("dying"))
+    assert (answer.status, answer.message) == (409, 'object is being deleted: pods "dying" already exists')
+    await api.merge("pods", "dying", {"metadata": {"finalizers": None}})
 
 
 async def test_a_config_map_is_answered_with_a_status(api: Api) -> None:

@@ -1,0 +1,166 @@
+"""The API server goes away, or stops answering, while pods end; what followers learn afterwards is true.
+
+On the embedded cluster these are faults, in virtual time, with simulated pods. On a real one `KPO_CLUSTER_COMMAND`
+names the program that stops and starts its parts (`kill apiserver [SIGNAL]`, `start apiserver`); else they are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+import pytest
+
+from kpo_async.kube import informer
+from kpo_async.kube.client import Client, connect
+from kpo_async.kube.config import ClusterSource
+from kpo_async.kube.informer import Subscription
+from kpo_async.kube.slot import Presence, View
+from kpo_async.localcluster.cluster import LocalCluster
+from tests.conformance.api import Api, Object, pod
+
+SELECTOR = "suite=outage"
+FROZEN_SECONDS = 90.0
+PODS = 5
+
+pytestmark = [pytest.mark.outage, pytest.mark.timeout(300)]
+
+
+class Outages(Protocol):
+    """Ways to take the API server away."""
+
+    def killed(self) -> AbstractAsyncContextManager[None]:
+        """It is not there: connections are refused. Then it starts again."""
+
+    def frozen(self) -> AbstractAsyncContextManager[None]:
+        """Connections are accepted and never answered. Then it goes on."""
+
+
+class EmbeddedOutages:
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+
+    @asynccontextmanager
+    async def killed(self) -> AsyncIterator[None]:
+        self._cluster.faults.compact()
+        async with self._cluster.faults.refuse():
+            yield
+            # A server that starts knows nothing from before its start.
+            self._cluster.faults.compact()
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        with self._cluster.faults.half_open():
+            yield
+
+
+class RealOutages:
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    async def _run(self, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(self._command, *arguments, stdout=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == 0
+
+    @asynccontextmanager
+    async def killed(self) -> AsyncIterator[None]:
+        await self._run("kill", "apiserver")
+        try:
+            yield
+        finally:
+            await self._run("start", "apiserver")
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        await self._run("kill", "apiserver", "STOP")
+        try:
+            yield
+        finally:
+            await self._run("kill", "apiserver", "CONT")
+
+
+@pytest.fixture
+def outages(local_cluster: LocalCluster | None) -> Outages:
+    if local_cluster is not None:
+        return EmbeddedOutages(local_cluster)
+    command = os.environ.get("KPO_CLUSTER_COMMAND")
+    if not command:
+        pytest.skip("KPO_CLUSTER_COMMAND does not say how to stop the API server")
+    return RealOutages(command)
+
+
+def _finishing(name: str, seconds: int, code: int) -> Object:
+    """A pod that ends by itself: simulated where the cluster can, run where it cannot."""
+    body = pod(name, f"sleep {seconds}; exit {code}")
+    body["metadata"] |= {
+        "labels": {"suite": "outage"},
+        "annotations": {"sim/run-for": f"{seconds}s", "sim/exit-code": str(code)},
+    }
+    return body
+
+
+def _exit_code(view: View) -> int | None:
+    statuses = (view.pod and view.pod.status.container_statuses) or []
+    ended = [status.state.terminated for status in statuses if status.state and status.state.terminated]
+    return ended[0].exit_code if ended else None
+
+
+async def _verdict(subscription: Subscription) -> tuple[Presence, int | None]:
+    while True:
+        view = await subscription.next()
+        if view.presence.final or _exit_code(view) is not None:
+            return view.presence, _exit_code(view)
+
+
+async def _verdicts(api: Api, kubeconfig: Path, outage: AbstractAsyncContextManager[None], seconds: float) -> list[int]:
+    """The exit codes that followers of some pods learn, when the outage begins while all of them run."""
+    async with connect(ClusterSource(config_file=str(kubeconfig))) as client, _following(api, client) as subscriptions:
+        verdicts = [asyncio.ensure_future(_verdict(subscription)) for subscription in subscriptions]
+        async with outage:
+            await asyncio.sleep(seconds)
+        told = await asyncio.wait_for(asyncio.gather(*verdicts), 180)
+    assert {presence for presence, _ in told} == {Presence.PRESENT}
+    return [code if code is not None else -1 for _, code in told]
+
+
+@asynccontextmanager
+async def _following(api: Api, client: Client) -> AsyncIterator[list[Subscription]]:
+    async with AsyncExitStack() as stack:
+        subscriptions = []
+        for number in range(PODS):
+            metadata = (await api.run(_finishing(f"pod-{number}", 8 + number, number)))["metadata"]
+            subscription = await stack.enter_async_context(
+                informer.follow(client, api.namespace, metadata["name"], metadata["uid"], selector=SELECTOR)
+            )
+            while (view := await subscription.next()).pod is None or view.pod.status.phase != "Running":
+                pass
+            subscriptions.append(subscription)
+        yield subscriptions
+
+
+async def test_pods_that_end_while_the_api_server_is_dead_are_told_with_their_exit_codes(
+    api: Api, kubeconfig: Path, outages: Outages
+) -> None:
+    assert await _verdicts(api, kubeconfig, outages.killed(), 20) == list(range(PODS))
+
+
+async def test_pods_that_end_while_the_api_server_is_frozen_are_told_with_their_exit_codes(
+    api: Api, kubeconfig: Path, outages: Outages
+) -> None:
+    assert await _verdicts(api, kubeconfig, outages.frozen(), FROZEN_SECONDS) == list(range(PODS))
+
+
+async def test_a_watch_ends_when_the_api_server_dies_and_a_new_one_begins_when_it_is_back(
+    api: Api, outages: Outages
+) -> None:
+    async with api.watch() as watch, outages.killed():
+        # A server that is killed resets its connections; one that shuts down ends its watches.
+        with suppress(aiohttp.ClientError):
+            await watch.rest(60)
+    async with api.watch(timeoutSeconds="1") as again:
+        assert [event.type for event in await again.rest()] == []
