@@ -7,7 +7,8 @@ caller: any of these may be cancelled at any time. Only `ApiError` and its like 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -18,13 +19,15 @@ import msgspec
 from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.config import ClusterConfig, ClusterSource, load
-from kpo_async.kube.errors import Action
+from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, RateLimit, is_retried
 from kpo_async.kube.sharing import Shared
 from kpo_async.kube.transport import Pool, Request, Transport
 
 Json = dict[str, Any]
+_OBJECT = msgspec.json.Decoder(Json)
+logger = logging.getLogger(__name__)
 
 RETRY_BUDGET = 25.0
 """Seconds a unary call may take with all its retries, so that an unreachable server is reported within 30 s."""
@@ -71,7 +74,7 @@ class Client:
 
     async def get(self, resource: str, name: str, namespace: str = "") -> Json:
         """One object. Raises `NotFoundError` and the rest of the `ApiError` tree, as all methods here do."""
-        return _object(await self._call(self._request("get", resource, namespace, name)))
+        return await self._json(self._request("get", resource, namespace, name))
 
     async def list(
         self,
@@ -94,17 +97,17 @@ class Client:
             resourceVersionMatch=resource_version_match,
             **{"continue": continue_token},
         )
-        return _object(await self._call(self._request("list", resource, namespace, query=query)))
+        return await self._json(self._request("list", resource, namespace, query=query))
 
     async def create(self, resource: str, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
         """Create an object. Retried like all calls: after an unclear failure a 409 may be about our own object."""
         query = _query(dryRun="All" if dry_run else None)
         name = body.get("metadata", {}).get("name", "")
-        return _object(await self._call(self._request("create", resource, namespace, name, query=query, body=body)))
+        return await self._json(self._request("create", resource, namespace, name, query=query, body=body))
 
     async def patch(self, resource: str, name: str, body: Json, namespace: str = "") -> Json:
         """Apply a JSON merge patch (RFC 7386)."""
-        return _object(await self._call(self._request("patch", resource, namespace, name, body=body)))
+        return await self._json(self._request("patch", resource, namespace, name, body=body))
 
     async def delete(
         self,
@@ -121,7 +124,7 @@ class Client:
             body["preconditions"] = {"uid": uid}
         if grace_period_seconds is not None:
             body["gracePeriodSeconds"] = grace_period_seconds
-        return _object(await self._call(self._request("delete", resource, namespace, name, body=body)))
+        return await self._json(self._request("delete", resource, namespace, name, body=body))
 
     async def review_access(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Whether we may `verb` `resource` ("pods", "pods/log") in `namespace`, as the server judges it."""
@@ -142,9 +145,12 @@ class Client:
     async def version(self) -> tuple[int, int]:
         """The server's Kubernetes version, (major, minor); asked once."""
         if self._version is None:
-            answer = _object(await self.read_path("/version"))
+            body = await self.read_path("/version")
             # Managed clusters add a sign: minor "34+".
-            self._version = int(answer["major"]), int(answer["minor"].rstrip("+"))
+            found = re.search(rb'"major": *"(\d+).*"minor": *"(\d+)', body, re.DOTALL)
+            if found is None:
+                raise from_response(Action("get", "/version", server=self.config.server), 200, body)
+            self._version = int(found[1]), int(found[2])
         return self._version
 
     def log(
@@ -283,22 +289,32 @@ class Client:
             idle_timeout=self._budget,
         )
 
+    async def _json(self, request: Request) -> Json:
+        """The object a unary call is answered with."""
+        body = await self._call(request)
+        try:
+            return _OBJECT.decode(body)
+        except msgspec.MsgspecError:
+            raise from_response(request.action, 200, body) from None
+
     async def _call(self, request: Request) -> bytes:
         """One unary call under the one retry policy: repeated until the budget of seconds would be overdrawn."""
         loop = asyncio.get_running_loop()
         await self._limit.take()
         deadline = loop.time() + self._budget
-        for failures in itertools.count(1):
+        failures = 0
+        while True:
             try:
                 async with self._transport.exchange(request, deadline) as answer:
                     return await answer.read()
             except ApiError as error:
+                failures += 1
                 pause = self._backoff.delay(failures, error.retry_after)
                 if not is_retried(error) or loop.time() + pause >= deadline:
                     raise
+                logger.info("%s; trying again in %.1f s", error, pause)
             await asyncio.sleep(pause)
             await self._limit.take()
-        raise AssertionError("unreachable")
 
 
 _CLIENTS: Shared[str, Client] = Shared(Client.aclose)
@@ -318,11 +334,6 @@ async def connect(source: ClusterSource) -> AsyncIterator[Client]:
 async def aclose_all() -> None:
     """Close every shared client of the running loop now. `asyncio.run` does so at its end."""
     await _CLIENTS.aclose()
-
-
-def _object(data: bytes) -> Json:
-    decoded: Json = msgspec.json.decode(data)
-    return decoded
 
 
 def object_path(resource: str, namespace: str, name: str = "") -> str:

@@ -62,7 +62,8 @@ class ClusterSource:
     def key(self) -> Hashable:
         """Equal for sources that say the same."""
         inline = None if self.config_dict is None else msgspec.json.encode(self.config_dict)
-        return dataclasses.astuple(dataclasses.replace(self, config_dict=None)), inline
+        where = self.in_cluster, self.config_file, inline, self.context
+        return where, self.verify_ssl, self.ca_cert, self.tcp_keepalive
 
 
 @dataclass(frozen=True)

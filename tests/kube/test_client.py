@@ -83,6 +83,24 @@ async def test_the_version_is_asked_once(minor: str, version: tuple[int, int]) -
     assert [asked.path for asked in server.asked] == ["/version"]
 
 
+@pytest.mark.parametrize("body", ["<html>log in</html>", "[]", ""])
+async def test_a_success_that_is_no_object_is_somebody_elses_answer(body: str) -> None:
+    async with answering(page(200, body)) as server, server.client() as client:
+        with pytest.raises(ApiError, match="HTTP 200 without a Kubernetes status"):
+            await client.get("pods", "x", "ns")
+        with pytest.raises(ApiError, match="get /version: HTTP 200"):
+            await client.version()
+
+
+async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "kpo_async")
+    async with answering(refuse(503, "ServiceUnavailable"), ok()) as server, server.client() as client:
+        await client.get("pods", "x", "ns")
+    (record,) = caplog.records
+    assert 'get pods "x" in namespace "ns"' in record.getMessage()
+    assert "HTTP 503 ServiceUnavailable: ServiceUnavailable; trying again in 0." in record.getMessage()
+
+
 # Streams
 
 
