@@ -201,7 +201,7 @@ class Launcher:
             return
         if number == signal.SIGKILL and isinstance(self.isolation, Plain):
             self._signal_group(pid, number)
-        else:
+        elif isinstance(self.isolation, Namespaces) or catches(pid, number):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -221,6 +221,16 @@ class Launcher:
                 self.keys.pop(os.wait()[0], None)
             except ChildProcessError:
                 return
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal: without one, the first process of a container ignores it."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            caught = next(line for line in status if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return True
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def orphans() -> list[int]:

@@ -35,13 +35,11 @@ async def test_after_its_grace_a_container_is_killed(any_lab: Lab) -> None:
     assert terminated(await any_lab.removed("pod"))["exitCode"] == 137
 
 
-async def test_a_process_that_is_the_first_of_its_container_ignores_sigterm_by_default(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
-        pytest.skip("needs PID namespaces")
-    lab.create("pod", container("echo up; exec sleep 60"))
-    await lab.logged("pod", "up")
-    lab.delete("pod", 1)
-    assert terminated(await lab.removed("pod"))["exitCode"] == 137
+async def test_the_first_process_of_a_container_ignores_sigterm_by_default(any_lab: Lab) -> None:
+    any_lab.create("pod", container("echo up; exec sleep 60"))
+    await any_lab.logged("pod", "up")
+    any_lab.delete("pod", 1)
+    assert terminated(await any_lab.removed("pod"))["exitCode"] == 137
 
 
 async def test_a_second_deletion_may_shorten_the_grace(lab: Lab) -> None:

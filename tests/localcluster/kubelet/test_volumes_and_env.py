@@ -189,7 +189,7 @@ async def test_the_hosts_environment_stays_outside(lab: Lab, monkeypatch: pytest
     lab.create("pod", container("env | cut -d= -f1 | sort"))
     names = (await lab.output("pod")).split()
     allowed = {"HOME", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "PATH", "PWD", "SHLVL", "_"}
-    assert set(names) <= allowed | {"OLDPWD"}
+    assert set(names) <= allowed | {"OLDPWD", "TMPDIR"}
 
 
 @pytest.mark.parametrize(
