@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 SLICE = 0.005
 """Seconds of work after which the loop gets its turn."""
+WOKEN_AT_ONCE = 100
+"""Subscribers that are woken in one turn of the loop when there is news for all of them."""
 REMEMBERED = 256
 """Deleted pods whose final state is kept for those who ask late."""
 FORBIDDEN_PATIENCE = 30.0
@@ -204,14 +206,12 @@ class Informer:
                 self._follow_alone(slot, GRACE if slot.view.presence is Presence.UNKNOWN else 0.0)
 
     async def _slices(self) -> AsyncIterator[Slot]:
-        """Every slot, with a turn for the loop whenever a slice of time is used up."""
-        since = time.perf_counter()
-        for slot in list(self._slots.values()):
+        """Every slot, few in each turn of the loop: those whom they wake work in the next one."""
+        for place, slot in enumerate(list(self._slots.values()), 1):
             if slot.subscriptions:
                 yield slot
-            if time.perf_counter() - since > SLICE:
+            if place % WOKEN_AT_ONCE == 0:
                 await asyncio.sleep(0)
-                since = time.perf_counter()
 
     def _show_shared(self, slot: Slot, pod: Pod, *, rewound: bool = False) -> None:
         _stop(slot)
@@ -233,7 +233,7 @@ class Informer:
 
     def _spread(self, slots: Iterator[Slot]) -> None:
         """Tell the slots of the problem, a few in each turn of the loop."""
-        for slot in islice(slots, 100):
+        for slot in islice(slots, WOKEN_AT_ONCE):
             if not slot.subscriptions or slot.view.presence.final:
                 continue
             if self._reach is Reach.SINGLE:

@@ -46,6 +46,8 @@ class View(msgspec.Struct, frozen=True):
 class Slot:
     """The latest view of the pod `uid`."""
 
+    __slots__ = ("alone", "failure", "name", "poll_interval", "subscriptions", "uid", "view")
+
     def __init__(self, name: str, uid: str, poll_interval: float) -> None:
         self.name = name
         self.uid = uid
@@ -88,6 +90,8 @@ class Slot:
 
 class Subscription:
     """One caller's place at a slot."""
+
+    __slots__ = ("_returned", "_waiter", "slot")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
