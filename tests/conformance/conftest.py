@@ -18,7 +18,8 @@ from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Access, Api
 from tests.virtual_time import VirtualTimeLoop
 
-NAMESPACE_READY_SECONDS = 15
+NAMESPACE_READY_SECONDS = 90
+"""The controllers of a real cluster need a while after their API server was away."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

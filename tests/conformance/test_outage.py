@@ -16,6 +16,7 @@ from typing import Protocol
 import aiohttp
 import pytest
 
+from kpo_async.compat import timeout
 from kpo_async.kube import informer
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.config import ClusterSource
@@ -60,12 +61,22 @@ class EmbeddedOutages:
 
 
 class RealOutages:
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, api: Api) -> None:
         self._command = command
+        self._api = api
 
     async def _run(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(self._command, *arguments, stdout=asyncio.subprocess.DEVNULL)
         assert await process.wait() == 0
+
+    async def _ready(self) -> None:
+        """Return once the server answers; nothing tells when a process that starts begins to listen."""
+        async with timeout(60):
+            while True:
+                with suppress(aiohttp.ClientError):
+                    if (await self._api.get("/readyz")).status == 200:
+                        return
+                await asyncio.sleep(0.2)
 
     @asynccontextmanager
     async def killed(self) -> AsyncIterator[None]:
@@ -74,6 +85,7 @@ class RealOutages:
             yield
         finally:
             await self._run("start", "apiserver")
+            await self._ready()
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
@@ -85,13 +97,13 @@ class RealOutages:
 
 
 @pytest.fixture
-def outages(local_cluster: LocalCluster | None) -> Outages:
+def outages(local_cluster: LocalCluster | None, api: Api) -> Outages:
     if local_cluster is not None:
         return EmbeddedOutages(local_cluster)
     command = os.environ.get("KPO_CLUSTER_COMMAND")
     if not command:
         pytest.skip("KPO_CLUSTER_COMMAND does not say how to stop the API server")
-    return RealOutages(command)
+    return RealOutages(command, api)
 
 
 def _finishing(name: str, seconds: int, code: int) -> Object:
