@@ -72,8 +72,8 @@ def undo_sidecar(ours: Manifest, theirs: Manifest) -> None:
             spec[key] = [item for item in spec.get(key, []) if item.get("name") != xcom_sidecar.CONTAINER]
         spec["volumes"] = [item for item in spec["volumes"] if item.get("name") != xcom_sidecar.VOLUME]
         for container in spec["containers"]:
-            if mounts := container.get("volumeMounts"):
-                container["volumeMounts"] = [item for item in mounts if item.get("name") != xcom_sidecar.VOLUME]
+            mounts = container.pop("volumeMounts", None) or []
+            container["volumeMounts"] = [item for item in mounts if item.get("name") != xcom_sidecar.VOLUME]
 
 
 def undo_volume_names(ours: Manifest, theirs: Manifest) -> None:
