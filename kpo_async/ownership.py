@@ -169,4 +169,4 @@ async def last_pod(client: Client, task: PodTask) -> Json:
 
 def is_active(pod: Json, base: str) -> bool:
     """Whether any of the pod's main containers runs or may yet run."""
-    return assess(pod_from_dict(pod), base).active(base)
+    return assess(pod_from_dict(pod), base).active

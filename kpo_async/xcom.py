@@ -165,8 +165,8 @@ class _Reader:
         await self._until(lambda state: state.verdict.ended)
         with suppress(asyncio.TimeoutError):
             async with timeout(COMPANION_PATIENCE):
-                await self._until(lambda state: not state.companions(self._base))
-        if (companions := self._state(self._feed.view).companions(self._base)) and not self._feed.view.presence.final:
+                await self._until(lambda state: not state.companions)
+        if (companions := self._state(self._feed.view).companions) and not self._feed.view.presence.final:
             await self._stop_pod(companions)
         state = await self._until(lambda state: _last_words(state) is not None)
         return _last_words(state) or ""

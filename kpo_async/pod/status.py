@@ -120,18 +120,17 @@ class PodState:
     def container(self, name: str) -> Container | None:
         return next((container for container in self.containers if container.name == name), None)
 
-    def termination_message(self, name: str) -> str | None:
-        """What container `name` left as its last words, or None while it has not ended."""
-        found = self.container(name)
-        return found.message if found is not None and found.ended else None
-
-    def active(self, base: str) -> bool:
+    @property
+    def active(self) -> bool:
         """Whether a program of the pod may still run. Sidecars do not count: they end by themselves."""
-        return not self.verdict.ended or bool(self.companions(base))
+        return not self.verdict.ended or bool(self.companions)
 
-    def companions(self, base: str) -> tuple[str, ...]:
-        """Main containers beside `base` that still run: while they do, native sidecars are not told to stop."""
-        return tuple(c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != base and not c.ended)
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Main containers beside the base container that still run: while they do, native sidecars are not told to stop."""
+        return tuple(
+            c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != self.base and not c.ended
+        )
 
 
 def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
