@@ -22,6 +22,7 @@ from tests.kube.answering import answering, ok, refuse
 from tests.kube.kubeconfigs import kubeconfig
 from tests.virtual_time import time_held
 
+LONG_AGO = "2020-01-01T00:00:00Z"
 V1 = "client.authentication.k8s.io/v1"
 V1BETA1 = "client.authentication.k8s.io/v1beta1"
 
@@ -208,7 +209,7 @@ FAILURES = {
     "another version": ("", credential(V1BETA1, token="s3cr3t"), f"answered in {V1BETA1}, the kubeconfig says {V1}"),
     "nothing": ("", credential(), "gave neither a token nor a client certificate"),
     "half a certificate": ("", credential(clientKeyData="s3cr3t"), "gave a client certificate without its key"),
-    "expired": ("", credential(token="s3cr3t", expirationTimestamp="2020-01-01T00:00:00Z"), "gave a credential that expired"),
+    "expired": ("", credential(token="s3cr3t", expirationTimestamp=LONG_AGO), "gave a credential that expired"),
     "a secret in its complaint": (
         "echo 'bad token eyJhbGci.s3cr3ts3cr3ts3cr3t' >&2; exit 1", "", "failed with exit code 1 (bad token ***)",
     ),

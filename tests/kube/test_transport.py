@@ -117,7 +117,7 @@ async def test_a_client_certificate_is_shown_and_replaced_when_it_was_renewed(
 
 @pytest.mark.parametrize("config", [{"ca_data": "no PEM"}, {"ca_file": "/no/ca"}], ids=["no PEM", "no file"])
 async def test_an_unusable_ca_is_no_crash(config: dict[str, str]) -> None:
-    with pytest.raises(UnauthorizedError, match="the CA or the client certificate for .* is unusable"):
+    with pytest.raises(UnauthorizedError, match=r"the CA or the client certificate for .* is unusable"):
         await reach(ClusterConfig(server="https://127.0.0.1:1", **config))
 
 
