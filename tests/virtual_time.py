@@ -1,6 +1,6 @@
 """An event loop whose time jumps when it is idle, so that tests of minutes take milliseconds.
 
-Mark a test `@pytest.mark.virtual_time`: `asyncio.sleep(3600)` then returns at once, and `loop.time()` has moved by 3600.
+Mark a test `@pytest.mark.virtual_time`: `asyncio.sleep(3600)` then returns at once, and `loop.time()` moved by 3600.
 Real sockets and threads keep working: time stands still while a thread of the executor is busy, inside `time_held()`,
 and until nothing has arrived for `GRACE` real seconds.
 """
