@@ -10,7 +10,7 @@ Ends when the pod has ended. Absence is judged by a GET, which the API server an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
@@ -38,14 +38,11 @@ class Turnstile:
         """Wait for a turn to open a watch."""
         await self._limit.take()
 
-    async def get(self, client: Client, namespace: str, name: str) -> Pod | None:
-        """The pod of this name, None if there is none. Raises the other errors of `Client.get`."""
+    async def get(self, ask: Callable[[], Awaitable[Pod | None]]) -> Pod | None:
+        """What `ask` answers when its turn has come."""
         async with self._places:
             await self._limit.take()
-            try:
-                return pod_from_dict(await client.get("pods", name, namespace))
-            except NotFoundError:
-                return None
+            return await ask()
 
 
 class Follower:
@@ -120,17 +117,28 @@ class Follower:
         """GETs instead of a watch, for a while: rights may be granted, and a watch is cheaper."""
         interval = self._slot.poll_interval
         for _ in range(max(1, int(POLLING / interval))):
-            await self._confirm()
+            await self._judge(self._get)
             if self._slot.view.presence.final:
                 return
             await asyncio.sleep(interval)
 
     async def _confirm(self) -> None:
-        """Ask for the pod until there is an answer: it is there, or it is not, or another one has its name."""
+        """Ask once, when it is our turn."""
+        await self._judge(lambda: self._turnstile.get(self._get))
+
+    async def _get(self) -> Pod | None:
+        """The pod of our name, None if there is none. Raises the other errors of `Client.get`."""
+        try:
+            return pod_from_dict(await self._client.get("pods", self._slot.name, self._namespace))
+        except NotFoundError:
+            return None
+
+    async def _judge(self, ask: Callable[[], Awaitable[Pod | None]]) -> None:
+        """Ask until there is an answer: the pod is there, or it is not, or another one has its name."""
         slot, recovery = self._slot, Recovery()
         while not slot.view.presence.final:
             try:
-                pod = await self._turnstile.get(self._client, self._namespace, slot.name)
+                pod = await ask()
             except ApiError as error:
                 slot.report(error)
                 await asyncio.sleep(recovery.pause(asyncio.get_running_loop().time(), error.retry_after))

@@ -220,6 +220,10 @@ class Informer:
 
     def _hindered(self, problem: ApiError | None) -> None:
         """The shared watch is not served, or is again: say so, and do without it where it is forbidden."""
+        if problem is None:
+            log.info("the watch of pods in namespace %r is served again", self._namespace)
+        elif self._problem is None and not isinstance(problem, ForbiddenError):
+            log.warning("%s. Trying on until it is served", problem)
         self._problem = problem
         if isinstance(problem, ForbiddenError):
             now = self._loop.time()

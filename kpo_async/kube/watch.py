@@ -46,7 +46,6 @@ PAGE = 500
 """Pods per page of a LIST at `Rung.LATEST`; from its cache an API server answers whole."""
 TIMEOUTS = (300, 600)
 """Seconds a watch asks for, at random: watchers do not reconnect all at once, and a new API server gets its share."""
-
 RETELL = 1800.0
 """Seconds after which a watch that ends is followed by a telling of the present: should anything between the store and
 us ever swallow an event, this bounds the damage."""
@@ -82,7 +81,6 @@ class Counters:
 
     lists: int = 0
     watches: int = 0
-    lines: int = 0
     stalls: int = 0
     failures: int = 0
 
@@ -176,7 +174,7 @@ class Watcher:
                 continue_token=token,
             ) as chunks:
                 if not token:
-                    self._served()
+                    self._opened()
                     yield Init()
                 async for pod in self._listed(answer, chunks):
                     yield InitApply(pod)
@@ -210,7 +208,7 @@ class Watcher:
             send_initial_events=telling,
             timeout_seconds=random.randint(*TIMEOUTS),
         ) as chunks:
-            self._served()
+            self._opened()
             if telling:
                 yield Init()
             while chunk := await self._chunk(chunks, MARKER_STALL if self.state is State.STREAM else STALL):
@@ -259,13 +257,19 @@ class Watcher:
     def _told(self, version: str, *, latest: bool) -> InitDone:
         """The present is complete as of `version`."""
         self._told_at = asyncio.get_running_loop().time()
+        self._relieved()
         rewound = latest and is_older(version, self.version)
         self.version, self.state, self._rung = version, State.WATCH, Rung.SEEN
         self._quiet, self._paged = True, True
         return InitDone(rewound)
 
-    def _served(self) -> None:
+    def _opened(self) -> None:
+        """The server answers. To a watch that is all it takes: the next event may be hours away."""
         self._attempt.opened = True
+        if self.state is State.WATCH:
+            self._relieved()
+
+    def _relieved(self) -> None:
         if self._hindered and self._on_problem:
             self._on_problem(None)
         self._hindered = False
@@ -273,9 +277,10 @@ class Watcher:
     def _failed(self, error: ApiError, now: float) -> float:
         """Choose the next state after `error`. Returns the pause before it, in seconds."""
         self.counters.failures += 1
+        served = self.state is State.WATCH and self._attempt.opened and error.code not in (401, 403, 404)
         if self._move_on(error):
             return 0.0
-        if not self._attempt.opened or error.code in (401, 403, 404):
+        if not served:
             self._hindered = True
             if self._on_problem:
                 self._on_problem(error)

@@ -386,9 +386,12 @@ async def test_a_restored_store_is_told_as_such() -> None:
 
 
 async def test_something_that_is_no_watch_is_reported_and_retried() -> None:
-    server = ScriptedServer(TOLD, stream(b"<html>sign in</html>\n"), stream(modified("a", 11)))
-    assert (await hear(server, "Apply a@11"))[-1] == "Apply a@11"
-    assert versions(server) == ["stream", "watch 10", "watch 10"]
+    ear = Ear()
+    proxy = stream(b"<html>sign in</html>\n")
+    server = ScriptedServer(proxy, proxy, TOLD, proxy, stream(modified("a", 11)))
+    assert (await hear(server, "Apply a@11", ear))[-1] == "Apply a@11"
+    assert versions(server) == ["stream", "stream", "stream", "watch 10", "watch 10"]
+    assert ear.kinds == [ApiError, ApiError, None]
 
 
 async def test_a_pod_that_cannot_be_read_is_left_out() -> None:
