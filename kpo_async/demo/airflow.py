@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -115,6 +116,11 @@ class Airflow:
         """One of `COMPONENTS`."""
         return self._programs[component]
 
+    async def restart(self, component: str, grace: float = 0.0) -> None:
+        """End one of `COMPONENTS` and start it again. Without `grace`, the seconds for a good end, it is just killed."""
+        await self._programs[component].stop(grace)
+        self._programs[component] = await self._start(component, component)
+
     def cpu_seconds(self) -> float:
         """CPU time of all components so far, with every task they have run."""
         return sum(program.cpu_seconds() for program in self._programs.values())
@@ -130,6 +136,12 @@ class Airflow:
         body = {"logical_date": None, "conf": dict(conf or {})}
         answer = await asyncio.to_thread(self._request, f"/api/v2/dags/{dag_id}/dagRuns", body)
         return DagRun(dag_id, answer["dag_run_id"])
+
+    async def set_state(self, run: DagRun, task: TaskInstance, state: str) -> None:
+        """Mark a task instance as a user does: "failed" or "success"."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}"
+        path += f"/{task.map_index}" if task.map_index >= 0 else ""
+        await asyncio.to_thread(self._request, path, {"new_state": state}, method="PATCH")
 
     async def finished(self, run: DagRun, timeout: float) -> str:
         """Wait for the run's last state: "success" or "failed"."""
@@ -244,11 +256,12 @@ class Airflow:
                 if all(part["status"] == "healthy" for part in health.values()):
                     return
 
-    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _request(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         if body is not None and not self._token:
             self._token = self._request("/auth/token")["access_token"]
         request = urllib.request.Request(
-            self.url + path,
+            self.url + urllib.parse.quote(path),
+            method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )

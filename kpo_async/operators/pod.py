@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.handover import OnFinishAction, OnKillAction
-from kpo_async.operators.legacy import resolve_finish_action, resolve_reattach
+from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach
 from kpo_async.operators.validate import check_parameters
 from kpo_async.pod.parameters import env_list
 
@@ -152,17 +152,17 @@ class KubernetesPodOperator(BaseOperator):
         self.image = image
         self.name = name
         self.random_name_suffix = random_name_suffix
-        self.cmds = cmds
-        self.arguments = arguments
+        self.cmds = cmds or []
+        self.arguments = arguments or []
         self.ports = ports
-        self.volume_mounts = volume_mounts
-        self.volumes = volumes
-        self.env_vars = env_vars
-        self.env_from = env_from
-        self.secrets = secrets
+        self.volume_mounts = volume_mounts or []
+        self.volumes = volumes or []
+        self.env_vars = env_vars or []
+        self.env_from = env_from or []
+        self.secrets = secrets or []
         self.in_cluster = in_cluster
         self.cluster_context = cluster_context
-        self.labels = labels
+        self.labels = labels or {}
         self.durable = resolve_reattach(reattach_on_restart, durable)
         self.startup_timeout_seconds = startup_timeout_seconds
         self.startup_check_interval_seconds = startup_check_interval_seconds
@@ -173,19 +173,19 @@ class KubernetesPodOperator(BaseOperator):
         self.init_container_logs = init_container_logs
         self.container_logs = container_logs
         self.image_pull_policy = image_pull_policy
-        self.annotations = annotations
+        self.annotations = annotations or {}
         self.container_resources = container_resources
         self.affinity = affinity
         self.config_file = config_file
         self.runtime_class_name = runtime_class_name
-        self.node_selector = node_selector
+        self.node_selector = node_selector or {}
         self.image_pull_secrets = image_pull_secrets
         self.service_account_name = service_account_name
         self.automount_service_account_token = automount_service_account_token
         self.hostnetwork = hostnetwork
         self.host_aliases = host_aliases
         self.tolerations = tolerations
-        self.security_context = security_context
+        self.security_context = security_context or {}
         self.container_security_context = container_security_context
         self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
         self.dnspolicy = dnspolicy
@@ -194,7 +194,7 @@ class KubernetesPodOperator(BaseOperator):
         self.subdomain = subdomain
         self.schedulername = schedulername
         self.full_pod_spec = full_pod_spec
-        self.init_containers = init_containers
+        self.init_containers = init_containers or []
         self.log_events_on_failure = log_events_on_failure
         self.log_events_on_startup = log_events_on_startup
         self.do_xcom_push = do_xcom_push
@@ -203,13 +203,13 @@ class KubernetesPodOperator(BaseOperator):
         self.priority_class_name = priority_class_name
         self.pod_runtime_info_envs = pod_runtime_info_envs
         self.termination_grace_period = termination_grace_period
-        self.configmaps = configmaps
+        self.configmaps = configmaps or []
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.log_pod_spec_on_failure = log_pod_spec_on_failure
         self.on_finish_action = resolve_finish_action(on_finish_action, is_delete_operator_pod)
-        self.on_kill_action = OnKillAction(on_kill_action)
+        self.on_kill_action = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
         self.termination_message_policy = termination_message_policy
         self.active_deadline_seconds = active_deadline_seconds
         self.callbacks = callbacks
