@@ -127,7 +127,7 @@ class PodState:
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """Main containers beside the base container that still run: while they do, native sidecars are not told to stop."""
+        """Main containers beside the base one that still run: until they end, native sidecars are not told to stop."""
         return tuple(
             c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != self.base and not c.ended
         )
