@@ -107,6 +107,8 @@ def stream(*chunks: bytes | float, end: str = "hang") -> Answer:
         if end == "hang":
             await asyncio.Event().wait()
         if end == "cut":
+            # A reset overtakes what has not been read yet: give the client a turn to read it.
+            await asyncio.sleep(0.001)
             assert request.transport is not None
             request.transport.abort()
         return response
