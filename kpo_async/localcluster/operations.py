@@ -127,12 +127,13 @@ class Operations:
             message = "Required value: is required for apply patch"
             raise errors.invalid_options("PatchOptions", "fieldManager", message, "FieldValueRequired")
         value = bodies.load(raw, APPLY, resource.kind)
-        if value.get("metadata", {}).get("name", name) != name:
-            message = (
-                f"the name of the object ({value['metadata']['name']}) does not match the name on the URL ({name})"
-            )
+        given = value.get("metadata", {}).get("name", "")
+        if not given:
+            undeterminable = "the name of the object (applied based on URL) was undeterminable: name must be provided"
+            raise errors.bad_request(undeterminable)
+        if given != name:
+            message = f"the name of the object ({given}) does not match the name on the URL ({name})"
             raise errors.bad_request(message)
-        value = {**value, "metadata": {**value.get("metadata", {}), "name": name}}
         try:
             self.registry.get(call.target)
         except errors.Refusal:

@@ -164,7 +164,8 @@ async def test_a_bookmark_comes_shortly_before_the_end(api: Api) -> None:
     version = await _version(api)
     async with api.watch(resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds="4") as watch:
         events = await watch.rest()
-    assert [event.type for event in events] == ["BOOKMARK"]
+    # One is the server's regular bookmark, when its minute happens to be over just then.
+    assert [event.type for event in events] in (["BOOKMARK"], ["BOOKMARK"] * 2)
     assert int(events[0].version) >= int(version)
     assert set(events[0].object["metadata"]) == {"resourceVersion"}
 
