@@ -313,8 +313,10 @@ class Client:
                 if not is_retried(error) or loop.time() + pause >= deadline:
                     raise
                 logger.info("%s; trying again in %.1f s", error, pause)
-            await asyncio.sleep(pause)
-            await self._limit.take()
+                await asyncio.sleep(pause)
+                await self._limit.take()
+                if loop.time() >= deadline:
+                    raise
 
 
 _CLIENTS: Shared[str, Client] = Shared(Client.aclose)

@@ -139,6 +139,14 @@ async def test_a_pause_longer_than_the_budget_is_not_waited_for() -> None:
         assert asyncio.get_running_loop().time() < 1
 
 
+async def test_a_retry_that_waits_too_long_for_its_turn_is_the_failure_it_was() -> None:
+    async with answering(refuse(503, "ServiceUnavailable")) as server:
+        async with server.client(rate=0.01, burst=1) as client:
+            with pytest.raises(ServerError):
+                await client.get("pods", "x", "ns")
+        assert len(server.asked) == 1
+
+
 async def test_the_callers_deadline_cuts_retries_short() -> None:
     async with answering(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
         with pytest.raises(asyncio.TimeoutError):
