@@ -24,7 +24,7 @@ from kpo_async.pod.status import assess, parse_time
 Formatter: TypeAlias = Callable[[str, str], str]
 log = logging.getLogger(__name__)
 
-RESTARTED_AFTER = 60.0
+RESTARTED_AFTER = 20.0
 """Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
 LEAVING = 5.0
 """Seconds a triggerer that stops gives to writing down how far it has come; it is killed after ten."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from kpo_async.demo.airflow import Airflow, DagRun, TaskInstance
-from kpo_async.demo.cluster import open_cluster
+from kpo_async.demo.cluster import Cluster, open_cluster
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAGS = Path(__file__).parent / "dags"
@@ -25,13 +25,33 @@ T = TypeVar("T")
 class WholeAirflow:
     """A running Airflow, from the outside."""
 
-    def __init__(self, airflow: Airflow, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, airflow: Airflow, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
         self.airflow = airflow
+        self._cluster = cluster
         self._loop = loop
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 180) -> DagRun:
         """Run a DAG to its end."""
-        return self._wait(self._run(dag_id, conf, timeout))
+        return self.wait(self._run(dag_id, conf, timeout))
+
+    def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
+        """Start a DAG."""
+        return self.wait(self.airflow.trigger(dag_id, conf))
+
+    def until(self, what: str, condition: Callable[[], bool], timeout: float = 120) -> None:
+        """Wait for something to be so."""
+
+        async def look() -> None:
+            async for _ in self.airflow.ticks(what, timeout):
+                if await asyncio.to_thread(condition):
+                    return
+
+        self.wait(look())
+
+    def pods(self) -> set[str]:
+        """The names of the pods that are not being deleted."""
+        found = self.wait(self._cluster.client.list("pods", self._cluster.namespace))["items"]
+        return {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
     def failures(self, run: DagRun) -> dict[str, str]:
         """The task instances that did not succeed, and the error that each of them logged."""
@@ -47,7 +67,8 @@ class WholeAirflow:
         await self.airflow.finished(run, timeout)
         return run
 
-    def _wait(self, awaited: Coroutine[Any, Any, T]) -> T:
+    def wait(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Await something in the Airflow's own loop."""
         return asyncio.run_coroutine_threadsafe(awaited, self._loop).result()
 
 
@@ -71,14 +92,14 @@ def whole_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAir
         (dags / file.name).symlink_to(file)
     stack = contextlib.AsyncExitStack()
 
-    async def start() -> Airflow:
+    async def start() -> tuple[Airflow, Cluster]:
         cluster = await stack.enter_async_context(open_cluster(None, tmp_path_factory.mktemp("cluster")))
         environment = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection}
-        return await stack.enter_async_context(Airflow(dags, environment=environment))
+        return await stack.enter_async_context(Airflow(dags, environment=environment)), cluster
 
     with loop_in_a_thread() as loop:
-        airflow = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        airflow, cluster = asyncio.run_coroutine_threadsafe(start(), loop).result()
         try:
-            yield WholeAirflow(airflow, loop)
+            yield WholeAirflow(airflow, cluster, loop)
         finally:
             asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result()
