@@ -10,8 +10,11 @@
     sharing.py         one value for all on an event loop who mean the same
     remote_command.py  what an exec brings back
     client.py          get list create patch delete log watch exec; shared clients
-    watch.py           list-then-watch as five named events
+    decode.py          bytes of lists and watches -> typed pods; `version.py` says which is older
+    watch.py           list-then-watch as five named events (`events.py`); `backoff.py` says how soon again
+    slot.py            what one pod looks like now, and who wants to know
     informer.py        one watch for many followers
+    alone.py           one pod by itself, where the shared watch does not show it or is forbidden
 
 A pod is a plain dict or a slim msgspec Struct here. Nothing in this package knows Airflow, and no exception of aiohttp
 leaves it.

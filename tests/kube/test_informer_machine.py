@@ -1,16 +1,16 @@
 """Random lives of pods, random faults of the server, random followers: the promise of the informer holds.
 
 Every follower ends with the true final state, once, and never sees an older state after a newer one; nobody is told
-that a living pod is gone. `KPO_SOAK=1` tells many more and longer stories.
+that a living pod is gone. `make soak` tells many more and longer stories.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -210,12 +210,12 @@ class InformerMachine(RuleBasedStateMachine):
         await self.client.aclose()
 
 
-SOAK = bool(os.environ.get("KPO_SOAK"))
-InformerMachine.TestCase.settings = settings(
-    max_examples=2000 if SOAK else 40,
-    stateful_step_count=80 if SOAK else 30,
-    deadline=None,
-    derandomize=not SOAK,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+class LongInformerMachine(InformerMachine):
+    """The same, told at length."""
+
+
+COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+InformerMachine.TestCase.settings = settings(COMMON, max_examples=40, stateful_step_count=30, derandomize=True)
+LongInformerMachine.TestCase.settings = settings(COMMON, max_examples=3000, stateful_step_count=80)
 TestInformer = InformerMachine.TestCase
+TestInformerForLong = pytest.mark.soak(LongInformerMachine.TestCase)
