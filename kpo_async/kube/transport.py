@@ -32,6 +32,8 @@ READ_BUFFER = 2**19
 """Bytes a stream may be ahead of its reader before the server is held back; an object takes up to 1.5 MB."""
 LOG_READ_BUFFER = 2**15
 """The same for a log: there may be hundreds of them, each ahead of its reader for as long as it runs."""
+WEBSOCKET_CLOSE_TIMEOUT = 1.0
+"""Seconds a goodbye may take: whoever cancels an exec is not kept waiting by a dead connection."""
 WEBSOCKET_HEARTBEAT = 30.0
 """Seconds between pings; a half-open websocket is noticed after one and a half of them."""
 _ERROR_BODY = 2**16
@@ -162,6 +164,7 @@ class Transport:
                 protocols=[protocol],
                 heartbeat=WEBSOCKET_HEARTBEAT,
                 max_msg_size=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=WEBSOCKET_CLOSE_TIMEOUT),
                 **self._options(grant, context, request),
             )
             return socket

@@ -260,6 +260,23 @@ async def test_a_refused_exec_has_the_servers_own_words() -> None:
             await run(client)
 
 
+@pytest.mark.virtual_time
+async def test_a_cancelled_exec_does_not_wait_for_a_server_that_is_silent() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def deaf(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"], autoclose=False)
+        await socket.prepare(request)
+        await asyncio.Event().wait()
+        return socket
+
+    async with answering(deaf) as server, server.client() as client:
+        began = loop.time()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(run(client), 10)
+        assert loop.time() - began <= 12
+
+
 async def test_an_exec_renews_a_rejected_token_once() -> None:
     async with answering(refuse(401, "Unauthorized"), channels(SUCCESS)) as server, server.client() as client:
         assert (await run(client)).exit_code == 0
