@@ -11,7 +11,7 @@ from typing import Any
 
 from kpo_async.localcluster import errors, schema, times
 from kpo_async.localcluster.registry import Registry, Target
-from kpo_async.localcluster.store import Object
+from kpo_async.localcluster.store import Object, Store
 
 _POLICIES = ("Foreground", "Background", "Orphan")
 
@@ -142,6 +142,18 @@ def _marked(registry: Registry, target: Target, current: Object, grace: int) -> 
     if target.resource.name == "namespaces":
         return {**current, "metadata": marked, "status": {**current.get("status", {}), "phase": "Terminating"}}
     return {**current, "metadata": marked}
+
+
+def finish(store: Store, namespace: str, name: str) -> None:
+    """What a kubelet asks for once a dying pod's containers have ended: its deletion, with no grace left.
+
+    Watches tell it as MODIFIED and DELETED; finalizers still hold the pod.
+    """
+    pod = store.get("pods", namespace, name)
+    metadata = {**pod["metadata"], "deletionTimestamp": store.timestamp(), "deletionGracePeriodSeconds": 0}
+    store.update("pods", {**pod, "metadata": metadata})
+    if not metadata.get("finalizers"):
+        store.remove("pods", namespace, name)
 
 
 def evict(registry: Registry, target: Target, body: Object) -> Object:

@@ -7,7 +7,7 @@ Pods' lives, who does what:
 - The scheduler sets `spec.nodeName` and the condition PodScheduled. The kubelet takes pods whose `nodeName` is its own,
   and writes `status` with `store.update("pods", {**current, "status": ...})` after a fresh `store.get`.
 - DELETE sets `metadata.deletionTimestamp` and `deletionGracePeriodSeconds`. The kubelet stops the containers within
-  that grace, writes their last status and calls `store.remove`. A pod without a node, one that has ended, and one
+  that grace, writes their last status and calls `deletion.finish`. A pod without a node, one that has ended, and one
   deleted with grace 0 are removed by the server itself: the kubelet sees DELETED and kills what still runs.
 - A second DELETE may shorten the grace: `deletionGracePeriodSeconds` changes in a MODIFIED.
 - Events are objects too: `store.create("events", {...})`.

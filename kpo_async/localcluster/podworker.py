@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from kpo_async.localcluster import env, handlers, podstatus, times
+from kpo_async.localcluster import deletion, env, handlers, podstatus, times
 from kpo_async.localcluster.containers import Container
 from kpo_async.localcluster.events import EventRecorder
 from kpo_async.localcluster.grace import Grace
@@ -231,8 +231,8 @@ class PodWorker:
         current = self._current()
         if current is not None:
             metadata = current["metadata"]
-            if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-                self.store.remove("pods", metadata["namespace"], metadata["name"])
+            if metadata.get("deletionTimestamp"):
+                deletion.finish(self.store, metadata["namespace"], metadata["name"])
 
     def _current(self) -> Object | None:
         """The pod as it is stored, None if that is gone or another one."""

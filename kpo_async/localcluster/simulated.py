@@ -18,7 +18,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from kpo_async.localcluster import podstatus, times
+from kpo_async.localcluster import deletion, podstatus, times
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
 from kpo_async.localcluster.podstatus import ContainerRecord, Kind, PodRecord, Running, Terminated, Waiting
 from kpo_async.localcluster.store import NotFound, Object, Store
@@ -188,8 +188,8 @@ class _SimulatedPod:
         if not self.record.finished:
             self._finish(_SIGTERM_EXIT)
         current = self._current()
-        if current is not None and not current["metadata"].get("finalizers"):
-            self.store.remove("pods", current["metadata"]["namespace"], current["metadata"]["name"])
+        if current is not None:
+            deletion.finish(self.store, current["metadata"]["namespace"], current["metadata"]["name"])
 
     def close(self) -> None:
         """Nothing further happens to it."""

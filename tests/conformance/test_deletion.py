@@ -83,7 +83,7 @@ async def test_a_running_pod_is_given_its_grace(api: Api) -> None:
     marked = watch.seen[1]
     assert (marked.type, marked.object["metadata"]["deletionGracePeriodSeconds"]) == ("MODIFIED", 20)
     assert state(marked.object)["running"]
-    assert "deletionTimestamp" in gone.object["metadata"]
+    assert gone.object["metadata"]["deletionGracePeriodSeconds"] == 0
     assert state(gone.object)["terminated"]["exitCode"] == 0
 
 
@@ -128,6 +128,17 @@ async def test_a_finalizer_keeps_the_pod_until_it_is_taken_away(api: Api) -> Non
         await api.merge("pods", "kept", {"metadata": {"finalizers": None}})
         await watch.until(lambda event: event.type == "DELETED")
     assert (await api.get("pods", "kept")).status == 404
+
+
+async def test_a_finalizer_outlives_the_containers(api: Api) -> None:
+    body = pod("held", STOPS_AT_ONCE)
+    body["metadata"]["finalizers"] = ["example.com/hold"]
+    await _run_until_ready(api, body)
+    await api.delete("pods", "held")
+    left = await api.wait("held", lambda obj: obj["metadata"].get("deletionGracePeriodSeconds") == 0)
+    assert state(left)["terminated"]["exitCode"] == 0
+    await api.merge("pods", "held", {"metadata": {"finalizers": None}})
+    assert (await api.get("pods", "held")).status == 404
 
 
 async def test_an_eviction_leaves_its_reason_on_the_pod_and_deletes_it(api: Api) -> None:
