@@ -117,7 +117,7 @@ class Airflow:
         return self._programs[component]
 
     async def restart(self, component: str, grace: float = 0.0) -> None:
-        """End one of `COMPONENTS` and start it again. Without `grace`, the seconds for a good end, it is just killed."""
+        """End one of `COMPONENTS`, with `grace` seconds before it is killed, and start it again."""
         await self._programs[component].stop(grace)
         self._programs[component] = await self._start(component, component)
 

@@ -26,7 +26,7 @@ from kpo_async.kube.config import ClusterSource, load
 START_TIMEOUT = 30.0
 STOP_GRACE = 10.0
 """Seconds the embedded cluster has for ending its pods."""
-METRICS_TIMEOUT = 10.0
+METRICS_TIMEOUT = 2.0
 
 _SERIES = re.compile(r'^(apiserver_request_total|apiserver_longrunning_requests)\{(.*resource="pods".*)\} (\S+)$', re.M)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -47,7 +47,17 @@ class Cluster:
     kubeconfig: Path
     namespace: str
     client: Client
-    embedded: bool
+    log: Path | None
+    """What the embedded cluster prints, None for a real one: the faults of a storm, a line each."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is ours alone."""
+        return self.log is not None
+
+    def faults(self) -> list[str]:
+        """What has gone wrong on purpose so far."""
+        return self.log.read_text().splitlines() if self.log else []
 
     @property
     def connection(self) -> str:
@@ -65,20 +75,25 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def open_cluster(kubeconfig: Path | None, folder: Path) -> AsyncIterator[Cluster]:
-    """The cluster of `kubeconfig`; without one, an embedded cluster that keeps its files in `folder`."""
+async def open_cluster(kubeconfig: Path | None, folder: Path, *, storm: bool = False) -> AsyncIterator[Cluster]:
+    """The cluster of `kubeconfig`; without one, an embedded cluster that keeps its files in `folder`.
+
+    `storm`: the embedded cluster's API server misbehaves all the time.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        path = kubeconfig if kubeconfig else await stack.enter_async_context(_embedded(folder))
+        log = None if kubeconfig else folder / "cluster.log"
+        path = kubeconfig if kubeconfig else await stack.enter_async_context(_embedded(folder, storm))
         client = await stack.enter_async_context(Client(await load(ClusterSource(config_file=str(path)))))
         namespace = await stack.enter_async_context(_namespace(client))
-        yield Cluster(path.resolve(), namespace, client, embedded=kubeconfig is None)
+        yield Cluster(path.resolve(), namespace, client, log)
 
 
 @contextlib.asynccontextmanager
-async def _embedded(folder: Path) -> AsyncIterator[Path]:
+async def _embedded(folder: Path, storm: bool) -> AsyncIterator[Path]:
     """An embedded cluster beside us; its kubeconfig."""
     kubeconfig = folder / "kubeconfig"
-    command = [sys.executable, "-m", "kpo_async.localcluster", "--kubeconfig", str(kubeconfig)]
+    module = ["kpo_async.demo.storm"] if storm else ["kpo_async.localcluster", "--kubeconfig"]
+    command = [sys.executable, "-m", *module, str(kubeconfig)]
     program = await Program.start("embedded cluster", command, os.environ, folder / "cluster.log")
     try:
         async with timeout(START_TIMEOUT):
@@ -95,7 +110,6 @@ async def _namespace(client: Client) -> AsyncIterator[str]:
     name = f"kpo-async-demo-{secrets.token_hex(4)}"
     await client.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        # A pod is refused until its namespace has a service account, which a controller makes a moment later.
         yield name
     finally:
         with contextlib.suppress(ApiError):

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class Options:
     dags: Path
     picture: Path
     plain: bool
+    faults: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="run the pods on this cluster, not on an embedded one")
     parser.add_argument("--dags", type=Path, default=_examples(), help="folder with fan_out.py (%(default)s)")
     parser.add_argument("--picture", type=Path, default=Path("kpo-async-demo.png"), help="PNG to write (%(default)s)")
+    parser.add_argument("--faults", action="store_true", help="the embedded API server misbehaves all the time")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
 
 
@@ -62,6 +65,9 @@ def _examples() -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; the exit code."""
+    if arguments.faults and arguments.kubeconfig:
+        print("kpo-async demo: --faults breaks the embedded cluster only; leave out --kubeconfig", file=sys.stderr)
+        return 2
     names = Options.__dataclass_fields__
     return asyncio.run(_interruptible(Options(**{name: getattr(arguments, name) for name in names})))
 
@@ -103,7 +109,7 @@ async def _demo(options: Options) -> int:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-async-cluster-")))
         with steps.timed("cluster", "Starting the embedded cluster" if not options.kubeconfig else "Connecting"):
-            cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder))
+            cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder, storm=options.faults))
         airflow = Airflow(
             options.dags,
             parallelism=options.slots,
@@ -130,7 +136,7 @@ async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluste
     samples = []
     timeout = 300 + options.pod_seconds + 3.0 * options.pods
     try:
-        async for sample in Observer(airflow, cluster, run).samples(timeout):
+        async for sample in Observer(airflow, cluster, run, stormy=options.faults).samples(timeout):
             samples.append(sample)
             view.show(sample)
     finally:
@@ -164,6 +170,9 @@ def _rows(options: Options, cluster: Cluster, samples: list[Sample], steps: _Ste
         "log lines": str(last.log_lines),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items()),
     }
+    if options.faults:
+        counts = Counter(last.faults)
+        rows["faults"] = "\n".join(f"{count} x {fault}" for fault, count in counts.most_common())
     if last.traffic is not None:
         by = "" if cluster.embedded else " (all clients of this cluster)"
         rows["API requests about pods"] = requests_text(last.traffic.requests) + by

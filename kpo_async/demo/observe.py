@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kpo_async.demo.airflow import Airflow, DagRun
 from kpo_async.demo.cluster import Cluster, Traffic
-from kpo_async.kube.watch import Apply, Delete, InitApply, Watcher
+from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watcher
 
 TICK = 0.5
 """Seconds between two samples."""
@@ -35,6 +35,8 @@ class Sample:
     """Task instances by state; "none" is one that the scheduler has not looked at."""
     traffic: Traffic | None
     log_lines: int
+    faults: tuple[str, ...] = ()
+    """What has gone wrong on purpose so far, the oldest first."""
 
     @property
     def slots(self) -> int:
@@ -62,11 +64,13 @@ class _LogCounter:
 class Observer:
     """`async with Observer(...) as observer:` watches; `samples()` tells."""
 
-    def __init__(self, airflow: Airflow, cluster: Cluster, run: DagRun) -> None:
+    def __init__(self, airflow: Airflow, cluster: Cluster, run: DagRun, *, stormy: bool = False) -> None:
         self._airflow = airflow
         self._cluster = cluster
         self._run = run
+        self._stormy = stormy
         self._phases: dict[str, str] = {}
+        self._traffic: Traffic | None = None
         self._logs = _LogCounter(airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}")
 
     async def samples(self, timeout: float) -> AsyncIterator[Sample]:
@@ -86,17 +90,24 @@ class Observer:
 
     async def _sample(self, elapsed: float, before: Traffic | None) -> Sample:
         now = await self._cluster.traffic()
-        traffic = None
         if now and before:
             # A watch counts as a request when it has ended: the demo's own is only among those that are open.
-            traffic = Traffic(now.requests - before.requests, max(now.watches - before.watches - 1, 0))
+            self._traffic = Traffic(now.requests - before.requests, max(now.watches - before.watches - 1, 0))
         tasks = await asyncio.to_thread(self._airflow.task_states, self._run)
         log_lines = await asyncio.to_thread(self._logs.count)
-        return Sample(elapsed, Counter(self._phases.values()), tasks, traffic, log_lines)
+        faults = tuple(await asyncio.to_thread(self._cluster.faults)) if self._stormy else ()
+        return Sample(elapsed, Counter(self._phases.values()), tasks, self._traffic, log_lines, faults)
 
     async def _watch_pods(self) -> None:
         async with contextlib.aclosing(Watcher(self._cluster.client, self._cluster.namespace).events()) as events:
+            listed: set[str] = set()
             async for event in events:
+                if isinstance(event, Init):
+                    listed = set()
+                elif isinstance(event, InitApply):
+                    listed.add(event.pod.metadata.uid)
+                elif isinstance(event, InitDone):
+                    self._phases |= dict.fromkeys(self._phases.keys() - listed, GONE)
                 if isinstance(event, InitApply | Apply):
                     self._phases[event.pod.metadata.uid] = event.pod.status.phase or "Pending"
                 elif isinstance(event, Delete):

@@ -93,6 +93,8 @@ class LiveView:
         bars.add_row()
         _add_bar(bars, f"Slots held, of {self._slots}", sample.slots, self._slots, "bold magenta")
         footer = Text(f"\n{_requests(sample)}\nLog lines {sample.log_lines}")
+        if sample.faults:
+            footer.append(f"\nFault {len(sample.faults)}: {sample.faults[-1]}", style="red")
         return Panel(Group(bars, footer), title=f"kpo-async demo  {sample.elapsed:5.1f} s", expand=False)
 
 
@@ -100,7 +102,9 @@ def plain_line(sample: Sample) -> str:
     """A sample on one line."""
     tasks = _counts(sample.tasks, STATES)
     pods = _counts(sample.pods, PHASES)
-    return f"{sample.elapsed:6.1f} s  pods: {pods}  tasks: {tasks}  {_requests(sample)}  log lines: {sample.log_lines}"
+    faults = f"  fault {len(sample.faults)}: {sample.faults[-1]}" if sample.faults else ""
+    logs = f"log lines: {sample.log_lines}"
+    return f"{sample.elapsed:6.1f} s  pods: {pods}  tasks: {tasks}  {_requests(sample)}  {logs}{faults}"
 
 
 def summary(rows: Mapping[str, str]) -> Table:
