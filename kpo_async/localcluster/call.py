@@ -1,5 +1,4 @@
-"""One request as the operations see it, and the responses they give. The only module below `server` that knows aiohttp
-apart from the two that stream (`watch_response`, `pod_streams`)."""
+"""One request as the operations see it, and the responses they give."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The table of resources that the server has, and their discovery documents.
 
-A resource with no `verbs` of its own is stored in the object store under its name; no two groups share a name here.
+Resources that can be got are stored in the object store under their name; no two groups share a name here. The others
+are questions that `reviews` answers.
 """
 
 from __future__ import annotations
