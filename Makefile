@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 ifeq ($(AIRFLOW),)
 REQUIREMENTS := -r requirements.lock
 else
-REQUIREMENTS := -e '.[auth,demo,test,dev]' 'apache-airflow==$(AIRFLOW)'
+REQUIREMENTS := -e '.[demo,test,dev]' 'apache-airflow==$(AIRFLOW)'
 endif
 
 # The interpreter called PYTHON: on the path, or pyenv's. A pyenv shim may be on the path and yet not run.

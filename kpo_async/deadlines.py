@@ -30,25 +30,32 @@ class Limit:
     """Which of the start's two clocks ran out."""
 
 
-def limit(task: PodTask, view: View, state: PodState, *, since: datetime) -> Limit | None:
+def limit(
+    task: PodTask, view: View, state: PodState, *, since: datetime, ungated_at: datetime | None = None
+) -> Limit | None:
     """The first moment at which waiting ends for `view`; None when only the pod can end it.
 
-    `since` is when the caller began to look.
+    `since` is when the caller began to look, `ungated_at` when it saw the pod's last scheduling gate go.
     """
     found = [] if task.deadline is None else [Limit(_moment(task.deadline), Ending.TIMED_OUT)]
     if view.presence is Presence.UNKNOWN:
         found.append(Limit(since + UNSEEN_PATIENCE, Ending.ERROR))
     elif view.problem is None:
-        found.extend(_pod_limits(task, view, state))
+        found.extend(_pod_limits(task, view, state, ungated_at))
     return min(found, key=lambda item: item.at, default=None)
 
 
-def _pod_limits(task: PodTask, view: View, state: PodState) -> list[Limit]:
+def _pod_limits(task: PodTask, view: View, state: PodState, ungated_at: datetime | None) -> list[Limit]:
     found = []
     problem = start_problem(view.pod, task.base_container) if view.pod is not None else None
     if problem is not None and problem.fatal_at is not None:
         found.append(Limit(problem.fatal_at, Ending.NOT_STARTED, problem))
-    overdue = start_deadline(state, schedule_timeout=task.schedule_timeout, startup_timeout=task.startup_timeout)
+    overdue = start_deadline(
+        state,
+        schedule_timeout=task.schedule_timeout,
+        startup_timeout=task.startup_timeout,
+        ungated_at=ungated_at,
+    )
     if overdue is not None:
         found.append(Limit(overdue.at, Ending.NOT_STARTED, missed=overdue.kind))
     if state.lost_at is not None:

@@ -94,8 +94,9 @@ async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> En
     """Wait until the base container has ended or a limit has passed."""
     since = datetime.now(timezone.utc)
     view, state = feed.view, assess(None, task.base_container)
+    ungated_at: datetime | None = None
     while not state.verdict.ended:
-        bound = deadlines.limit(task, view, state, since=since)
+        bound = deadlines.limit(task, view, state, since=since, ungated_at=ungated_at)
         scope = timeout_at(None if bound is None else _loop_time(bound.at))
         try:
             async with scope:
@@ -104,7 +105,9 @@ async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> En
             if bound is None or not scope.expired():
                 raise
             return End(bound.ending, view, state, bound)
-        state = assess(view.pod, task.base_container, gone=view.presence.final)
+        before, state = state, assess(view.pod, task.base_container, gone=view.presence.final)
+        if before.gated and not state.gated:
+            ungated_at = datetime.now(timezone.utc)
         await narrate(state, view)
     return End(_ENDINGS[state.verdict], view, state)
 
@@ -139,7 +142,10 @@ async def show_rest(
 async def _result(client: Client, task: PodTask, feed: Subscription) -> XComResult | None:
     """The result as the pod left it; None when it cannot be read, which is for `collect` to say."""
     with suppress(XComError, ApiError):
-        return await xcom.read(client, feed, base=task.base_container, transport=task.xcom or Transport.SIDECAR)
+        result = await xcom.read(client, feed, base=task.base_container, transport=task.xcom or Transport.SIDECAR)
+        if result.kind is xcom.Kind.ABSENT:
+            log.warning("Pod %s/%s left no %s: the task has no result", task.namespace, task.name, xcom.RESULT_PATH)
+        return result
     return None
 
 
