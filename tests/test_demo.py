@@ -40,6 +40,7 @@ def sample(elapsed: float = 1.5, running: int = 3) -> Sample:
         tasks=Counter({"running": 1, "deferred": 3, "success": 2}),
         traffic=Traffic(Counter(POST=5, LIST=1), watches=1),
         log_lines=17,
+        faults=("503", "429"),
     )
 
 
@@ -85,6 +86,7 @@ def test_a_plain_line_tells_everything() -> None:
         "watches open: 1",
         "requests: 5 POST, 1 LIST",
         "log lines: 17",
+        "fault 2: 429",
     ]
 
 
@@ -175,10 +177,12 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str
 
 @pytest.mark.airflow
 @pytest.mark.timeout(300)
-def test_the_demo_adds_up_what_its_pods_hand_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [pytest.param([], id="calm"), pytest.param(["--faults"], id="stormy")])
+def test_the_demo_adds_up_what_its_pods_hand_over(tmp_path: Path, options: list[str]) -> None:
     picture = tmp_path / "demo.png"
     command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "12", "--pod-seconds", "3", "--plain"]
-    demo = subprocess.run([*command, "--picture", str(picture)], capture_output=True, text=True, check=False)
+    command += ["--picture", str(picture), *options]
+    demo = subprocess.run(command, capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "The pods' numbers add up to 650; expected 650" in demo.stdout
     assert picture.exists()

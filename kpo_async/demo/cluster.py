@@ -27,6 +27,8 @@ START_TIMEOUT = 30.0
 STOP_GRACE = 10.0
 """Seconds the embedded cluster has for ending its pods."""
 METRICS_TIMEOUT = 2.0
+FAULT = "fault: "
+"""What a storm's line about a fault begins with."""
 
 _SERIES = re.compile(r'^(apiserver_request_total|apiserver_longrunning_requests)\{(.*resource="pods".*)\} (\S+)$', re.M)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -57,7 +59,8 @@ class Cluster:
 
     def faults(self) -> list[str]:
         """What has gone wrong on purpose so far."""
-        return self.log.read_text().splitlines() if self.log else []
+        lines = self.log.read_text().splitlines() if self.log else []
+        return [line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)]
 
     @property
     def connection(self) -> str:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from kpo_async.demo.cluster import FAULT
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.localcluster.fault_kinds import Fault
 from kpo_async.localcluster.faults import Faults
@@ -66,7 +67,7 @@ async def storm(faults: Faults) -> None:
     while True:
         await asyncio.sleep(chance.uniform(*CALM))
         name = chance.choice(list(GUSTS))
-        print(name, flush=True)
+        print(FAULT + name, flush=True)
         await GUSTS[name](faults)
 
 
