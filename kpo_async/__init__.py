@@ -25,8 +25,8 @@ Layers; each may import what is below it, and import-linter holds them to it:
 
     localcluster                           an API server and kubelet for tests and demos. Shares no code with the rest
 
-aiohttp is imported in `kube` and `localcluster` only, `kubernetes` inside the functions that hand its objects to users'
-code, `kubernetes_asyncio` nowhere. Importing `kpo_async.operators.pod` loads none of them: DAG files are parsed all day.
+aiohttp is imported in `kube` and `localcluster` only, `kubernetes` inside functions that hand its objects to users'
+code, `kubernetes_asyncio` nowhere. Importing `kpo_async.operators.pod` loads none of them: DAGs are parsed all day.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is
 from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
 from kpo_async.pod.status import Verdict, assess
-from kpo_async.pod.xcom_sidecar import Transport
+from kpo_async.pod.xcom_sidecar import RESULT_PATH, Transport
 from kpo_async.showing import Formatter, followed, shown_logs
 from kpo_async.xcom import XComResult
 
@@ -144,7 +144,7 @@ async def _result(client: Client, task: PodTask, feed: Subscription) -> XComResu
     with suppress(XComError, ApiError):
         result = await xcom.read(client, feed, base=task.base_container, transport=task.xcom or Transport.SIDECAR)
         if result.kind is xcom.Kind.ABSENT:
-            log.warning("Pod %s/%s left no %s: the task has no result", task.namespace, task.name, xcom.RESULT_PATH)
+            log.warning("Pod %s/%s left no %s: the task has no result", task.namespace, task.name, RESULT_PATH)
         return result
     return None
 
