@@ -28,6 +28,8 @@ from typing import Any, TextIO
 
 import aiohttp
 
+from kpo_async.compat import timeout
+
 Json = dict[str, Any]
 TICK = 0.02
 """Seconds between two looks at whether the loop still turns."""
@@ -69,19 +71,24 @@ def _verb(method: str, url: str, params: Any) -> str:
 
 
 class Stalls:
-    """How long the event loop did not turn."""
+    """How long the event loop did not turn, and how much of that it worked: the rest it waited for a free CPU."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.longest = 0.0
+        self.working = 0.0
         self.over_100ms = 0
+        self.cpu = time.thread_time()
         self.due = loop.time() + TICK
         self.handle = loop.call_at(self.due, self.look)
 
     def look(self) -> None:
         late = self.loop.time() - self.due
+        cpu = time.thread_time()
         self.longest = max(self.longest, late)
+        self.working = max(self.working, min(late, cpu - self.cpu))
         self.over_100ms += late > 0.1
+        self.cpu = cpu
         self.due = self.loop.time() + TICK
         self.handle = self.loop.call_at(self.due, self.look)
 
@@ -189,7 +196,7 @@ async def measure(who: str, orders: Json, traffic: Traffic) -> Json:
         forget_peak()
         wait = await WHO[who](stack, orders["namespace"])
         stalls = Stalls(loop)
-        async with asyncio.timeout(orders["seconds"]):
+        async with timeout(orders["seconds"]):
             await asyncio.gather(*(run(wait, name, uid) for name, uid in orders["pods"].items()))
         stalls.handle.cancel()
         return {
@@ -201,6 +208,7 @@ async def measure(who: str, orders: Json, traffic: Traffic) -> Json:
             "memory": memory("VmHWM") - idle,
             "idle_memory": idle,
             "longest_stall": stalls.longest,
+            "longest_working_stall": stalls.working,
             "stalls_over_100ms": stalls.over_100ms,
             "requests": dict(traffic.requests),
             "connections": traffic.connections,

@@ -32,7 +32,9 @@ ROWS: dict[str, Callable[[Json], str]] = {
     "new connections": lambda r: str(r["connections"]),
     "CPU": lambda r: f"{r['cpu']:.2f} s of {r['seconds']:.0f} s",
     "lag p50 / p99 / max": lambda r: " / ".join(seconds(quantile(r["lags"], share)) for share in (0.5, 0.99, 1)),
-    "longest stall of the loop": lambda r: seconds(r["longest_stall"]),
+    "longest stall of the loop": lambda r: (
+        f"{seconds(r['longest_stall'])}, working {seconds(r['longest_working_stall'])}"
+    ),
     "memory over idle": lambda r: f"{r['memory'] / 2**20:.0f} MiB (idle {r['idle_memory'] / 2**20:.0f})",
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from kpo_async.compat import timeout
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.kube.lives import FAULT_SECONDS, FAULTS, WHEN, end, exit_code, pod, serving, verdict
@@ -61,7 +62,7 @@ class Churn:
         following = asyncio.create_task(verdict(self.client, name, uid))
         await asyncio.sleep(random.uniform(0, 2 * LIFE))
         end(self.cluster, number)
-        async with asyncio.timeout(KEPT):
+        async with timeout(KEPT):
             code = await following
         self.outcomes["right" if code == exit_code(number) else f"{name}: {code}"] += 1
         current = store.get("pods", "default", name)
