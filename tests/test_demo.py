@@ -24,10 +24,13 @@ from kpo_async.demo.view import LiveView, PlainView, plain_line, summary
 
 FORKING = """
 import os, sys, time
-if os.fork() == 0:
+child = os.fork()
+if child == 0:
     os.setpgid(0, 0)  # as Airflow's supervisors do to their tasks
     if os.fork():
         os._exit(0)  # and one whose parent has ended
+else:
+    os.waitpid(child, 0)
     open(sys.argv[1], "w").close()  # a FIFO: this is the sign that all is set up
 time.sleep(600)
 """
