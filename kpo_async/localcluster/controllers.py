@@ -12,7 +12,7 @@ from kpo_async.localcluster.deletion import DeleteOptions
 from kpo_async.localcluster.registry import Registry, Target
 from kpo_async.localcluster.store import Change, EventType, NotFound, Object
 
-EVENTS_LIMIT = 10_000
+EVENTS_LIMIT = 4_000
 """Events kept; a real cluster drops them after an hour, which a busy test does not want to wait for."""
 BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 

@@ -24,6 +24,8 @@ from kpo_async.localcluster.watching import Watch, WatchOptions
 
 _log = logging.getLogger(__name__)
 
+_CLIENT_GONE = 499
+
 
 class ApiServer:
     """Answers HTTP requests; `handle` is an aiohttp.web low-level handler."""
@@ -49,7 +51,8 @@ class ApiServer:
         except errors.Refusal as refusal:
             return refused(refusal)
         except ConnectionError:
-            raise  # The client has gone; nobody is left to answer.
+            # The client has gone: nobody reads this, but aiohttp would log anything else as an error.
+            return web.Response(status=_CLIENT_GONE)
         except Exception as error:  # A bug here must look like a server's 500, not like a lost connection.
             _log.exception("%s %s", request.method, request.path)
             return refused(errors.Refusal(500, f"Internal error occurred: {error}"))

@@ -36,7 +36,7 @@ async def test_the_ordinary_client_works_unchanged() -> None:
                     phases.append(event["object"].status.phase)
                     if phases[-1] in ("Succeeded", "Failed"):
                         break
-            assert list(dict.fromkeys(phases)) == ["Pending", "Running", "Failed"]
+            assert phases[-1] == "Failed"
             listed = await core.list_namespaced_pod("default")
             assert [item.metadata.uid for item in listed.items] == [created.metadata.uid]
             assert listed.items[0].status.container_statuses[0].state.terminated.exit_code == 2
