@@ -15,6 +15,9 @@ from pathlib import Path
 
 import psutil
 
+KILL_TIMEOUT = 5.0
+"""Seconds a killed process may take to be gone."""
+
 
 class ProgramError(Exception):
     """A program beside us ended, or did not get ready."""
@@ -77,10 +80,12 @@ class Program:
             self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._process.wait(), grace)
-        for process in self.members():
+        members = self.members()
+        for process in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await self._process.wait()
+        await asyncio.to_thread(psutil.wait_procs, members, KILL_TIMEOUT)
 
 
 async def stop_all(programs: Iterable[Program], grace: float) -> None:
