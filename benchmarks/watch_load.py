@@ -4,8 +4,9 @@
 
 Every run has a namespace of its own with N simulated pods that end evenly over some seconds: on kwok's nodes where
 there are any, else as pods whose status this program writes. Meanwhile three processes: this one, the measured one
-(`watch_process.py`) and a witness (`witness.py`), against which each trigger's lag is taken. Runs of ours and of the
-incumbent alternate. Writes JSON, a Markdown table and a picture to benchmarks/results/.
+(`watching/process.py`) and a witness (`watching/witness.py`), against which each trigger's lag is taken. Runs of ours
+and of the incumbent alternate. Without a kubeconfig all this happens on the embedded cluster. Writes JSON, a Markdown
+table and a picture to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watch_report import Report, summarize
-from witness import RawCluster
+from watching.report import Report, summarize
+from watching.witness import RawCluster
 
+from kpo_async.demo.cluster import open_cluster
 from kpo_async.exceptions import ApiError, NotFoundError
 from kpo_async.kube.client import Client
 from kpo_async.kube.config import ClusterSource, load
@@ -158,18 +161,19 @@ async def run(who: str, client: Client, arguments: argparse.Namespace) -> Json:
     """One run: pods, witness, triggers, and what came out."""
     cluster = RawCluster(arguments.kubeconfig)
     seen = RESULTS / f".witness-{os.getpid()}.json"
-    async with process("watch_process.py") as measured:
+    async with process("watching/process.py") as measured:
         tell(measured, [who, arguments.profile])
         await said(measured)
         async with (
             simulation(client, arguments) as pods,
-            process("witness.py", arguments.kubeconfig, pods.namespace, str(seen)) as witness,
+            process("watching/witness.py", arguments.kubeconfig, pods.namespace, str(seen)) as witness,
         ):
             await said(witness)
             await pods.create()
             before = cluster.requests_about_pods()
+            where = {"kubeconfig": arguments.kubeconfig}
             seconds = arguments.over + arguments.settle + 300
-            tell(measured, {"namespace": pods.namespace, "pods": pods.uids, "seconds": seconds})
+            tell(measured, {**where, "namespace": pods.namespace, "pods": pods.uids, "seconds": seconds})
             ending = asyncio.create_task(pods.end())
             result: Json = json.loads(await said(measured))
             await ending
@@ -191,7 +195,7 @@ async def run(who: str, client: Client, arguments: argparse.Namespace) -> Json:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pods", type=int, default=1000)
+    parser.add_argument("--pods", type=int, default=200)
     parser.add_argument("--over", type=float, default=40, help="seconds over which the pods end")
     parser.add_argument("--settle", type=float, default=30, help="seconds from the last creation to the first end")
     parser.add_argument("--who", choices=["ours", "trigger", "incumbent", "both", "all"], default="both")
@@ -203,8 +207,12 @@ async def main() -> None:
     groups = {"both": ["ours", "incumbent"], "all": ["ours", "trigger", "incumbent"]}
     RESULTS.mkdir(exist_ok=True)
     report = Report(RESULTS / arguments.name)
-    config = await load(ClusterSource(config_file=arguments.kubeconfig))
-    async with Client(config, rate=CREATES * 2, burst=CREATES) as client:
+    async with AsyncExitStack() as stack:
+        if not arguments.kubeconfig:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            arguments.kubeconfig = str((await stack.enter_async_context(open_cluster(None, folder))).kubeconfig)
+        config = await load(ClusterSource(config_file=arguments.kubeconfig))
+        client = await stack.enter_async_context(Client(config, rate=CREATES * 2, burst=CREATES))
         for _ in range(arguments.repeat):
             for who in groups.get(arguments.who, [arguments.who]):
                 try:

@@ -106,17 +106,17 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-async def ours(stack: AsyncExitStack, namespace: str) -> Trigger:
+async def ours(stack: AsyncExitStack, orders: Json) -> Trigger:
     """One `follow` per pod: the informer alone, without Airflow."""
     from kpo_async.kube.client import connect
     from kpo_async.kube.config import ClusterSource
     from kpo_async.kube.informer import follow
     from kpo_async.pod.status import assess
 
-    client = await stack.enter_async_context(connect(ClusterSource(config_file=os.environ["KUBECONFIG"])))
+    client = await stack.enter_async_context(connect(ClusterSource(config_file=orders["kubeconfig"])))
 
     async def wait(name: str, uid: str) -> None:
-        async with follow(client, namespace, name, uid, selector="bench=watch-load") as subscription:
+        async with follow(client, orders["namespace"], name, uid, selector="bench=watch-load") as subscription:
             while True:
                 view = await subscription.next()
                 if view.presence.final or (view.pod and assess(view.pod, "base").exit_code is not None):
@@ -125,33 +125,35 @@ async def ours(stack: AsyncExitStack, namespace: str) -> Trigger:
     return wait
 
 
-async def trigger(stack: AsyncExitStack, namespace: str) -> Trigger:
+async def trigger(stack: AsyncExitStack, orders: Json) -> Trigger:
     """Our `KubernetesPodTrigger`, as the triggerer runs it."""
     from kpo_async.handover import ClusterRef, PodTask
     from kpo_async.triggers.pod import KubernetesPodTrigger
 
-    cluster = ClusterRef(config_file=os.environ["KUBECONFIG"], in_cluster=False)
+    cluster = ClusterRef(config_file=orders["kubeconfig"], in_cluster=False)
 
     async def wait(name: str, uid: str) -> None:
-        task = PodTask(name, namespace, uid, cluster, logs=None, on_finish_action="keep_pod", events_on_startup=False)
+        task = PodTask(
+            name, orders["namespace"], uid, cluster, logs=None, on_finish_action="keep_pod", events_on_startup=False
+        )
         async for _ in KubernetesPodTrigger(task.to_dict()).run():
             return
 
     return wait
 
 
-async def incumbent(stack: AsyncExitStack, namespace: str) -> Trigger:
+async def incumbent(stack: AsyncExitStack, orders: Json) -> Trigger:
     """The `KubernetesPodTrigger` of apache-airflow-providers-cncf-kubernetes."""
     import yaml
     from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 
     # The operator reads the file and ships its content.
-    config = yaml.safe_load(await asyncio.to_thread(Path(os.environ["KUBECONFIG"]).read_text))
+    config = yaml.safe_load(await asyncio.to_thread(Path(orders["kubeconfig"]).read_text))
 
     async def wait(name: str, uid: str) -> None:
         waiting = KubernetesPodTrigger(
             pod_name=name,
-            pod_namespace=namespace,
+            pod_namespace=orders["namespace"],
             trigger_start_time=datetime.now(timezone.utc),
             base_container_name="base",
             config_dict=config,
@@ -194,7 +196,7 @@ async def measure(who: str, orders: Json, traffic: Traffic) -> Json:
         gc.collect()
         idle, began, cpu = memory("VmRSS"), time.time(), time.process_time()
         forget_peak()
-        wait = await WHO[who](stack, orders["namespace"])
+        wait = await WHO[who](stack, orders)
         stalls = Stalls(loop)
         async with timeout(orders["seconds"]):
             await asyncio.gather(*(run(wait, name, uid) for name, uid in orders["pods"].items()))
