@@ -65,7 +65,8 @@ class Operations:
     async def list(self, call: Call) -> web.Response:
         resource = call.route.resource
         options = ListOptions.parse(resource, call.query)
-        if options.version == "0" and (version := self.faults.lag_version(call.route)) is not None:
+        version = self.faults.lag_version(call.route) if options.version == "0" else None
+        if version is not None and self.store.remembers(resource.name, version):
             options = replace(options, version=str(version), exact=True)
         page = await listing.page(self.store, resource, call.namespace, options)
         if call.transformation:

@@ -352,6 +352,10 @@ class Store:
                 subscription.push(change)
         return subscription
 
+    def remembers(self, resource: str, version: int) -> bool:
+        """Whether all changes after a version are still known."""
+        return version >= self._tables[resource].oldest
+
     def history(self, resource: str, version: int) -> Sequence[Change]:
         """The changes after a version, oldest first. Raises Expired if some are already forgotten."""
         table = self._tables[resource]
@@ -374,9 +378,9 @@ class Store:
 
     def renumber(self, by: int) -> None:
         """Shift all versions, as after a restore of an old backup. History is forgotten; subscribers hear nothing."""
-        self.version += by
+        self.version = max(1, self.version + by)
         for table in self._tables.values():
-            table.objects = {key: stored.at(stored.version + by) for key, stored in table.objects.items()}
+            table.objects = {key: stored.at(max(1, stored.version + by)) for key, stored in table.objects.items()}
         self.compact()
 
     @staticmethod

@@ -86,6 +86,8 @@ class Watch:
         self._expired: Expired | None = None
         selection = Selection(namespace, options.name)
         version = listing.parse_version(options.version) if options.version else 0
+        self._after = version
+        """Nothing up to this version is told, not even by a watch that began in the future."""
         try:
             if version == 0 or options.initial_events:
                 self._subscription = store.subscribe(resource.name, None, selection)
@@ -152,6 +154,8 @@ class Watch:
 
     def _tell(self, change: Change) -> bytes | None:
         """The line of a change, or None when the watcher's selection never saw the object."""
+        if change.version <= self._after:
+            return None
         matches = self._options.matches
         if matches is None:
             return self._render(change.type, change.stored, change)

@@ -110,8 +110,9 @@ async def test_a_watch_in_a_namespace_that_does_not_exist_is_silent(api: Api) ->
 
 
 async def test_a_version_of_the_future_is_a_silent_watch(api: Api) -> None:
-    await api.create("pods", asleep("unseen"))
+    await api.create("pods", asleep("before"))
     async with api.watch(resourceVersion="99999999999", timeoutSeconds="1") as watch:
+        await api.create("pods", asleep("during"))
         assert await watch.rest() == []
 
 
