@@ -277,10 +277,10 @@ class Informer:
         _announced.add(place)
         how = "watched by its own name" if refusal is None else "read every poll_interval"
         log.warning(
-            "%s. Each pod is %s instead, which costs the API server more: grant list and watch on pods in namespace %r",
+            "%s. Until pods may be listed and watched in namespace %r, each is %s, which costs the API server more",
             self._refusal,
-            how,
             self._namespace,
+            how,
         )
 
 

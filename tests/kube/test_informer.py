@@ -293,7 +293,7 @@ async def test_a_forbidden_watch_is_replaced_by_one_per_pod_with_one_warning(cap
         for words in await asyncio.gather(*(watch_out(subscription) for subscription in subscriptions)):
             assert words[-2:] == ["PRESENT Running@5", "GONE Succeeded@10"]
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    for part in ("watch pods", '"ns"', "watched by its own name", "grant list and watch"):
+    for part in ("watch pods", '"ns"', "watched by its own name", "may be listed and watched"):
         assert part in record.getMessage()
 
 
