@@ -181,12 +181,14 @@ async def run(who: str, client: Client, arguments: argparse.Namespace) -> Json:
     witnessed = json.loads(seen.read_text())
     seen.unlink()
     late = sum(end < result["began"] for end in witnessed.values())
-    lags = sorted(at - witnessed[name] for name, at in result.pop("fired").items() if name in witnessed)
+    fired: dict[str, float] = result.pop("fired")
+    lags = sorted(at - witnessed[name] for name, at in fired.items() if name in witnessed)
     return {
         **result,
         "who": who,
         "pods": arguments.pods,
         "over": arguments.over,
+        "fired": len(fired),
         "lags": lags,
         "ended_before_start": late,
         "server_requests": dict(after - before),

@@ -26,7 +26,7 @@ def seconds(value: float) -> str:
 
 ROWS: dict[str, Callable[[Json], str]] = {
     "pods": lambda r: f"{r['pods']} over {r['over']:.0f} s",
-    "ends seen": lambda r: f"{len(r['lags'])}" + (f", {sum(r['failures'].values())} failed" if r["failures"] else ""),
+    "triggers fired": lambda r: f"{r['fired']}" + (f", {sum(r['failures'].values())} failed" if r["failures"] else ""),
     "requests sent": lambda r: f"{sum(r['requests'].values())} " + _by_verb(r["requests"]),
     "requests about pods, as the server counts them, all clients": lambda r: _by_verb(r["server_requests"]),
     "new connections": lambda r: str(r["connections"]),

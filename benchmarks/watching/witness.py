@@ -7,6 +7,7 @@ says `watching` when it is, and on SIGTERM writes {pod: seconds since the epoch}
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import signal
@@ -81,15 +82,27 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     cluster = RawCluster(kubeconfig)
     path = f"/api/v1/namespaces/{namespace}/pods"
-    with cluster.open(f"{path}?limit=1") as answer:
-        version = json.load(answer)["metadata"]["resourceVersion"]
     print("watching", flush=True)
     while True:  # somebody may restart the API server
-        with contextlib.suppress(OSError), cluster.open(f"{path}?watch=true&resourceVersion={version}") as answer:
-            for line in answer:
-                if any(phase in line for phase in ENDED):
-                    ends.setdefault(json.loads(line)["object"]["metadata"]["name"], time.time())
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            watch(cluster, path, ends)
         time.sleep(0.1)
+
+
+def watch(cluster: RawCluster, path: str, ends: dict[str, float]) -> None:
+    """List and watch once; the present time goes into `ends` for every pod that is seen to have ended."""
+    with cluster.open(path) as answer:
+        listed = json.load(answer)
+    for pod in listed["items"]:
+        if pod["status"].get("phase") in ("Succeeded", "Failed"):
+            ends.setdefault(pod["metadata"]["name"], time.time())
+    version = listed["metadata"]["resourceVersion"]
+    with cluster.open(f"{path}?watch=true&resourceVersion={version}") as answer:
+        for line in answer:
+            if any(phase in line for phase in ENDED):
+                ends.setdefault(json.loads(line)["object"]["metadata"]["name"], time.time())
+            elif line.startswith(b'{"type":"ERROR"'):
+                print(line.decode()[:300], file=sys.stderr)
 
 
 if __name__ == "__main__":
