@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,22 @@ class Command:
     name: str
     module: str
     help: str
+    extra: str = ""
+    """The extra of this distribution that brings what the subcommand needs."""
+
+    def load(self) -> ModuleType:
+        """Its module. Exits with what to install if something for it is missing."""
+        try:
+            return import_module(self.module)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            sys.exit(f"kpo-async {self.name} needs {error.name}: pip install 'kpo-async[{self.extra}]'")
 
 
 COMMANDS = (
     Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),
-    Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch"),
+    Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch", "demo"),
     Command("migrate", "kpo_async.migrate.command", "rewrite a DAG folder's imports from the incumbent's to these"),
 )
 
@@ -34,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
         if command.name == wanted:
-            import_module(command.module).add_arguments(subparser)
+            command.load().add_arguments(subparser)
     arguments = parser.parse_args(words)
     chosen = next(command for command in COMMANDS if command.name == arguments.command)
-    code: int = import_module(chosen.module).run(arguments)
+    code: int = chosen.load().run(arguments)
     return code
 
 
