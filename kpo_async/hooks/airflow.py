@@ -5,30 +5,35 @@ Above this, code says what it wants (the state of a task instance, an XCom, the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from airflow import __version__
+from airflow import __version__, settings
 from airflow.configuration import conf
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
 
-try:
-    from airflow.sdk import exceptions
-except ImportError:  # Airflow 3.1
-    from airflow import exceptions  # type: ignore[no-redef]
+# They moved to the SDK in Airflow 3.2; the old names still work there, with a warning.
+_exceptions = import_module(
+    "airflow.sdk.exceptions" if Version(__version__) >= Version("3.2") else "airflow.exceptions"
+)
+AirflowException = _exceptions.AirflowException
+AirflowSkipException = _exceptions.AirflowSkipException
+AirflowTaskTimeout = _exceptions.AirflowTaskTimeout
 
-AirflowException = exceptions.AirflowException
-AirflowSkipException = exceptions.AirflowSkipException
-AirflowTaskTimeout = exceptions.AirflowTaskTimeout
+AIRFLOW_VERSION: str = __version__
 
 __all__ = [
+    "AIRFLOW_VERSION",
     "FAILING_IN_TRIGGERER_RETRIES",
     "TRIGGERS_ARE_KILLED",
     "AirflowException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "deferral_settles_after",
+    "pod_mutation_hook",
     "push_xcom",
     "task_state",
 ]
@@ -52,6 +57,17 @@ def deferral_settles_after() -> float:
     instance finished with state success, but the task instance's state attribute is queued", apache/airflow#66374).
     """
     return conf.getint("workers", "min_heartbeat_interval", fallback=5) + SCHEDULER_LAG
+
+
+def pod_mutation_hook() -> Callable[[Any], None] | None:
+    """What a plugin or `airflow_local_settings` does to every pod (a `V1Pod`), or None where nobody does."""
+    hook: Callable[[Any], None] = settings.pod_mutation_hook
+    if hasattr(settings, "get_policy_plugin_manager"):
+        manager = settings.get_policy_plugin_manager()
+    else:  # Airflow 3.1
+        manager = settings.POLICY_PLUGIN_MANAGER
+    implemented = bool(manager.hook.pod_mutation_hook.get_hookimpls())
+    return hook if implemented or hook.__module__ != settings.__name__ else None
 
 
 async def task_state(task_instance: Any) -> str | None:

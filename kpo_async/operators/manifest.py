@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
+from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import cluster_source
 from kpo_async.pod.build import ConnectionDefaults, build_pod
 from kpo_async.pod.names import TaskIdentity
@@ -31,7 +32,7 @@ def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
     """
     parameters = PodParameters.of(values(operator), warn=operator.log.warning)
     if context is None:
-        manifest = build_pod(parameters, airflow_version=_airflow_version())
+        manifest = build_pod(parameters, airflow_version=AIRFLOW_VERSION)
     else:
         source, defaults = asyncio.run(resolve(operator))
         manifest = build_pod(
@@ -39,7 +40,7 @@ def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
             task=identity(context),
             connection=defaults,
             in_cluster=_is_in_cluster(source),
-            airflow_version=_airflow_version(),
+            airflow_version=AIRFLOW_VERSION,
         )
     return _mutated(manifest)
 
@@ -84,26 +85,12 @@ def _is_in_cluster(source: ClusterSource) -> bool:
     return not (source.config_file or source.config_dict) and "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def _airflow_version() -> str:
-    from airflow import __version__
-
-    return __version__
-
-
 def _mutated(manifest: Json) -> Json:
     """The manifest after the deployment's hook. Only a hook that exists is worth a `V1Pod` and the client it needs."""
-    from airflow import settings
-
-    if not _has_mutation_hook(settings):
+    hook = pod_mutation_hook()
+    if hook is None:
         return manifest
     pod = models.to_v1pod(manifest)
-    hook: Callable[[Any], None] = settings.pod_mutation_hook
     hook(pod)
     mutated: Json = models.to_dict(pod)
     return mutated
-
-
-def _has_mutation_hook(settings: Any) -> bool:
-    """Whether a plugin or `airflow_local_settings` implements the hook."""
-    hook = settings.get_policy_plugin_manager().hook.pod_mutation_hook
-    return bool(hook.get_hookimpls()) or settings.pod_mutation_hook.__module__ != settings.__name__

@@ -154,7 +154,11 @@ MALFORMED = {
         "`kube_config` of connection 'k8s' is neither JSON nor YAML",
     ),
     "a number for a namespace": ({"namespace": 5}, "`namespace` of connection 'k8s' must be a string"),
-    "a list for an extra": ("[1]", "The extra of connection 'k8s' must be a JSON object"),
+    # Airflow 3.1 itself takes a connection with such an extra for none at all.
+    "a list for an extra": (
+        "[1]",
+        "The extra of connection 'k8s' must be a JSON object|Connection 'k8s' is not defined",
+    ),
 }
 
 
