@@ -35,9 +35,7 @@ def test_importing_it_loads_no_kubernetes_client() -> None:
             {"in_cluster": True, "config_file": "/k"}, ConfigError, "in_cluster=True and config_file", id="two clusters"
         ),
         pytest.param({"on_finish_action": "burn"}, ManifestError, "on_finish_action is 'burn'", id="an unknown action"),
-        pytest.param(
-            {"on_kill_action": "burn"}, ManifestError, "on_kill_action", id="another unknown action"
-        ),
+        pytest.param({"on_kill_action": "burn"}, ManifestError, "on_kill_action", id="another unknown action"),
         pytest.param({"labels": ["a"]}, ManifestError, "labels", id="labels that are no dict"),
         pytest.param({"env_vars": "A=1"}, ManifestError, "env_vars", id="variables that are neither list nor dict"),
         pytest.param({"name": "a b"}, ManifestError, "name", id="a name with a space"),
