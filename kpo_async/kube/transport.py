@@ -108,6 +108,8 @@ class Transport:
         await self._credential.close()
         for session in self._sessions.values():
             await session.close()
+        # What was aborted is closed in the loop's next turn, and there may be no further one.
+        await asyncio.sleep(0)
 
     @asynccontextmanager
     async def exchange(self, request: Request, deadline: float) -> AsyncIterator[Answer]:
@@ -124,7 +126,7 @@ class Transport:
                 raise await _refusal(request.action, response)
             yield Answer(request.action, response)
         finally:
-            response.close()  # Does nothing to a connection whose answer was read to its end: that one is reused.
+            _drop(response)
 
     @asynccontextmanager
     async def websocket(
@@ -280,3 +282,14 @@ def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Let go of a connection, at once where nobody read its answer to the end: TLS would wait for the peer's word.
+
+    Does nothing to a connection whose answer was read to its end: that one is reused.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()

@@ -21,7 +21,7 @@ from kpo_async.exceptions import KpoError
 from kpo_async.handover import Ending, Outcome, PodTask
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.sync_client import core_v1
-from kpo_async.kube.client import Client, connect
+from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
 from kpo_async.operators import terms
@@ -63,7 +63,10 @@ class Run:
     async def _tell(self, story: Coroutine[Any, Any, T]) -> T:
         self._loop = asyncio.get_running_loop()
         self._task = task = asyncio.create_task(story, name="pod story")
-        return await task
+        try:
+            return await task
+        finally:
+            await aclose_all()
 
     def kill(self) -> None:
         """End the story, from a signal handler on the loop's own thread; it stops its pod on the way out."""
