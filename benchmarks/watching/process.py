@@ -199,7 +199,11 @@ async def measure(who: str, orders: Json, traffic: Traffic) -> Json:
         wait = await WHO[who](stack, orders)
         stalls = Stalls(loop)
         async with timeout(orders["seconds"]):
-            await asyncio.gather(*(run(wait, name, uid) for name, uid in orders["pods"].items()))
+            tasks = []
+            for name, uid in orders["pods"].items():
+                tasks.append(asyncio.create_task(run(wait, name, uid)))
+                await asyncio.sleep(0)  # as the triggerer does
+            await asyncio.gather(*tasks)
         stalls.handle.cancel()
         return {
             "fired": fired,
