@@ -66,6 +66,81 @@ class KubernetesPodOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
     ui_color = "#d9e8ff"
 
+    kubernetes_conn_id: str | None
+    namespace: str | None
+    image: str | None
+    name: str | None
+    random_name_suffix: bool
+    cmds: list[str]
+    arguments: list[str]
+    ports: list[Model] | None
+    volume_mounts: list[Model]
+    volumes: list[Model]
+    env_vars: list[Model] | dict[str, str]
+    env_from: list[Model]
+    secrets: list[Any]
+    in_cluster: bool | None
+    cluster_context: str | None
+    labels: dict[str, Any]
+    durable: bool
+    startup_timeout_seconds: int
+    startup_check_interval_seconds: int
+    schedule_timeout_seconds: int | None
+    get_logs: bool
+    base_container_name: str | None
+    base_container_status_polling_interval: float
+    init_container_logs: Iterable[str] | str | Literal[True] | None
+    container_logs: Iterable[str] | str | Literal[True] | None
+    image_pull_policy: str | None
+    annotations: dict[str, Any]
+    container_resources: Model | None
+    affinity: Model | None
+    config_file: str | None
+    runtime_class_name: str | None
+    node_selector: dict[str, str]
+    image_pull_secrets: list[Model] | None
+    service_account_name: str | None
+    automount_service_account_token: bool | None
+    hostnetwork: bool
+    host_aliases: list[Model] | None
+    tolerations: list[Model] | None
+    security_context: Model
+    container_security_context: Model | None
+    xcom_sidecar_container_security_context: Model | None
+    dnspolicy: str | None
+    dns_config: Model | None
+    hostname: str | None
+    subdomain: str | None
+    schedulername: str | None
+    full_pod_spec: Model | None
+    init_containers: list[Model]
+    log_events_on_failure: bool
+    log_events_on_startup: bool
+    do_xcom_push: bool
+    pod_template_file: str | None
+    pod_template_dict: dict[str, Any] | None
+    priority_class_name: str | None
+    pod_runtime_info_envs: list[Model] | None
+    termination_grace_period: int | None
+    configmaps: list[str]
+    skip_on_exit_code: Collection[int]
+    deferrable: bool
+    poll_interval: float
+    log_pod_spec_on_failure: bool
+    on_finish_action: OnFinishAction
+    on_kill_action: OnKillAction
+    termination_message_policy: str
+    active_deadline_seconds: int | None
+    callbacks: list[type] | type | None
+    progress_callback: Callable[[str], None] | None
+    logging_interval: int | None
+    trigger_kwargs: dict[str, Any] | None
+    container_name_log_prefix_enabled: bool
+    log_formatter: Callable[[str, str], str] | None
+    end_from_trigger: bool
+    xcom_transport: str
+    visit: Run | None
+
     def __init__(
         self,
         *,
@@ -147,80 +222,83 @@ class KubernetesPodOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.kubernetes_conn_id = kubernetes_conn_id
-        self.namespace = namespace
-        self.image = image
-        self.name = name
-        self.random_name_suffix = random_name_suffix
-        self.cmds = cmds or []
-        self.arguments = arguments or []
-        self.ports = ports
-        self.volume_mounts = volume_mounts or []
-        self.volumes = volumes or []
-        self.env_vars = env_vars or []
-        self.env_from = env_from or []
-        self.secrets = secrets or []
-        self.in_cluster = in_cluster
-        self.cluster_context = cluster_context
-        self.labels = labels or {}
-        self.durable = resolve_reattach(reattach_on_restart, durable)
-        self.startup_timeout_seconds = startup_timeout_seconds
-        self.startup_check_interval_seconds = startup_check_interval_seconds
-        self.schedule_timeout_seconds = schedule_timeout_seconds
-        self.get_logs = get_logs
-        self.base_container_name = base_container_name
-        self.base_container_status_polling_interval = base_container_status_polling_interval
-        self.init_container_logs = init_container_logs
-        self.container_logs = container_logs
-        self.image_pull_policy = image_pull_policy
-        self.annotations = annotations or {}
-        self.container_resources = container_resources
-        self.affinity = affinity
-        self.config_file = config_file
-        self.runtime_class_name = runtime_class_name
-        self.node_selector = node_selector or {}
-        self.image_pull_secrets = image_pull_secrets
-        self.service_account_name = service_account_name
-        self.automount_service_account_token = automount_service_account_token
-        self.hostnetwork = hostnetwork
-        self.host_aliases = host_aliases
-        self.tolerations = tolerations
-        self.security_context = security_context or {}
-        self.container_security_context = container_security_context
-        self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
-        self.dnspolicy = dnspolicy
-        self.dns_config = dns_config
-        self.hostname = hostname
-        self.subdomain = subdomain
-        self.schedulername = schedulername
-        self.full_pod_spec = full_pod_spec
-        self.init_containers = init_containers or []
-        self.log_events_on_failure = log_events_on_failure
-        self.log_events_on_startup = log_events_on_startup
-        self.do_xcom_push = do_xcom_push
-        self.pod_template_file = pod_template_file
-        self.pod_template_dict = pod_template_dict
-        self.priority_class_name = priority_class_name
-        self.pod_runtime_info_envs = pod_runtime_info_envs
-        self.termination_grace_period = termination_grace_period
-        self.configmaps = configmaps or []
-        self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.log_pod_spec_on_failure = log_pod_spec_on_failure
-        self.on_finish_action = resolve_finish_action(on_finish_action, is_delete_operator_pod)
-        self.on_kill_action = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
-        self.termination_message_policy = termination_message_policy
-        self.active_deadline_seconds = active_deadline_seconds
-        self.callbacks = callbacks
-        self.progress_callback = progress_callback
-        self.logging_interval = logging_interval
-        self.trigger_kwargs = trigger_kwargs
-        self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
-        self.log_formatter = log_formatter
-        self.end_from_trigger = end_from_trigger
-        self.xcom_transport = xcom_transport
-        self.visit: Run | None = None
+        # All at once: Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
+        vars(self).update(
+            kubernetes_conn_id=kubernetes_conn_id,
+            namespace=namespace,
+            image=image,
+            name=name,
+            random_name_suffix=random_name_suffix,
+            cmds=cmds or [],
+            arguments=arguments or [],
+            ports=ports,
+            volume_mounts=volume_mounts or [],
+            volumes=volumes or [],
+            env_vars=env_vars or [],
+            env_from=env_from or [],
+            secrets=secrets or [],
+            in_cluster=in_cluster,
+            cluster_context=cluster_context,
+            labels=labels or {},
+            durable=resolve_reattach(reattach_on_restart, durable),
+            startup_timeout_seconds=startup_timeout_seconds,
+            startup_check_interval_seconds=startup_check_interval_seconds,
+            schedule_timeout_seconds=schedule_timeout_seconds,
+            get_logs=get_logs,
+            base_container_name=base_container_name,
+            base_container_status_polling_interval=base_container_status_polling_interval,
+            init_container_logs=init_container_logs,
+            container_logs=container_logs,
+            image_pull_policy=image_pull_policy,
+            annotations=annotations or {},
+            container_resources=container_resources,
+            affinity=affinity,
+            config_file=config_file,
+            runtime_class_name=runtime_class_name,
+            node_selector=node_selector or {},
+            image_pull_secrets=image_pull_secrets,
+            service_account_name=service_account_name,
+            automount_service_account_token=automount_service_account_token,
+            hostnetwork=hostnetwork,
+            host_aliases=host_aliases,
+            tolerations=tolerations,
+            security_context=security_context or {},
+            container_security_context=container_security_context,
+            xcom_sidecar_container_security_context=xcom_sidecar_container_security_context,
+            dnspolicy=dnspolicy,
+            dns_config=dns_config,
+            hostname=hostname,
+            subdomain=subdomain,
+            schedulername=schedulername,
+            full_pod_spec=full_pod_spec,
+            init_containers=init_containers or [],
+            log_events_on_failure=log_events_on_failure,
+            log_events_on_startup=log_events_on_startup,
+            do_xcom_push=do_xcom_push,
+            pod_template_file=pod_template_file,
+            pod_template_dict=pod_template_dict,
+            priority_class_name=priority_class_name,
+            pod_runtime_info_envs=pod_runtime_info_envs,
+            termination_grace_period=termination_grace_period,
+            configmaps=configmaps or [],
+            skip_on_exit_code=_exit_codes(skip_on_exit_code),
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            log_pod_spec_on_failure=log_pod_spec_on_failure,
+            on_finish_action=resolve_finish_action(on_finish_action, is_delete_operator_pod),
+            on_kill_action=resolve_action(OnKillAction, "on_kill_action", on_kill_action),
+            termination_message_policy=termination_message_policy,
+            active_deadline_seconds=active_deadline_seconds,
+            callbacks=callbacks,
+            progress_callback=progress_callback,
+            logging_interval=logging_interval,
+            trigger_kwargs=trigger_kwargs,
+            container_name_log_prefix_enabled=container_name_log_prefix_enabled,
+            log_formatter=log_formatter,
+            end_from_trigger=end_from_trigger,
+            xcom_transport=xcom_transport,
+            visit=None,
+        )
         check_parameters(self)
 
     @property
