@@ -150,9 +150,14 @@ def _objects(name: str, value: Any, warn: Warn) -> Objects:
 
 
 def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
-    if not isinstance(value, Mapping):
-        return _objects(name, value, warn)
-    return env_list(_convert(name, value))
+    variables = env_list(_convert(name, value)) if isinstance(value, Mapping) else _objects(name, value, warn)
+    return [_text_value(variable) for variable in variables]
+
+
+def _text_value(variable: Object) -> Object:
+    """A variable whose value is text: `render_template_as_native_obj` makes numbers of what looks like one."""
+    value = variable.get("value")
+    return {**variable, "value": str(value)} if isinstance(value, (int, float)) else variable
 
 
 def _pod(name: str, value: Any, warn: Warn) -> Object | None:

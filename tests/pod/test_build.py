@@ -272,3 +272,8 @@ def test_unknown_fields_of_a_template_are_said_and_dropped() -> None:
 @pytest.mark.parametrize("pull_secrets", ["a,b", "a, b"])
 def test_pull_secrets_may_be_one_string(pull_secrets: str) -> None:
     assert build(image_pull_secrets=pull_secrets)["spec"]["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+
+
+def test_a_number_that_a_native_template_made_of_a_variable_is_text_again() -> None:
+    params = PodParameters.of({"task_id": "t", "env_vars": [{"name": "A", "value": 1}, {"name": "B"}]}, warn=print)
+    assert build_pod(params)["spec"]["containers"][0]["env"] == [{"name": "A", "value": "1"}, {"name": "B"}]
