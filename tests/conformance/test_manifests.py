@@ -125,7 +125,6 @@ REFUSED: Mapping[str, Mapping[str, Any]] = {
     "a label's name is illegal": {"labels": {"Example.com/a": "x"}},
     "an annotation is a number": {"annotations": {"a": 1}},
     "a node selector is illegal": {"node_selector": {"a": "-"}},
-    "a variable is a number": {"env_vars": {"A": 1}},
     "a variable's name has an equals sign": {"env_vars": {"A=B": "1"}},
     "an argument is a number": {"arguments": [1]},
     "hostname is no label": {"hostname": "a.b"},
