@@ -47,7 +47,7 @@ def limit(
 
 def _pod_limits(task: PodTask, view: View, state: PodState, ungated_at: datetime | None) -> list[Limit]:
     found = []
-    problem = start_problem(view.pod, task.base_container) if view.pod is not None else None
+    problem = start_problem(view.pod, state) if view.pod is not None else None
     if problem is not None and problem.fatal_at is not None:
         found.append(Limit(problem.fatal_at, Ending.NOT_STARTED, problem))
     overdue = start_deadline(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from kpo_async.compat import StrEnum
-from kpo_async.pod.status import Container, ContainerKind, PodState, Verdict, assess
+from kpo_async.pod.status import Container, ContainerKind, PodState, Verdict
 from kpo_async.resources import Pod
 
 _SECOND = timedelta(seconds=1)
@@ -88,12 +88,11 @@ class StartProblem:
     """From when on this is final; None when it may heal, however long that takes."""
 
 
-def start_problem(pod: Pod, base: str) -> StartProblem | None:
-    """What keeps `pod` from starting, the most certain problem first. None once its base container has run."""
-    state = assess(pod, base)
+def start_problem(pod: Pod, state: PodState) -> StartProblem | None:
+    """What keeps `pod`, whose state is `state`, from starting, the most certain problem first. None once it has run."""
     if state.verdict not in (Verdict.PENDING, Verdict.STARTING):
         return None
-    if (missing := _no_such_container(pod, state, base)) is not None:
+    if (missing := _no_such_container(pod, state)) is not None:
         return missing
     problems = [problem for container in state.containers if (problem := _problem_of(container, state)) is not None]
     return min(problems, key=lambda problem: problem.fatal_at or _NEVER, default=None)
@@ -123,7 +122,8 @@ def is_transient(message: str) -> bool:
     return bool(_TRANSIENT.search(message))
 
 
-def _no_such_container(pod: Pod, state: PodState, base: str) -> StartProblem | None:
+def _no_such_container(pod: Pod, state: PodState) -> StartProblem | None:
+    base = state.base
     names = [container.name for container in state.containers if container.kind is ContainerKind.MAIN]
     if base in names or not pod.spec.containers:
         return None

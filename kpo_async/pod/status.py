@@ -8,8 +8,10 @@ answered as a moment (`lost_at`, `start.fatal_at`) that the caller compares with
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+
+import msgspec
 
 from kpo_async.compat import StrEnum
 from kpo_async.resources import ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition
@@ -65,8 +67,7 @@ class ContainerKind(StrEnum):
     MAIN = "main"
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """One container as the kubelet reports it, or as the spec announces it while nothing is reported."""
 
     name: str
@@ -86,8 +87,7 @@ class Container:
     restarts: int = 0
 
 
-@dataclass(frozen=True)
-class PodState:
+class PodState(msgspec.Struct, frozen=True):
     """A pod's status, said once. Times are Kubernetes' own, with a resolution of a second."""
 
     verdict: Verdict
@@ -369,6 +369,7 @@ def _signal(end: ContainerStateTerminated | None) -> int | None:
     return end.exit_code - 128 if 128 < end.exit_code <= 128 + 64 else None
 
 
+@lru_cache(maxsize=4096)
 def parse_time(text: str | None) -> datetime | None:
     """A Kubernetes timestamp, or None for none, for one that is no timestamp, and for the zero time of 1970."""
     if not text:

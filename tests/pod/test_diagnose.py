@@ -106,7 +106,7 @@ def test_what_kubernetes_or_the_program_said_is_repeated(name: str, said: str) -
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_text_is_one_line_that_names_the_pod(name: str) -> None:
     seen = recorded(name)
-    text = told(seen, problem=start_problem(seen, "base")).text()
+    text = told(seen, problem=start_problem(seen, assess(seen, "base"))).text()
     assert f"pod jobs/{seen.metadata.name}" in text
     assert "\n" not in text
     assert len(text.encode()) <= 1024
@@ -220,7 +220,7 @@ def test_a_missing_right_is_not_ours_to_diagnose() -> None:
 
 @given(pods, st.booleans(), st.none() | st.sampled_from(list(Deadline)))
 def test_there_is_a_text_for_every_status(seen: Pod, gone: bool, missed: Deadline | None) -> None:
-    text = told(seen, gone=gone, missed=missed, problem=start_problem(seen, "base")).text()
+    text = told(seen, gone=gone, missed=missed, problem=start_problem(seen, assess(seen, "base"))).text()
     assert text
     assert "\n" not in text
     assert len(text.encode()) <= 1024

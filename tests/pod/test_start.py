@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from kpo_async.pod.start import GRACE, Deadline, StartDeadline, start_deadline, start_problem
+from kpo_async.pod.start import GRACE, Deadline, StartDeadline, StartProblem, start_deadline, start_problem
 from kpo_async.pod.status import assess
+from kpo_async.resources import Pod
 from tests.pod.samples import at, condition, ended, pod, recorded, running, waiting
 from tests.pod.test_status import moment, pods
 
 HALF_A_MINUTE = 30
+
+
+def problem_of(seen: Pod) -> StartProblem | None:
+    return start_problem(seen, assess(seen, "base"))
 
 
 def fatal_after(reason: str, message: str, *, image: str = "repo/app:1") -> datetime | None:
@@ -21,7 +26,7 @@ def fatal_after(reason: str, message: str, *, image: str = "repo/app:1") -> date
     seen = pod(
         phase="Pending", containers=[{"name": "base", "image": image}], statuses=[waiting("base", reason, message)]
     )
-    problem = start_problem(seen, "base")
+    problem = problem_of(seen)
     assert problem is not None
     assert (problem.container, problem.reason, problem.message) == ("base", reason, message)
     return problem.fatal_at
@@ -121,7 +126,7 @@ def test_a_busy_node_is_waited_for(reason: str, message: str) -> None:
 
 @pytest.mark.parametrize("reason", [None, "", "ContainerCreating", "PodInitializing", "SomethingNew"])
 def test_ordinary_waiting_is_no_problem(reason: str | None) -> None:
-    assert start_problem(pod(phase="Pending", statuses=[waiting("base", reason)]), "base") is None
+    assert problem_of(pod(phase="Pending", statuses=[waiting("base", reason)])) is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_ordinary_waiting_is_no_problem(reason: str | None) -> None:
     ],
 )
 def test_a_base_container_that_has_run_has_no_problem_starting(seen: Any, what: str) -> None:
-    assert start_problem(seen, "base") is None
+    assert problem_of(seen) is None
 
 
 def test_an_init_container_that_cannot_start_is_found() -> None:
@@ -145,7 +150,7 @@ def test_an_init_container_that_cannot_start_is_found() -> None:
         init_statuses=[waiting("prepare", "ErrImagePull", "manifest unknown")],
         statuses=[waiting("base", "PodInitializing")],
     )
-    problem = start_problem(seen, "base")
+    problem = problem_of(seen)
     assert problem is not None
     assert (problem.container, problem.image) == ("prepare", "nothing")
 
@@ -157,7 +162,7 @@ def test_the_clock_of_a_container_begins_when_the_ones_before_it_are_done() -> N
         init_statuses=[ended("prepare", finished=40), running("mesh", since=50)],
         statuses=[waiting("base", "CreateContainerConfigError", 'secret "x" not found')],
     )
-    problem = start_problem(seen, "base")
+    problem = problem_of(seen)
     assert problem is not None
     assert problem.fatal_at == moment(60)
 
@@ -168,13 +173,13 @@ def test_what_is_certain_comes_before_what_may_heal() -> None:
         containers=[{"name": "mesh"}, {"name": "base"}],
         statuses=[waiting("mesh", "ErrImagePull", "i/o timeout"), waiting("base", "InvalidImageName", "bad")],
     )
-    problem = start_problem(seen, "base")
+    problem = problem_of(seen)
     assert problem is not None
     assert problem.container == "base"
 
 
 def test_a_base_container_that_the_pod_does_not_have_is_final_at_once() -> None:
-    problem = start_problem(pod(phase="Pending", containers=[{"name": "main"}, {"name": "mesh"}]), "base")
+    problem = problem_of(pod(phase="Pending", containers=[{"name": "main"}, {"name": "mesh"}]))
     assert problem is not None
     assert problem.fatal_at == moment(0)
     assert problem.message == "the pod has no container 'base'; it has 'main', 'mesh'"
@@ -182,14 +187,14 @@ def test_a_base_container_that_the_pod_does_not_have_is_final_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["image_unknown_host", "image_invalid_name", "missing_configmap"])
 def test_recorded_problems_are_final_within_half_a_minute(name: str) -> None:
-    problem = start_problem(recorded(name), "base")
+    problem = problem_of(recorded(name))
     assert problem is not None
     assert problem.fatal_at is not None
 
 
 @pytest.mark.parametrize("name", ["missing_volume", "scheduling_gated", "unschedulable", "succeeded"])
 def test_what_only_a_deadline_can_end_is_no_problem(name: str) -> None:
-    assert start_problem(recorded(name), "base") is None
+    assert problem_of(recorded(name)) is None
 
 
 UNSCHEDULED: dict[str, Any] = {"phase": "Pending", "node": None}
@@ -217,7 +222,7 @@ def test_time_behind_a_gate_does_not_count() -> None:
 
 @given(pods)
 def test_there_is_an_answer_to_every_status(seen: Any) -> None:
-    problem = start_problem(seen, "base")
+    problem = problem_of(seen)
     state = assess(seen, "base")
     deadline = start_deadline(state, schedule_timeout=1, startup_timeout=1)
     if state.verdict.ended:
