@@ -30,6 +30,7 @@ TEMPLATED: Mapping[str, tuple[str, ...]] = {
 }
 """Attributes of models in which Jinja is rendered. What is not listed may hold a literal `{{`; dicts render whole."""
 
+_STRING = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -51,6 +52,15 @@ def is_unrendered(value: object) -> bool:
     if isinstance(value, str):
         return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
     return callable(getattr(value, "resolve", None))
+
+
+def is_literal(value: object) -> bool:
+    """Whether `value` is a string or a flat list or dict of strings: nothing in it refers to another task."""
+    if isinstance(value, dict):
+        return _STRING.issuperset(map(type, value.values()))
+    if isinstance(value, list):
+        return _STRING.issuperset(map(type, value))
+    return isinstance(value, str)
 
 
 def to_dict(value: Any) -> Any:

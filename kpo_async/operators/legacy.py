@@ -14,6 +14,8 @@ Action = TypeVar("Action", bound=StrEnum)
 
 def resolve_action(kind: type[Action], parameter: str, value: str) -> Action:
     """`value`, a string or another library's enum of strings, as our own. Raises `ManifestError` for no action."""
+    if isinstance(value, kind):
+        return value
     try:
         return kind(getattr(value, "value", value))
     except ValueError:

@@ -18,6 +18,7 @@ from kpo_async.handover import OnFinishAction, OnKillAction
 from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach
 from kpo_async.operators.validate import check_parameters
 from kpo_async.pod.parameters import env_list
+from kpo_async.pod.xcom_sidecar import Transport
 
 if TYPE_CHECKING:
     import jinja2
@@ -138,7 +139,7 @@ class KubernetesPodOperator(BaseOperator):
     container_name_log_prefix_enabled: bool
     log_formatter: Callable[[str, str], str] | None
     end_from_trigger: bool
-    xcom_transport: str
+    xcom_transport: Transport
     visit: Run | None
 
     def __init__(
@@ -218,7 +219,7 @@ class KubernetesPodOperator(BaseOperator):
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
         end_from_trigger: bool = False,
-        xcom_transport: str = "sidecar",
+        xcom_transport: str = Transport.SIDECAR,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -296,10 +297,17 @@ class KubernetesPodOperator(BaseOperator):
             container_name_log_prefix_enabled=container_name_log_prefix_enabled,
             log_formatter=log_formatter,
             end_from_trigger=end_from_trigger,
-            xcom_transport=xcom_transport,
+            xcom_transport=resolve_action(Transport, "xcom_transport", xcom_transport),
             visit=None,
         )
         check_parameters(self)
+
+    def _set_xcomargs_dependencies(self) -> None:
+        # Airflow's own search for XComArgs takes longer than all the rest of a task's parsing; most values hold none.
+        for field in self.template_fields:
+            value = getattr(self, field, None)
+            if value and not models.is_literal(value):
+                self._set_xcomargs_dependency(field, value)
 
     @property
     def reattach_on_restart(self) -> bool:

@@ -12,6 +12,7 @@ import re
 import secrets
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kpo_async.exceptions import ManifestError
 
@@ -117,6 +118,14 @@ def label_value(value: str) -> str:
     return f"{head}-{tail}" if head else tail
 
 
+@lru_cache(maxsize=1024)
+def is_label_key(key: str) -> bool:
+    """Whether the API server takes `key` as the key of a label: a name, perhaps with the DNS name of its owner."""
+    owner, slash, name = key.rpartition("/")
+    return bool(name) and is_label_value(name) and (not slash or is_pod_name(owner))
+
+
+@lru_cache(maxsize=1024)
 def is_label_value(value: str) -> bool:
     """Whether the API server takes `value` as the value of a label."""
     return len(value) <= LABEL_LIMIT and _LABEL_VALUE.fullmatch(value) is not None

@@ -6,7 +6,6 @@ template or is not known yet (an XComArg) is passed over, whatever the incumbent
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,8 +14,6 @@ from kpo_async.models import is_unrendered, plain
 from kpo_async.pod import names, parameters
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "on_finish_action": ("delete_pod", "delete_succeeded_pod", "delete_active_pod", "keep_pod"),
-    "on_kill_action": ("delete_pod", "keep_pod"),
     "image_pull_policy": ("Always", "IfNotPresent", "Never"),
     "dnspolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
     "termination_message_policy": ("File", "FallbackToLogsOnError"),
@@ -29,28 +26,34 @@ NOT_RENDERED = (
 """Parameters that are final when the DAG is parsed: they are read as the build will read them."""
 
 _LABEL_RULE = "use at most 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends"
-_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 def validate(values: Mapping[str, Any]) -> None:
     """Raises ManifestError for the first of the operator's attributes `values` that can never become a pod."""
-    for name, choices in CHOICES.items():
-        value = values.get(name)
-        if value and value not in choices and not is_unrendered(value):
-            raise ManifestError(f"{name} is {value!r}: give one of {', '.join(choices)}")
-    if values.get("name") is not None and not is_unrendered(values["name"]):
-        names.clean(values["name"])
-    for name in NOT_RENDERED:
-        if values.get(name) and not is_unrendered(values[name]):
-            parameters.read(name, values[name], _silent)
     for name, check in _CHECKS.items():
         value = values.get(name)
         if value and not is_unrendered(value):
             check(name, value)
+    if values.get("name") == "":
+        names.clean("")
+
+
+def _choice(name: str, value: Any) -> None:
+    if value not in CHOICES[name]:
+        raise ManifestError(f"{name} is {value!r}: give one of {', '.join(CHOICES[name])}")
+
+
+def _name(name: str, value: Any) -> None:
+    names.clean(value)
+
+
+def _readable(name: str, value: Any) -> None:
+    parameters.read(name, value, _silent)
 
 
 def _labels(name: str, value: Any) -> None:
-    for key, item in _keyed_strings(name, value):
+    for key, item in _pairs(name, value):
+        _key(name, key, key)
         if item and not names.is_label_value(item):
             raise ManifestError(f"{name}[{key!r}] is {item!r}, which Kubernetes refuses: {_LABEL_RULE}")
 
@@ -67,18 +70,14 @@ def _image(name: str, value: Any) -> None:
 
 
 def _annotations(name: str, value: Any) -> None:
-    for _ in _keyed_strings(name, value):
-        pass  # reading the pairs is the check
-
-
-def _keyed_strings(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    for key, item in _pairs(name, value):
+    for key, _ in _pairs(name, value):
         prefix, slash, short = key.rpartition("/")
-        domain = prefix.lower() if name == "annotations" else prefix  # only there may it be in upper case
-        legal = len(short) <= names.LABEL_LIMIT and _LABEL_NAME.fullmatch(short)
-        if not legal or (slash and not names.is_pod_name(domain)):
-            raise ManifestError(f"{name} has the key {key!r}, which Kubernetes refuses: {_LABEL_RULE}")
-        yield key, item
+        _key(name, key, prefix.lower() + slash + short)  # only here may the prefix be in upper case
+
+
+def _key(name: str, key: str, normal: str) -> None:
+    if not names.is_label_key(normal):
+        raise ManifestError(f"{name} has the key {key!r}, which Kubernetes refuses: {_LABEL_RULE}")
 
 
 def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -139,6 +138,9 @@ def _silent(message: str) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    **dict.fromkeys(CHOICES, _choice),
+    **dict.fromkeys(NOT_RENDERED, _readable),
+    "name": _name,
     "image": _image,
     "namespace": _dns_label,
     "hostname": _dns_label,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 
 from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.handover import OnFinishAction
@@ -52,6 +54,22 @@ def test_the_old_way_to_keep_a_pod_still_works_and_says_what_is_new(old: bool, n
     with pytest.warns(DeprecationWarning, match=f"on_finish_action='{new.value}'"):
         operator = KubernetesPodOperator(task_id="task", is_delete_operator_pod=old)
     assert operator.on_finish_action is new
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        pytest.param(lambda value: {"image": value}, id="as a value"),
+        pytest.param(lambda value: {"arguments": ["-c", value]}, id="in a list"),
+        pytest.param(lambda value: {"env_vars": {"A": "1", "B": value}}, id="in a dict"),
+        pytest.param(lambda value: {"volumes": [{"name": "v", "hostPath": {"path": value}}]}, id="deep in an object"),
+    ],
+)
+def test_a_result_of_another_task_makes_it_wait_for_that_task(parameters: Callable[[Any], dict[str, Any]]) -> None:
+    with DAG("results", schedule=None):
+        first = KubernetesPodOperator(task_id="first", do_xcom_push=True)
+        second = KubernetesPodOperator(task_id="second", **parameters(first.output))
+    assert second.upstream_task_ids == {"first"}
 
 
 def test_it_can_be_mapped() -> None:

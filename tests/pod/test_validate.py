@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Any
 
 import pytest
 
 from kpo_async.exceptions import ManifestError
 from kpo_async.pod.validate import validate
-
-
-class Action(str, enum.Enum):
-    KEEP = "keep_pod"
 
 
 class LaterValue:
@@ -29,8 +24,6 @@ LATER = LaterValue()
     "values",
     [
         {},
-        {"on_finish_action": Action.KEEP},
-        {"on_finish_action": "delete_active_pod", "on_kill_action": "keep_pod"},
         {"image_pull_policy": "", "dnspolicy": None},
         {"image_pull_policy": "{{ params.policy }}"},
         {"name": "Hello_World.1"},
@@ -62,8 +55,6 @@ def test_what_may_become_a_pod_is_accepted(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"on_finish_action": "explode"}, "on_finish_action is 'explode': give one of delete_pod"),
-        ({"on_kill_action": "explode"}, "on_kill_action is 'explode': give one of delete_pod, keep_pod"),
         ({"image_pull_policy": "always"}, "image_pull_policy is 'always'"),
         ({"name": "a b"}, "name 'a b'"),
         ({"namespace": "My_Space"}, "namespace is 'My_Space', which Kubernetes refuses: use at most 63"),
