@@ -134,14 +134,14 @@ class Airflow:
                 if dag_id in (self._dags / name).read_text():
                     raise ProgramError(f"{name} cannot be imported:\n{trace}")
         body = {"logical_date": None, "conf": dict(conf or {})}
-        answer = await asyncio.to_thread(self._request, f"/api/v2/dags/{dag_id}/dagRuns", body)
+        answer = await asyncio.to_thread(self.request, f"/api/v2/dags/{dag_id}/dagRuns", body)
         return DagRun(dag_id, answer["dag_run_id"])
 
     async def set_state(self, run: DagRun, task: TaskInstance, state: str) -> None:
         """Mark a task instance as a user does: "failed" or "success"."""
         path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}"
         path += f"/{task.map_index}" if task.map_index >= 0 else ""
-        await asyncio.to_thread(self._request, path, {"new_state": state}, method="PATCH")
+        await asyncio.to_thread(self.request, path, {"new_state": state}, method="PATCH")
 
     async def finished(self, run: DagRun, timeout: float) -> str:
         """Wait for the run's last state: "success" or "failed"."""
@@ -201,6 +201,19 @@ class Airflow:
                 return str(record.get("event"))
         return "no error in its log"
 
+    def request(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
+        """Ask its API: GET, or POST when there is a body. Raises `urllib.error.HTTPError`."""
+        if body is not None and not self._token:
+            self._token = self.request("/auth/token")["access_token"]
+        request = urllib.request.Request(
+            self.url + urllib.parse.quote(path, safe="/?=&"),
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
     async def ticks(self, what: str, timeout: float, interval: float = POLL) -> AsyncIterator[None]:
         """A chance to look, every `interval` seconds.
 
@@ -252,21 +265,9 @@ class Airflow:
         """Wait until every component has reported itself alive."""
         async for _ in self.ticks("Airflow to be healthy", 180):
             with contextlib.suppress(OSError, ValueError):
-                health = await asyncio.to_thread(self._request, "/api/v2/monitor/health")
+                health = await asyncio.to_thread(self.request, "/api/v2/monitor/health")
                 if all(part["status"] == "healthy" for part in health.values()):
                     return
-
-    def _request(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
-        if body is not None and not self._token:
-            self._token = self._request("/auth/token")["access_token"]
-        request = urllib.request.Request(
-            self.url + urllib.parse.quote(path),
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
 
     def _query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         database = sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
