@@ -103,11 +103,13 @@ def to_v1pod(manifest: Mapping[str, Any]) -> V1Pod:
 
     Raises ManifestError when a field that the client requires is missing.
     """
-    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.client import ApiClient, Configuration, V1Pod
 
-    # A fresh Configuration: the process-wide default may hold a token and a closure that cannot be pickled.
-    client = ApiClient(configuration=Configuration())
     try:
+        if hasattr(V1Pod, "from_dict"):  # from kubernetes 37 on
+            return V1Pod.from_dict(manifest)
+        # A fresh Configuration: the process-wide default may hold a token and a closure that cannot be pickled.
+        client = ApiClient(configuration=Configuration())
         pod: V1Pod = client.deserialize(_Response(json.dumps(manifest)), "V1Pod")
     except (ValueError, TypeError, AttributeError) as error:
         raise ManifestError(f"the manifest is no V1Pod of the kubernetes client: {error}") from error
