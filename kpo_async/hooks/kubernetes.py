@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from airflow.sdk import BaseHook
 
 from kpo_async.exceptions import ConfigError, KpoError
+from kpo_async.handover import ClusterRef
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
@@ -64,6 +65,16 @@ async def cluster_source(
         tcp_keepalive=not _first(disable_tcp_keepalive, extras.switch("disable_tcp_keepalive")),
     )
     return source, await asyncio.to_thread(_defaults, extras)
+
+
+async def resolve(cluster: ClusterRef) -> tuple[ClusterSource, ConnectionDefaults]:
+    """`cluster_source` of what a task says about its cluster, the same on a worker and in a triggerer."""
+    return await cluster_source(
+        cluster.conn_id,
+        in_cluster=cluster.in_cluster,
+        config_file=cluster.config_file,
+        cluster_context=cluster.context,
+    )
 
 
 @dataclass(frozen=True)

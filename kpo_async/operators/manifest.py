@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
+from kpo_async.handover import ClusterRef
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
-from kpo_async.hooks.kubernetes import cluster_source
-from kpo_async.pod.build import ConnectionDefaults, build_pod
+from kpo_async.hooks.kubernetes import resolve
+from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
 
@@ -34,7 +35,7 @@ def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
     if context is None:
         manifest = build_pod(parameters, airflow_version=AIRFLOW_VERSION)
     else:
-        source, defaults = asyncio.run(resolve(operator))
+        source, defaults = asyncio.run(resolve(cluster_ref(operator)))
         manifest = build_pod(
             parameters,
             task=identity(context),
@@ -45,13 +46,13 @@ def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
     return _mutated(manifest)
 
 
-async def resolve(operator: KubernetesPodOperator) -> tuple[ClusterSource, ConnectionDefaults]:
-    """The operator's cluster and its connection's defaults."""
-    return await cluster_source(
-        operator.kubernetes_conn_id,
+def cluster_ref(operator: KubernetesPodOperator) -> ClusterRef:
+    """What the parameters say about the cluster."""
+    return ClusterRef(
+        conn_id=operator.kubernetes_conn_id,
         in_cluster=operator.in_cluster,
         config_file=operator.config_file,
-        cluster_context=operator.cluster_context,
+        context=operator.cluster_context,
     )
 
 

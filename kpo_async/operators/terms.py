@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from kpo_async.callbacks import Callbacks, Hook
 from kpo_async.exceptions import ImportPathError
-from kpo_async.handover import ClusterRef, LogChoice, PodTask
+from kpo_async.handover import LogChoice, PodTask
 from kpo_async.import_path import to_import_path
-from kpo_async.operators.manifest import base_container_name
+from kpo_async.operators.manifest import base_container_name, cluster_ref
 
 if TYPE_CHECKING:
     from kpo_async.operators.pod import KubernetesPodOperator
@@ -32,15 +32,10 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
-        cluster=ClusterRef(
-            conn_id=operator.kubernetes_conn_id,
-            in_cluster=operator.in_cluster,
-            config_file=operator.config_file,
-            context=operator.cluster_context,
-        ),
+        cluster=cluster_ref(operator),
         base_container=base_container_name(operator),
         logs=_log_choice(operator),
-        xcom=operator.xcom_transport if operator.do_xcom_push else None,
+        xcom=operator.xcom_transport.value if operator.do_xcom_push else None,
         schedule_timeout=operator.startup_timeout_seconds if schedule_timeout is None else schedule_timeout,
         startup_timeout=operator.startup_timeout_seconds,
         deadline=deadline,

@@ -20,12 +20,13 @@ from kpo_async.callbacks import Callbacks, ExecutionMode, Hook
 from kpo_async.exceptions import KpoError
 from kpo_async.handover import Ending, Outcome, PodTask
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
 from kpo_async.operators import terms
-from kpo_async.operators.manifest import base_container_name, identity, resolve
+from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
 from kpo_async.pod.names import TaskIdentity, siblings
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
@@ -131,7 +132,7 @@ def _deadline(operator: KubernetesPodOperator) -> float | None:
 @asynccontextmanager
 async def _connected(operator: KubernetesPodOperator, context: Context) -> AsyncIterator[tuple[Client, Callbacks]]:
     """A client of the operator's cluster, and its callbacks, which have been told of theirs."""
-    source, _ = await resolve(operator)
+    source, _ = await resolve(cluster_ref(operator))
     callbacks = Callbacks(
         terms.callback_classes(operator),
         mode=ExecutionMode.SYNC,

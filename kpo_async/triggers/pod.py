@@ -33,7 +33,7 @@ from kpo_async.hooks.airflow import (
     push_xcom,
     task_state,
 )
-from kpo_async.hooks.kubernetes import cluster_source
+from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
 from kpo_async.kube.client import Client, connect
@@ -98,13 +98,7 @@ class KubernetesPodTrigger(BaseTrigger):
             await self.on_kill()
 
     async def _source(self) -> ClusterSource:
-        cluster = self.pod_task.cluster
-        source, _ = await cluster_source(
-            cluster.conn_id,
-            in_cluster=cluster.in_cluster,
-            config_file=cluster.config_file,
-            cluster_context=cluster.context,
-        )
+        source, _ = await resolve(self.pod_task.cluster)
         return source
 
     async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
