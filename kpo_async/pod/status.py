@@ -177,7 +177,7 @@ def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bo
     disruption = _disruption(pod)
     if end is not None:
         if end.exit_code == 0 and end.reason != _STATUS_UNKNOWN:
-            return Verdict.SUCCEEDED, end.reason or "", end.message or ""
+            return _told_to_end(pod, end, disruption) or (Verdict.SUCCEEDED, end.reason or "", end.message or "")
         if (cause := _taken_away(pod, end, disruption)) is not None:
             return Verdict.LOST, *cause
         if reason and end.exit_code in _KILLED:
@@ -236,6 +236,23 @@ def _taken_away(pod: Pod, end: ContainerStateTerminated, disruption: PodConditio
         return "Deleted", "the pod was deleted while its container was running"
     if end.reason == _STATUS_UNKNOWN:
         return _STATUS_UNKNOWN, end.message or "the node lost track of the container"
+    return None
+
+
+def _told_to_end(
+    pod: Pod, end: ContainerStateTerminated, disruption: PodCondition | None
+) -> tuple[Verdict, str, str] | None:
+    """The verdict on a program that exited with 0 because the kubelet told it to end: its work is not done."""
+    finished, reason, message = parse_time(end.finished_at), pod.status.reason, pod.status.message or ""
+    kubelet = disruption if disruption is not None and disruption.reason == "TerminationByKubelet" else None
+    if kubelet is not None and _follows(finished, parse_time(kubelet.last_transition_time), killed=False):
+        return Verdict.LOST, reason or kubelet.reason or "", message or kubelet.message or ""
+    started, limit = parse_time(pod.status.start_time), timedelta(seconds=pod.spec.active_deadline_seconds or 0)
+    ready = _condition(pod, "Ready")
+    # This condition says so at once, the phase when all containers have ended.
+    failed = pod.status.phase == "Failed" or (ready is not None and ready.reason == "PodFailed")
+    if failed and finished and started and limit and finished >= started + limit:
+        return Verdict.FAILED, "DeadlineExceeded", message
     return None
 
 

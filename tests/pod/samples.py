@@ -32,6 +32,7 @@ def pod(
     containers: list[dict[str, Any]] | None = None,
     init_containers: list[dict[str, Any]] | None = None,
     node: str | None = "node-1",
+    deadline: int | None = None,
     **metadata: Any,
 ) -> Pod:
     """A pod created at second 0."""
@@ -39,6 +40,7 @@ def pod(
     status = {
         "phase": phase,
         "reason": reason,
+        "startTime": at(1) if node else None,
         "conditions": [scheduled, *(conditions or [])],
         "containerStatuses": statuses,
         "initContainerStatuses": init_statuses,
@@ -47,6 +49,7 @@ def pod(
         "nodeName": node,
         "containers": [{"name": "base"}] if containers is None else containers,
         "initContainers": init_containers,
+        "activeDeadlineSeconds": deadline,
     }
     return pod_from_dict(
         {

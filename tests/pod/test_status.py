@@ -60,6 +60,8 @@ def test_recorded_pods_are_read_rightly(
 
 
 DISRUPTED = condition("DisruptionTarget", since=30, reason="PreemptionByScheduler")
+EVICTED = condition("DisruptionTarget", since=30, reason="TerminationByKubelet")
+NOT_READY = condition("Ready", "False", reason="PodFailed")
 DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
 
 
@@ -115,6 +117,48 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             Verdict.SUCCEEDED,
             "",
             id="done before that",
+        ),
+        pytest.param(
+            pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=61)], deadline=60),
+            Verdict.FAILED,
+            "DeadlineExceeded",
+            id="a deadline that the program obeyed",
+        ),
+        pytest.param(
+            pod(statuses=[ended(finished=61)], conditions=[NOT_READY], deadline=60),
+            Verdict.FAILED,
+            "DeadlineExceeded",
+            id="the same, its phase not told yet",
+        ),
+        pytest.param(
+            pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=60), ended("c", 137)], deadline=60),
+            Verdict.SUCCEEDED,
+            "",
+            id="done before the deadline ended a companion",
+        ),
+        pytest.param(
+            pod(phase="Succeeded", statuses=[ended(finished=62)], deadline=60),
+            Verdict.SUCCEEDED,
+            "",
+            id="done before the kubelet looked at the deadline",
+        ),
+        pytest.param(
+            pod(phase="Failed", reason="Evicted", statuses=[ended(finished=31)], conditions=[EVICTED]),
+            Verdict.LOST,
+            "Evicted",
+            id="an eviction that the program obeyed",
+        ),
+        pytest.param(
+            pod(phase="Failed", reason="Evicted", statuses=[ended(finished=30)], conditions=[EVICTED]),
+            Verdict.SUCCEEDED,
+            "",
+            id="done in the second of the eviction",
+        ),
+        pytest.param(
+            pod(statuses=[ended(finished=40)], conditions=[DISRUPTED], **DELETED),
+            Verdict.SUCCEEDED,
+            "",
+            id="preempted and done within the grace, as a Job counts it",
         ),
         pytest.param(
             pod(statuses=[ended(code=1, finished=20)], conditions=[DISRUPTED]),
