@@ -15,11 +15,12 @@ from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
 
+_version = Version(__version__)
+
 # They moved to the SDK in Airflow 3.2; the old names still work there, with a warning.
-_exceptions = import_module(
-    "airflow.sdk.exceptions" if Version(__version__) >= Version("3.2") else "airflow.exceptions"
-)
+_exceptions = import_module("airflow.sdk.exceptions" if _version >= Version("3.2") else "airflow.exceptions")
 AirflowException = _exceptions.AirflowException
+AirflowNotFoundException = _exceptions.AirflowNotFoundException
 AirflowSkipException = _exceptions.AirflowSkipException
 AirflowTaskTimeout = _exceptions.AirflowTaskTimeout
 
@@ -30,9 +31,12 @@ __all__ = [
     "FAILING_IN_TRIGGERER_RETRIES",
     "TRIGGERS_ARE_KILLED",
     "AirflowException",
+    "AirflowNotFoundException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "deferral_settles_after",
+    "get_connection",
+    "get_extra",
     "pod_mutation_hook",
     "push_xcom",
     "task_state",
@@ -41,7 +45,7 @@ __all__ = [
 TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3 calls a trigger's `on_kill` when a user ends its task; before, `cleanup` is all there is."""
 
-FAILING_IN_TRIGGERER_RETRIES = Version(__version__) >= Version("3.3.1")
+FAILING_IN_TRIGGERER_RETRIES = _version >= Version("3.3.1")
 """Whether a `TaskFailedEvent` leaves a task its retries (apache/airflow#71163)."""
 
 SCHEDULER_LAG = 2.0
@@ -68,6 +72,28 @@ def pod_mutation_hook() -> Callable[[Any], None] | None:
         manager = settings.POLICY_PLUGIN_MANAGER
     implemented = bool(manager.hook.pod_mutation_hook.get_hookimpls())
     return hook if implemented or hook.__module__ != settings.__name__ else None
+
+
+async def get_connection(conn_id: str) -> Any:
+    """Airflow's connection object, which has a different class in the API server (Test button) than in a task.
+
+    Raises `AirflowNotFoundException`.
+    """
+    from airflow.sdk import BaseHook
+
+    if _version >= Version("3.2"):
+        return await BaseHook.aget_connection(conn_id)
+    # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and takes that for a missing connection.
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+async def get_extra(connection: Any) -> dict[str, Any]:
+    """A connection's extra, its secrets registered with Airflow's log masker. Empty when it is no JSON object."""
+    if hasattr(connection, "aextra_dejson"):  # Airflow 3.3 and newer
+        values = await connection.aextra_dejson()
+    else:
+        values = await sync_to_async(lambda: connection.extra_dejson)()
+    return values if isinstance(values, dict) else {}
 
 
 async def task_state(task_instance: Any) -> str | None:

@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from airflow.exceptions import AirflowNotFoundException
-from airflow.sdk import BaseHook
-from asgiref.sync import sync_to_async
-
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.airflow import AirflowNotFoundException, get_connection, get_extra
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import DEFAULT_CONNECTION_ID
 
@@ -65,7 +61,7 @@ def _keep(answers: _Answers, conn_id: str, done: asyncio.Task[Extras], now: floa
 
 async def _fetch(conn_id: str) -> Extras:
     try:
-        connection = await _get_connection(conn_id)
+        connection = await get_connection(conn_id)
     except AirflowNotFoundException:
         if conn_id == DEFAULT_CONNECTION_ID:
             return Extras(conn_id, {})
@@ -73,24 +69,7 @@ async def _fetch(conn_id: str) -> Extras:
             f"Connection {conn_id!r} is not defined. Create it (type `kubernetes`), or set `kubernetes_conn_id=None` "
             "to use the service account of the process or its default kubeconfig."
         ) from None
-    values = await _decode(connection)
+    values = await get_extra(connection)
     if not values and (connection.extra or "").strip() not in ("", "{}", "null"):
         raise ConfigError(f"The extra of connection {conn_id!r} must be a JSON object.")
     return Extras(conn_id, values)
-
-
-async def _get_connection(conn_id: str) -> Any:
-    """Airflow's connection object, which has a different class in the API server (Test button) than in a task."""
-    try:
-        return await BaseHook.aget_connection(conn_id)
-    except NotImplementedError:  # Airflow 3.1: a worker has no asynchronous channel to its supervisor
-        return await sync_to_async(BaseHook.get_connection)(conn_id)
-
-
-async def _decode(connection: Any) -> dict[str, Any]:
-    """The decoded extra, its secrets registered with Airflow's log masker. Empty when it is no JSON object."""
-    if hasattr(connection, "aextra_dejson"):  # Airflow 3.3 and newer
-        values = await connection.aextra_dejson()
-    else:
-        values = await sync_to_async(lambda: connection.extra_dejson)()
-    return values if isinstance(values, dict) else {}

@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseHook
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.airflow import get_connection
 from kpo_async.hooks.connection import FRESH_FOR
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
 from kpo_async.kube.config import ClusterSource
@@ -193,14 +193,13 @@ async def test_what_a_connection_says_about_pods_is_returned_beside_the_source(d
 async def test_many_who_ask_at_once_and_soon_after_cause_one_question(define, monkeypatch: pytest.MonkeyPatch):
     define("k8s", {"namespace": "jobs"})
     asked = 0
-    ask = BaseHook.aget_connection
 
     async def counted(conn_id: str) -> Any:
         nonlocal asked
         asked += 1
-        return await ask(conn_id)
+        return await get_connection(conn_id)
 
-    monkeypatch.setattr(BaseHook, "aget_connection", counted)
+    monkeypatch.setattr("kpo_async.hooks.connection.get_connection", counted)
     first = asyncio.create_task(cluster_source("k8s"))
     others = [asyncio.create_task(cluster_source("k8s")) for _ in range(100)]
     await asyncio.sleep(0)

@@ -111,7 +111,7 @@ async def test_a_half_open_connection_says_nothing_and_then_goes_on(cluster: Loc
         with cluster.faults.half_open() as fault:
             pending = asyncio.ensure_future(api.get("pods"))
             cluster.store.create("pods", {**asleep("hidden"), "metadata": {"name": "hidden", "namespace": "default"}})
-            with pytest.raises(TimeoutError):
+            with pytest.raises(asyncio.TimeoutError):
                 await watch.next(0.1)
             assert not pending.done()
             assert fault.hits == 2

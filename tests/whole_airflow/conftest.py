@@ -53,6 +53,11 @@ class WholeAirflow:
         found = self.wait(self._cluster.client.list("pods", self._cluster.namespace))["items"]
         return {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
+    @property
+    def connection(self) -> str:
+        """The definition of `kubernetes_default`, as JSON."""
+        return self._cluster.connection
+
     def failures(self, run: DagRun) -> dict[str, str]:
         """The task instances that did not succeed, and the error that each of them logged."""
         failed = [task for task in self.airflow.task_instances(run) if task.state != "success"]
