@@ -21,7 +21,7 @@ import yaml
 
 from kpo_async import deadlines, xcom
 from kpo_async.callbacks import Callbacks, Hook
-from kpo_async.compat import timeout_at
+from kpo_async.compat import timeout, timeout_at
 from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
 from kpo_async.explanation import End, explain
 from kpo_async.handover import Ending, OnFinishAction, OnKillAction, Outcome, PodTask
@@ -32,8 +32,9 @@ from kpo_async.narrator import Narrator
 from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
 from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
-from kpo_async.pod.status import Verdict, assess
+from kpo_async.pod.status import PodState, Verdict, assess
 from kpo_async.pod.xcom_sidecar import RESULT_PATH, Transport
+from kpo_async.resources import pod_from_dict
 from kpo_async.showing import Formatter, followed, shown_logs
 from kpo_async.xcom import XComResult
 
@@ -58,6 +59,8 @@ LOG_DRAIN = 60.0
 """Seconds an ended pod's logs may take to arrive before the worker is left to show the rest."""
 REST_DRAIN = 600.0
 """Seconds the worker gives that rest."""
+SETTLING = 5.0
+"""Seconds an ended pod's phase may take to say so."""
 
 
 async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: Formatter | None = None) -> Outcome:
@@ -176,7 +179,7 @@ async def ending(client: Client, task: PodTask, outcome: Outcome, callbacks: Cal
     """Around the collection of the result: users' callbacks at their moments, and `finish` whatever happens."""
     hooks = (Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP)
     show_pod = task.spec_on_failure and not outcome.succeeded
-    pod = await last_pod(client, task) if show_pod or any(callbacks.wants(hook) for hook in hooks) else {}
+    pod = await _ended_pod(client, task, outcome) if show_pod or any(callbacks.wants(hook) for hook in hooks) else {}
     try:
         if show_pod:
             # A group is shown folded by Airflow's log view.
@@ -187,6 +190,24 @@ async def ending(client: Client, task: PodTask, outcome: Outcome, callbacks: Cal
     finally:
         await finish(client, task, outcome)
         await callbacks.pod_event(Hook.POD_CLEANUP, pod)
+
+
+async def _ended_pod(client: Client, task: PodTask, outcome: Outcome) -> Json:
+    """The pod for people to look at. Its phase, which they go by, follows the end of its base container by a moment."""
+    pod = await last_pod(client, task)
+    if outcome.exit_code is None or _is_settled(assess(pod_from_dict(pod), task.base_container)):
+        return pod
+    with suppress(asyncio.TimeoutError):
+        async with timeout(SETTLING), followed(client, task) as feed:
+            while not (view := await feed.next()).presence.final:
+                if _is_settled(assess(view.pod, task.base_container)):
+                    break
+    return await last_pod(client, task)
+
+
+def _is_settled(state: PodState) -> bool:
+    """Whether the pod's phase is its last, or will not be for as long as another container runs."""
+    return state.phase in ("Succeeded", "Failed") or bool(state.verdict.ended and state.companions)
 
 
 def _as_yaml(pod: Json) -> str:

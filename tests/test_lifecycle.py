@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 import time
+from typing import Any
 
 import pytest
 
 from kpo_async import lifecycle
+from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
 from kpo_async.exceptions import NotFoundError, PodConflictError, XComError
 from kpo_async.handover import Ending, LogChoice, OnFinishAction, OnKillAction, Outcome
 from kpo_async.kube.client import Client
@@ -115,6 +117,22 @@ async def test_a_companion_that_never_ends_holds_up_neither_the_verdict_nor_the_
     assert outcome.succeeded
     await lifecycle.finish(client, terms, outcome)
     assert not await exists(client, pod)
+
+
+async def test_callbacks_see_the_phase_that_follows_the_end_of_the_base_container(client: Client) -> None:
+    pytest.importorskip("kubernetes")
+    seen = []
+
+    class Looking(KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_completion(*, pod: Any, **_: object) -> None:
+            seen.append(pod.status.phase)
+
+    pod = await started(client, "sleep 0.3")
+    ended_before_its_phase = Outcome(Ending.SUCCEEDED, exit_code=0)
+    async with lifecycle.ending(client, pod_task(pod), ended_before_its_phase, Callbacks([Looking])):
+        pass
+    assert seen == ["Succeeded"]
 
 
 async def test_a_task_that_runs_out_of_time_stops_its_pod(client: Client) -> None:
