@@ -25,7 +25,7 @@ from kpo_async.exceptions import ApiError, NotFoundError, ServerError, Throttled
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import Subscription, View
 from kpo_async.kube.remote_command import ExecResult
-from kpo_async.pod.status import PodState, assess
+from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, Transport, done_script, exec_script
 
 __all__ = ["Kind", "Transport", "XComResult", "parse", "read"]
@@ -179,7 +179,9 @@ class _Reader:
         """
         log.info("%s: stopping %s, so that the result is handed over", self.where, ", ".join(companions))
         with suppress(NotFoundError):
-            await self._client.patch("pods", self._name, {"spec": {"activeDeadlineSeconds": 1}}, self._namespace)
+            await self._client.patch(
+                "pods", self._name, {"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}}, self._namespace
+            )
 
     async def _until(self, condition: Callable[[PodState], bool]) -> PodState:
         """Wait until the pod meets the condition. Raises XComError if it cannot any more."""

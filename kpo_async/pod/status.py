@@ -35,6 +35,9 @@ UNREACHABLE_GRACE = timedelta(seconds=30)
 UNKNOWN_GRACE = timedelta(minutes=5)
 """How long phase Unknown is borne; the default toleration of an unreachable node."""
 
+COMPANIONS_DEADLINE = 1
+"""`activeDeadlineSeconds` that this library sets to stop what still runs beside an ended base container."""
+
 _STATUS_UNKNOWN = "ContainerStatusUnknown"
 """The kubelet's reason for a container of which it found no trace; its exit code 137 is made up."""
 _KILLED = (137, 143)
@@ -247,7 +250,10 @@ def _told_to_end(
     kubelet = disruption if disruption is not None and disruption.reason == "TerminationByKubelet" else None
     if kubelet is not None and _follows(finished, parse_time(kubelet.last_transition_time), killed=False):
         return Verdict.LOST, reason or kubelet.reason or "", message or kubelet.message or ""
-    started, limit = parse_time(pod.status.start_time), timedelta(seconds=pod.spec.active_deadline_seconds or 0)
+    seconds = pod.spec.active_deadline_seconds or 0
+    if seconds == COMPANIONS_DEADLINE:
+        return None
+    started, limit = parse_time(pod.status.start_time), timedelta(seconds=seconds)
     ready = _condition(pod, "Ready")
     # This condition says so at once, the phase when all containers have ended.
     failed = pod.status.phase == "Failed" or (ready is not None and ready.reason == "PodFailed")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpo_async.pod.status import ContainerKind, PodState, Verdict, assess, parse_time
+from kpo_async.pod.status import COMPANIONS_DEADLINE, ContainerKind, PodState, Verdict, assess, parse_time
 from kpo_async.resources import (
     ContainerSpec,
     ContainerState,
@@ -135,6 +135,12 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             Verdict.SUCCEEDED,
             "",
             id="done before the deadline ended a companion",
+        ),
+        pytest.param(
+            pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=61)], deadline=COMPANIONS_DEADLINE),
+            Verdict.SUCCEEDED,
+            "",
+            id="done, and its companions stopped by this library",
         ),
         pytest.param(
             pod(phase="Succeeded", statuses=[ended(finished=62)], deadline=60),
