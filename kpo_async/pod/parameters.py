@@ -155,9 +155,20 @@ def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
 
 
 def _text_value(variable: Object) -> Object:
-    """A variable whose value is text: `render_template_as_native_obj` makes numbers of what looks like one."""
-    value = variable.get("value")
-    return {**variable, "value": str(value)} if isinstance(value, (int, float)) else variable
+    return {**variable, "value": _text(variable["value"])} if "value" in variable else variable
+
+
+def _texts(name: str, value: Any, warn: Warn) -> Strings:
+    return [_text(item) for item in _strings(name, value, warn)]
+
+
+def _text_values(name: str, value: Any, warn: Warn) -> Object:
+    return {key: _text(item) for key, item in _object(name, value, warn).items()}
+
+
+def _text(value: Any) -> Any:
+    """A number as text: `render_template_as_native_obj` makes one of what looks like one, and so may an XCom."""
+    return str(value) if isinstance(value, (int, float)) else value
 
 
 def _pod(name: str, value: Any, warn: Warn) -> Object | None:
@@ -192,11 +203,11 @@ def _expect(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -
 
 _Reader = Callable[[str, Any, Warn], Any]
 _READERS: Mapping[str, _Reader] = {
-    "labels": _object,
-    "annotations": _object,
+    "labels": _text_values,
+    "annotations": _text_values,
     "full_pod_spec": _pod,
-    "cmds": _strings,
-    "arguments": _strings,
+    "cmds": _texts,
+    "arguments": _texts,
     "env_vars": _env_vars,
     "pod_runtime_info_envs": _objects,
     "env_from": _objects,
@@ -208,7 +219,7 @@ _READERS: Mapping[str, _Reader] = {
     "container_security_context": _object,
     "volumes": _objects,
     "init_containers": _objects,
-    "node_selector": _object,
+    "node_selector": _text_values,
     "affinity": _affinity,
     "tolerations": _tolerations,
     "image_pull_secrets": _image_pull_secrets,

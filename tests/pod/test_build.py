@@ -274,6 +274,17 @@ def test_pull_secrets_may_be_one_string(pull_secrets: str) -> None:
     assert build(image_pull_secrets=pull_secrets)["spec"]["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
 
 
-def test_a_number_that_a_native_template_made_of_a_variable_is_text_again() -> None:
-    params = PodParameters.of({"task_id": "t", "env_vars": [{"name": "A", "value": 1}, {"name": "B"}]}, warn=print)
-    assert build_pod(params)["spec"]["containers"][0]["env"] == [{"name": "A", "value": "1"}, {"name": "B"}]
+def test_numbers_that_a_native_template_made_of_text_are_text_again() -> None:
+    pair = {"day": 20261121, "name": "a"}
+    values = {
+        "env_vars": [{"name": "A", "value": 1}, {"name": "B"}],
+        "cmds": ["sleep"],
+        "arguments": [1.5, "x"],
+        **dict.fromkeys(("labels", "annotations", "node_selector"), pair),
+    }
+    built = build_pod(PodParameters.of({"task_id": "t", **values}, warn=print))
+    container, text = built["spec"]["containers"][0], {"day": "20261121", "name": "a"}
+    assert container["env"] == [{"name": "A", "value": "1"}, {"name": "B"}]
+    assert (container["command"], container["args"]) == (["sleep"], ["1.5", "x"])
+    assert (built["metadata"]["annotations"], built["spec"]["nodeSelector"]) == (text, text)
+    assert built["metadata"]["labels"].items() >= text.items()
