@@ -79,7 +79,7 @@ async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | Non
     inherited: Json | None = None
     for pod in await _siblings(client, namespace, owner):
         metadata = pod["metadata"]
-        if metadata.get("deletionTimestamp") or assess(pod_from_dict(pod), owner.base).verdict.ended:
+        if not _lives(pod, owner):
             continue
         if owner.reattach and inherited is None:
             log.info("Taking over pod %s/%s, which an earlier try left running", namespace, metadata["name"])
@@ -95,16 +95,25 @@ async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
     return found
 
 
+def _lives(pod: Json, owner: Owner) -> bool:
+    deleted = pod["metadata"].get("deletionTimestamp")
+    return not deleted and not assess(pod_from_dict(pod), owner.base).verdict.ended
+
+
 async def _sign(client: Client, pod: Json, owner: Owner) -> Json | None:
-    """Write the owner on the pod, unless it changed or went meanwhile."""
-    metadata = pod["metadata"]
+    """Write the owner on the pod, or None when it has ended or went meanwhile."""
+    namespace, name, uid = (pod["metadata"][key] for key in ("namespace", "name", "uid"))
     # A new try has a log of its own, in which the pod's is shown from its beginning.
     annotations = {OWNER_ANNOTATION: owner.id, CURSORS_ANNOTATION: None}
-    signed = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
-    try:
-        return await client.patch("pods", metadata["name"], {"metadata": signed}, metadata["namespace"])
-    except (ConflictError, NotFoundError):
-        return None
+    latest: Json | None = pod
+    while latest and latest["metadata"]["uid"] == uid and _lives(latest, owner):
+        signed = {"annotations": annotations, "resourceVersion": latest["metadata"]["resourceVersion"]}
+        try:
+            return await client.patch("pods", name, {"metadata": signed}, namespace)
+        except (ConflictError, NotFoundError):
+            # A pod that is starting changes all the time: one more look tells whether it is still there to be had.
+            latest = await existing(client, namespace, name)
+    return None
 
 
 async def existing(client: Client, namespace: str, name: str) -> Json | None:

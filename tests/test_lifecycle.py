@@ -226,6 +226,23 @@ async def test_a_retry_takes_over_the_pod_that_the_try_before_left_running(clien
     assert pod["metadata"]["annotations"]["kpo-async/owner"] == second.owner
 
 
+async def test_a_pod_that_changes_while_a_retry_takes_it_over_is_not_left_to_itself(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = await lifecycle.ensure_pod(client, manifest(first := identity(1), "sleep 1000"), owner(first))
+    patch = client.patch
+
+    async def late(resource: str, name: str, body: dict[str, Any], namespace: str) -> dict[str, Any]:
+        monkeypatch.undo()
+        await patch(resource, name, {"metadata": {"labels": {"changed": "meanwhile"}}}, namespace)
+        return await patch(resource, name, body, namespace)
+
+    monkeypatch.setattr(client, "patch", late)
+    pod = await lifecycle.ensure_pod(client, manifest(second := identity(2), "sleep 1000"), owner(second))
+    assert pod["metadata"]["uid"] == left["metadata"]["uid"]
+    assert pod["metadata"]["annotations"]["kpo-async/owner"] == second.owner
+
+
 async def test_a_retry_that_may_not_reattach_deletes_the_pod_left_running(client: Client) -> None:
     left = await lifecycle.ensure_pod(client, manifest(first := identity(1), "sleep 1000"), owner(first))
     second = identity(2)
