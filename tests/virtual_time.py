@@ -54,6 +54,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._release)
         return future
 
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        with time_held():
+            await super().shutdown_default_executor(*timeout)
+
     def _release(self, _: object) -> None:
         self.clock.holds -= 1
 
