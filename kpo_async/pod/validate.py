@@ -1,6 +1,7 @@
 """What is wrong with an operator's parameters before anything is rendered, so that it fails where the DAG is parsed.
 
-Refused is only what no rendering can repair and the API server (or the build) is certain to refuse. Whatever holds a
+Refused is what no rendering can repair and the API server (or the build) is certain to refuse, and a number written
+where text is needed: how it is meant (1 or 1.0, true or True) only the author knows. Whatever holds a
 template or is not known yet (an XComArg) is passed over, whatever the incumbent accepts and Kubernetes takes is fine.
 """
 
