@@ -169,25 +169,6 @@ def test_overrides_that_nothing_would_call_are_named():
     assert (finding.line, finding.what) == (6, "Mine.await_pod_completion")
 
 
-def test_attributes_that_a_subclass_will_not_find_are_named():
-    source = textwrap.dedent(
-        f"""
-        from {OLD}.operators.pod import KubernetesPodOperator
-
-        class Mine(KubernetesPodOperator):
-            def execute(self, context):
-                super().execute(context)
-                print(self.pod.metadata.name, self.name)
-
-        class Other:
-            def execute(self, context):
-                self.client.get()
-        """
-    )
-    (finding,) = rewrite(source.encode()).findings
-    assert (finding.line, finding.what) == (7, "Mine: self.pod")
-
-
 DECORATED = {
     "plain": ("@task.kubernetes\n", "@task.kubernetes_async\n"),
     "with arguments": ("@task.kubernetes(image='x')\n", "@task.kubernetes_async(image='x')\n"),

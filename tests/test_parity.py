@@ -125,7 +125,7 @@ def build_ours(parameters: Mapping[str, Any], task: TaskIdentity | None, in_clus
     operator = KubernetesPodOperator(**parameters, in_cluster=in_cluster)
     operator._cached_logger = QUIET
     operator.render_template_fields(incumbent.context(task))
-    return operator.build_manifest(incumbent.context(task) if task else None)
+    return operator.build_pod_request_obj(incumbent.context(task) if task else None)
 
 
 @PROFILE

@@ -16,7 +16,6 @@ from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
 from kpo_async.migrate import rules
-from kpo_async.operators.legacy import OVERRIDES_NEVER_CALLED
 
 _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 
@@ -108,13 +107,9 @@ class _Survey(cst.CSTVisitor):
         bases = {name for base in node.bases for name in self._imported_names(base.value)}
         if any(name.endswith(".KubernetesPodOperator") and name in rules.MOVED for name in bases):
             for method in node.body.body:
-                if isinstance(method, cst.FunctionDef) and method.name.value in OVERRIDES_NEVER_CALLED:
+                if isinstance(method, cst.FunctionDef) and method.name.value in rules.OVERRIDES_NEVER_CALLED:
                     what = f"{node.name.value}.{method.name.value}"
                     self._report(method.name, what, "overrides a method that kpo_async does not call")
-            for use in matchers.findall(node, _OWN_ATTRIBUTE):
-                name = cst.ensure_type(use, cst.Attribute).attr.value
-                if name in rules.ATTRIBUTES_MISSING:
-                    self._report(use, f"{node.name.value}: self.{name}", rules.ATTRIBUTES_MISSING[name])
         return True
 
     # -- verdicts
@@ -223,7 +218,6 @@ def _import_from(module: str, aliases: Sequence[cst.ImportAlias]) -> cst.ImportF
 
 
 _ANY_COMMENT = matchers.Comment()
-_OWN_ATTRIBUTE = matchers.Attribute(value=matchers.Name("self"))
 _COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
 
 

@@ -54,14 +54,30 @@ BUILT_ON_INCUMBENT = (
 )
 """Prefixes of operators of other providers that are subclasses of the incumbent's."""
 
-
-_NO_POD = "is no attribute here: the pod's name is in the XComs pod_name and pod_namespace, callbacks are given the pod"
-_NO_CLIENT = "is no attribute here: callbacks are given a client, kpo_async.hooks.kubernetes.KubernetesHook makes one"
-ATTRIBUTES_MISSING: Mapping[str, str] = {
-    **dict.fromkeys(("pod", "remote_pod", "pod_request_obj"), _NO_POD),
-    **dict.fromkeys(("client", "hook", "pod_manager"), _NO_CLIENT),
-}
-"""Attributes that a subclass of the incumbent's operator may use and does not find here -> what there is instead."""
+OVERRIDES_NEVER_CALLED = frozenset(
+    {
+        "await_init_containers_completion",
+        "await_pod_completion",
+        "await_pod_start",
+        "cleanup",
+        "client",
+        "convert_config_file_to_dict",
+        "execute_async",
+        "execute_sync",
+        "extract_xcom",
+        "find_pod",
+        "get_or_create_pod",
+        "hook",
+        "invoke_defer_method",
+        "kill_istio_sidecar",
+        "patch_already_checked",
+        "pod_manager",
+        "post_complete_action",
+        "process_duplicate_label_pods",
+        "process_pod_deletion",
+    }
+)
+"""Methods of the incumbent's operator that a subclass may override and that nothing here would call."""
 
 
 def why_not(name: str) -> str:

@@ -46,16 +46,6 @@ def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
     return _mutated(manifest)
 
 
-def requested(operator: KubernetesPodOperator, context: Context | None) -> Json:
-    """The manifest, from whatever a subclass makes of it. Only one that works on the model is worth the model."""
-    from kpo_async.operators.pod import KubernetesPodOperator
-
-    if type(operator).build_pod_request_obj is KubernetesPodOperator.build_pod_request_obj:
-        return operator.build_manifest(context)
-    manifest: Json = models.to_dict(operator.build_pod_request_obj(context))
-    return manifest
-
-
 def cluster_ref(operator: KubernetesPodOperator) -> ClusterRef:
     """What the parameters say about the cluster."""
     return ClusterRef(

@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.handover import OnFinishAction, OnKillAction
-from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
+from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach
 from kpo_async.operators.validate import check_parameters
 from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import Transport
@@ -23,7 +23,6 @@ from kpo_async.pod.xcom_sidecar import Transport
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
-    from kubernetes.client import V1Pod
 
     from kpo_async.operators.worker import Run
 
@@ -142,10 +141,6 @@ class KubernetesPodOperator(BaseOperator):
     end_from_trigger: bool
     xcom_transport: Transport
     visit: Run | None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        warn_of_overrides(cls)
 
     def __init__(
         self,
@@ -346,7 +341,7 @@ class KubernetesPodOperator(BaseOperator):
         if self.visit is not None:
             self.visit.kill()
 
-    def build_manifest(self, context: Context | None = None) -> Json:
+    def build_pod_request_obj(self, context: Context | None = None) -> Json:
         """The pod's manifest as a plain dict, complete as it would be created. Needs no cluster.
 
         Raises `ManifestError` when the parameters contradict each other or Kubernetes.
@@ -355,17 +350,11 @@ class KubernetesPodOperator(BaseOperator):
 
         return manifest.build(self, context)
 
-    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> V1Pod:
-        """The manifest as a model, which a subclass may override and change. Needs no cluster, dry run or not."""
-        return models.to_v1pod(self.build_manifest(context))
-
     def dry_run(self) -> None:
         """Print the manifest as YAML. Needs no cluster."""
         import yaml
 
-        from kpo_async.operators import manifest
-
-        print(yaml.safe_dump(manifest.requested(self, None), sort_keys=False))
+        print(yaml.safe_dump(self.build_pod_request_obj(), sort_keys=False))
 
     def render_template(
         self,

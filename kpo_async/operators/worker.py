@@ -24,8 +24,9 @@ from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.lifecycle import Owner
+from kpo_async.models import to_dict
 from kpo_async.operators import terms
-from kpo_async.operators.manifest import base_container_name, cluster_ref, identity, requested
+from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
 from kpo_async.pod.names import TaskIdentity, siblings
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
@@ -117,9 +118,10 @@ def _run(operator: KubernetesPodOperator, story: Coroutine[Any, Any, T]) -> T:
 def _manifest(operator: KubernetesPodOperator, context: Context) -> Json:
     """The manifest, from whatever a subclass made of it. Raises `AirflowException` where there can be none."""
     try:
-        return requested(operator, context)
+        manifest: Json = to_dict(operator.build_pod_request_obj(context))
     except KpoError as error:
         raise AirflowException(str(error)) from error
+    return manifest
 
 
 def _deadline(operator: KubernetesPodOperator) -> float | None:

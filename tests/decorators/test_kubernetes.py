@@ -35,7 +35,7 @@ def test_the_function_names_the_task_and_the_pod(dag: DAG):
 
     add_up()
     operator = dag.get_task("add_up")
-    assert operator.build_manifest()["metadata"]["name"].startswith("k8s-airflow-pod-add-up-")
+    assert operator.build_pod_request_obj()["metadata"]["name"].startswith("k8s-airflow-pod-add-up-")
 
 
 def test_the_decorator_works_without_parentheses(dag: DAG):
@@ -53,8 +53,8 @@ def test_users_variables_stay_beside_the_parcel_and_the_operator_is_left_as_it_w
 
     f()
     operator = dag.get_task("f")
-    names = [variable["name"] for variable in base_of(operator.build_manifest())["env"]]
-    again = [variable["name"] for variable in base_of(operator.build_manifest())["env"]]
+    names = [variable["name"] for variable in base_of(operator.build_pod_request_obj())["env"]]
+    again = [variable["name"] for variable in base_of(operator.build_pod_request_obj())["env"]]
     assert names == again == ["A", "KPO_ASYNC_PARCEL_PARTS", "KPO_ASYNC_PARCEL_0"]
     assert operator.env_vars == {"A": "1"}
 
@@ -66,7 +66,7 @@ def test_a_variable_given_as_a_model_is_kept(dag: DAG):
     def f() -> None: ...
 
     f()
-    assert {"name": "A", "value": "1"} in base_of(dag.get_task("f").build_manifest())["env"]
+    assert {"name": "A", "value": "1"} in base_of(dag.get_task("f").build_pod_request_obj())["env"]
 
 
 @pytest.mark.parametrize("taken", ["cmds", "arguments"])
@@ -132,7 +132,7 @@ def test_a_setup_decorator_above_does_not_travel(dag: DAG):
 
     prepare()
     assert dag.get_task("prepare").is_setup
-    assert dag.get_task("prepare").build_manifest()
+    assert dag.get_task("prepare").build_pod_request_obj()
 
 
 def test_a_function_that_cannot_travel_fails_with_the_reason(dag: DAG):
@@ -144,7 +144,7 @@ def test_a_function_that_cannot_travel_fails_with_the_reason(dag: DAG):
 
     f()
     with pytest.raises(ManifestError, match=r"variables of the function around it \(outside\)"):
-        dag.get_task("f").build_manifest()
+        dag.get_task("f").build_pod_request_obj()
 
 
 # -- @task.kubernetes_cmd_async

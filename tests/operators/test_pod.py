@@ -12,7 +12,6 @@ from airflow.sdk import DAG
 
 from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.handover import OnFinishAction
-from kpo_async.operators.manifest import requested
 from kpo_async.operators.pod import KubernetesPodOperator
 
 LOADED = """
@@ -82,36 +81,12 @@ def test_the_manifest_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> No
     operator = KubernetesPodOperator(task_id="task", image="busybox:1.36", cmds=["true"], namespace="here")
     operator.dry_run()
     assert "namespace: here" in capsys.readouterr().out
-    assert operator.build_manifest()["spec"]["containers"][0]["image"] == "busybox:1.36"
+    assert operator.build_pod_request_obj()["spec"]["containers"][0]["image"] == "busybox:1.36"
 
 
 def test_a_subclass_may_name_its_base_container() -> None:
     class Operator(KubernetesPodOperator):
         BASE_CONTAINER_NAME = "main"
 
-    manifest = Operator(task_id="task", image="busybox").build_manifest()
+    manifest = Operator(task_id="task", image="busybox").build_pod_request_obj()
     assert [container["name"] for container in manifest["spec"]["containers"]] == ["main"]
-
-
-def test_a_subclass_may_change_the_pod_as_a_model() -> None:
-    pytest.importorskip("kubernetes")
-
-    class Operator(KubernetesPodOperator):
-        def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> Any:
-            pod = super().build_pod_request_obj(context, dry_run=dry_run)
-            pod.metadata.labels["team"] = "data"
-            pod.spec.termination_grace_period_seconds = 7
-            return pod
-
-    manifest = requested(Operator(task_id="task", image="busybox"), None)
-    assert manifest["metadata"]["labels"]["team"] == "data"
-    assert manifest["spec"]["terminationGracePeriodSeconds"] == 7
-
-
-def test_overriding_what_nothing_calls_is_warned_of_where_the_class_is_defined() -> None:
-    with pytest.warns(UserWarning, match=r"Operator\.cleanup is never called") as caught:
-
-        class Operator(KubernetesPodOperator):
-            def cleanup(self, pod: Any, remote_pod: Any) -> None: ...
-
-    assert [warning.filename for warning in caught] == [__file__]
