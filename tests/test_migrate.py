@@ -169,6 +169,29 @@ def test_overrides_that_nothing_would_call_are_named():
     assert (finding.line, finding.what) == (6, "Mine.await_pod_completion")
 
 
+def test_what_a_subclass_will_not_find_is_named():
+    source = textwrap.dedent(
+        f"""
+        from {OLD}.operators.pod import KubernetesPodOperator
+
+        class Mine(KubernetesPodOperator):
+            def build_pod_request_obj(self, context=None):
+                pod = super().build_pod_request_obj(context)
+                print(self.pod.metadata.name, self.name)
+                return pod
+
+        class Other:
+            def execute(self, context):
+                self.client.get()
+        """
+    )
+    findings = rewrite(source.encode()).findings
+    assert [(finding.line, finding.what) for finding in findings] == [
+        (6, "Mine.build_pod_request_obj"),
+        (7, "Mine: self.pod"),
+    ]
+
+
 DECORATED = {
     "plain": ("@task.kubernetes\n", "@task.kubernetes_async\n"),
     "with arguments": ("@task.kubernetes(image='x')\n", "@task.kubernetes_async(image='x')\n"),
@@ -227,9 +250,18 @@ def test_leftovers_are_named_by_file_and_line_and_show_in_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "dag.py"
-    file.write_text(f"\nfrom {OLD}.operators.job import KubernetesJobOperator\n")
+    file.write_text(f"\nfrom {OLD}.hooks.kubernetes import KubernetesHook\n")
     assert migrate(file) == Exit.LEFTOVERS
-    assert f"{file}:2: {OLD}.operators.job.KubernetesJobOperator: " in capsys.readouterr().err
+    assert f"{file}:2: {OLD}.hooks.kubernetes.KubernetesHook: " in capsys.readouterr().err
+
+
+def test_an_operator_that_is_not_ours_is_named_and_nothing_is_left_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "jobs.py"
+    file.write_text(f"from {OLD}.operators.job import KubernetesDeleteJobOperator\n")
+    assert migrate(file) == Exit.DONE
+    assert "KubernetesDeleteJobOperator: is not part of kpo_async" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_python_is_named_and_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -61,7 +61,7 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         super().__init__(python_callable=python_callable, **kwargs)
         self.serializer = Serializer(serializer or (Serializer.DILL if use_dill else Serializer.PICKLE))
 
-    def build_pod_request_obj(self, context: Context | None = None) -> dict[str, Any]:
+    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> dict[str, Any]:
         """The manifest, with the function and its arguments in it. See `KubernetesPodOperator`."""
         parcel = pack(
             self.python_callable,
@@ -74,7 +74,7 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         self.cmds, self.arguments = list(parcel.command), []
         self.env_vars = [*_listed(given), *_listed(parcel.environment)]
         try:
-            return super().build_pod_request_obj(context)
+            return super().build_pod_request_obj(context, dry_run=dry_run)
         finally:
             self.env_vars = given
 

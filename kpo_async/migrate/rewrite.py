@@ -16,6 +16,7 @@ from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
 from kpo_async.migrate import rules
+from kpo_async.operators.legacy import OVERRIDES_NEVER_CALLED
 
 _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 
@@ -106,11 +107,20 @@ class _Survey(cst.CSTVisitor):
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         bases = {name for base in node.bases for name in self._imported_names(base.value)}
         if any(name.endswith(".KubernetesPodOperator") and name in rules.MOVED for name in bases):
-            for method in node.body.body:
-                if isinstance(method, cst.FunctionDef) and method.name.value in rules.OVERRIDES_NEVER_CALLED:
-                    what = f"{node.name.value}.{method.name.value}"
-                    self._report(method.name, what, "overrides a method that kpo_async does not call")
+            self._survey_subclass(node)
         return True
+
+    def _survey_subclass(self, node: cst.ClassDef) -> None:
+        for method in node.body.body:
+            if isinstance(method, cst.FunctionDef) and method.name.value in OVERRIDES_NEVER_CALLED:
+                what = f"{node.name.value}.{method.name.value}"
+                self._report(method.name, what, "overrides a method that kpo_async does not call")
+        for use in matchers.findall(node, _OWN_ATTRIBUTE):
+            name = cst.ensure_type(use, cst.Attribute).attr
+            if name.value in rules.ATTRIBUTES_MISSING:
+                self._report(use, f"{node.name.value}: self.{name.value}", rules.ATTRIBUTES_MISSING[name.value])
+        for call in matchers.findall(node, _SUPERS_MANIFEST):
+            self._report(call, f"{node.name.value}.build_pod_request_obj", rules.MANIFEST_IS_A_DICT)
 
     # -- verdicts
 
@@ -218,6 +228,10 @@ def _import_from(module: str, aliases: Sequence[cst.ImportAlias]) -> cst.ImportF
 
 
 _ANY_COMMENT = matchers.Comment()
+_OWN_ATTRIBUTE = matchers.Attribute(value=matchers.Name("self"))
+_SUPERS_MANIFEST = matchers.Attribute(
+    value=matchers.Call(func=matchers.Name("super")), attr=matchers.Name("build_pod_request_obj")
+)
 _COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
 
 

@@ -29,7 +29,8 @@ DECORATORS: Mapping[str, str] = {
 }
 """Decorator in full -> its attribute of `task` here."""
 
-_NOT_OURS = "is not part of kpo_async: keep the incumbent installed for it"
+KEPT = "is not part of kpo_async and stays: keep the incumbent installed, both work side by side"
+"""Why a name stays that needs no change."""
 UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.hooks": "the hook's methods differ: kpo_async.hooks.kubernetes.KubernetesHook has connect() and "
     "core_v1_client. Change it by hand",
@@ -37,8 +38,6 @@ UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.pod_generator": "use full_pod_spec or pod_template_file, or build the manifest as a dict",
     f"{INCUMBENT}.utils.pod_manager": "there is no pod manager here: see kpo_async.lifecycle",
     f"{INCUMBENT}.utils.xcom_sidecar": "set the sidecar by the connection's xcom_sidecar_* extras",
-    f"{INCUMBENT}.operators.job": f"KubernetesJobOperator {_NOT_OURS}",
-    f"{INCUMBENT}.operators.spark_kubernetes": f"SparkKubernetesOperator {_NOT_OURS}",
     f"{INCUMBENT}.operators.pod": "is no name of kpo_async.operators.pod",
     f"{INCUMBENT}.callbacks": "is no name of kpo_async.callbacks",
     "airflow.providers.google.cloud.operators.kubernetes_engine": "GKE's operators build on the incumbent: use "
@@ -54,30 +53,15 @@ BUILT_ON_INCUMBENT = (
 )
 """Prefixes of operators of other providers that are subclasses of the incumbent's."""
 
-OVERRIDES_NEVER_CALLED = frozenset(
-    {
-        "await_init_containers_completion",
-        "await_pod_completion",
-        "await_pod_start",
-        "cleanup",
-        "client",
-        "convert_config_file_to_dict",
-        "execute_async",
-        "execute_sync",
-        "extract_xcom",
-        "find_pod",
-        "get_or_create_pod",
-        "hook",
-        "invoke_defer_method",
-        "kill_istio_sidecar",
-        "patch_already_checked",
-        "pod_manager",
-        "post_complete_action",
-        "process_duplicate_label_pods",
-        "process_pod_deletion",
-    }
-)
-"""Methods of the incumbent's operator that a subclass may override and that nothing here would call."""
+_NO_POD = "is no attribute here: the pod's name is in the XComs pod_name and pod_namespace, callbacks are given the pod"
+_NO_CLIENT = "is no attribute here: callbacks are given a client, kpo_async.hooks.kubernetes.KubernetesHook makes one"
+ATTRIBUTES_MISSING: Mapping[str, str] = {
+    **dict.fromkeys(("pod", "remote_pod", "pod_request_obj"), _NO_POD),
+    **dict.fromkeys(("client", "hook", "pod_manager"), _NO_CLIENT),
+}
+"""Attributes that a subclass of the incumbent's operator may use and does not find here -> what there is instead."""
+MANIFEST_IS_A_DICT = "super() returns a plain dict: wrap it in kpo_async.models.to_v1pod() to change it as a V1Pod"
+"""What a subclass that overrides `build_pod_request_obj` has to know."""
 
 
 def why_not(name: str) -> str:
@@ -86,7 +70,7 @@ def why_not(name: str) -> str:
     for length in range(len(parts), 0, -1):
         if reason := UNMOVABLE.get(".".join(parts[:length])):
             return reason
-    return _NOT_OURS
+    return KEPT
 
 
 def concerns_us(name: str) -> bool:

@@ -1,4 +1,7 @@
-"""Parameters in the forms of former days, read as what they mean today. Old names warn once, at DAG parse."""
+"""What DAGs of former days say: parameters, read as what they mean today, and methods that nobody calls any more.
+
+Old names warn once, at DAG parse.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,45 @@ from kpo_async.exceptions import ManifestError
 from kpo_async.handover import OnFinishAction
 
 Action = TypeVar("Action", bound=StrEnum)
+
+_CLASS_STATEMENT = 5
+"""Frames from `warn_of_overrides` to the statement: `__init_subclass__`, then `__new__` of two metaclasses."""
+
+OVERRIDES_NEVER_CALLED = frozenset(
+    {
+        "await_init_containers_completion",
+        "await_pod_completion",
+        "await_pod_start",
+        "cleanup",
+        "client",
+        "convert_config_file_to_dict",
+        "execute_async",
+        "execute_sync",
+        "extract_xcom",
+        "find_pod",
+        "get_or_create_pod",
+        "hook",
+        "invoke_defer_method",
+        "kill_istio_sidecar",
+        "patch_already_checked",
+        "pod_manager",
+        "post_complete_action",
+        "process_duplicate_label_pods",
+        "process_pod_deletion",
+    }
+)
+"""Methods of the incumbent's operator that a subclass may override and that nothing here would call."""
+
+
+def warn_of_overrides(kind: type) -> None:
+    """Warn, where the class is defined, of methods that the incumbent calls and that are not called here."""
+    for name in sorted(OVERRIDES_NEVER_CALLED & vars(kind).keys()):
+        warnings.warn(
+            f"{kind.__name__}.{name} is never called: kpo_async has no such method of the incumbent's operator. "
+            "Use callbacks, or override build_pod_request_obj, execute, trigger_reentry or on_kill",
+            UserWarning,
+            stacklevel=_CLASS_STATEMENT,
+        )
 
 
 def resolve_action(kind: type[Action], parameter: str, value: str) -> Action:

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def build(operator: KubernetesPodOperator, context: Context | None) -> Json:
-    """The manifest, after the deployment's `pod_mutation_hook`. Without a context nothing is asked of Airflow.
+def build(operator: KubernetesPodOperator, context: Context | None, *, dry_run: bool = False) -> Json:
+    """The manifest, after the deployment's `pod_mutation_hook`.
 
+    Without a context nothing is asked of Airflow, and in a `dry_run` nothing about the connection.
     Raises `ManifestError` for parameters that make no pod, `ConfigError` for a connection that cannot be read.
     """
     parameters = PodParameters.of(values(operator), warn=operator.log.warning)
-    if context is None:
-        manifest = build_pod(parameters, airflow_version=AIRFLOW_VERSION)
+    if context is None or dry_run:
+        task = None if context is None else identity(context)
+        manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
     else:
         source, defaults = asyncio.run(resolve(cluster_ref(operator)))
         manifest = build_pod(

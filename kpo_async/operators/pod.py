@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.handover import OnFinishAction, OnKillAction
-from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach
+from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
 from kpo_async.operators.validate import check_parameters
 from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import Transport
@@ -141,6 +141,10 @@ class KubernetesPodOperator(BaseOperator):
     end_from_trigger: bool
     xcom_transport: Transport
     visit: Run | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        warn_of_overrides(cls)
 
     def __init__(
         self,
@@ -341,20 +345,21 @@ class KubernetesPodOperator(BaseOperator):
         if self.visit is not None:
             self.visit.kill()
 
-    def build_pod_request_obj(self, context: Context | None = None) -> Json:
+    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Json:
         """The pod's manifest as a plain dict, complete as it would be created. Needs no cluster.
 
-        Raises `ManifestError` when the parameters contradict each other or Kubernetes.
+        `dry_run`: ask nothing about the connection either, as without a context. A subclass may override this and
+        return another dict, or a model. Raises `ManifestError` when the parameters contradict each other or Kubernetes.
         """
         from kpo_async.operators import manifest
 
-        return manifest.build(self, context)
+        return manifest.build(self, context, dry_run=dry_run)
 
     def dry_run(self) -> None:
         """Print the manifest as YAML. Needs no cluster."""
         import yaml
 
-        print(yaml.safe_dump(self.build_pod_request_obj(), sort_keys=False))
+        print(yaml.safe_dump(models.to_dict(self.build_pod_request_obj()), sort_keys=False))
 
     def render_template(
         self,

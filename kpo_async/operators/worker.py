@@ -121,6 +121,13 @@ def _manifest(operator: KubernetesPodOperator, context: Context) -> Json:
         manifest: Json = to_dict(operator.build_pod_request_obj(context))
     except KpoError as error:
         raise AirflowException(str(error)) from error
+    except AttributeError as error:
+        if not isinstance(error.obj, dict):
+            raise
+        raise AirflowException(
+            f"{type(operator).__name__}.build_pod_request_obj reads .{error.name} of a plain dict: the manifest is no "
+            "V1Pod here. Use pod['metadata']['labels'], or make a model of it: kpo_async.models.to_v1pod(pod)"
+        ) from error
     return manifest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from airflow.sdk import DAG
 
 from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.handover import OnFinishAction
+from kpo_async.hooks.airflow import AirflowException
+from kpo_async.models import to_v1pod
 from kpo_async.operators.pod import KubernetesPodOperator
 
 LOADED = """
@@ -90,3 +93,44 @@ def test_a_subclass_may_name_its_base_container() -> None:
 
     manifest = Operator(task_id="task", image="busybox").build_pod_request_obj()
     assert [container["name"] for container in manifest["spec"]["containers"]] == ["main"]
+
+
+def test_a_dry_run_with_a_context_asks_for_no_connection() -> None:
+    operator = KubernetesPodOperator(task_id="task", image="busybox", kubernetes_conn_id="there_is_none")
+    ti = SimpleNamespace(id="1", dag_id="d", task_id="task", run_id="r", try_number=1, map_index=-1)
+    manifest = operator.build_pod_request_obj({"ti": ti}, dry_run=True)  # type: ignore[typeddict-item]
+    assert manifest["metadata"]["labels"]["dag_id"] == "d"
+    assert "airflow_kpo_in_cluster" not in manifest["metadata"]["labels"]
+
+
+def test_a_subclass_that_takes_the_manifest_for_a_model_is_told_what_it_is() -> None:
+    class Operator(KubernetesPodOperator):
+        def build_pod_request_obj(self, context: Any = None, **kwargs: Any) -> Any:
+            pod: Any = super().build_pod_request_obj()
+            pod.metadata.labels["team"] = "data"
+            return pod
+
+    with pytest.raises(AirflowException, match=r"Operator\.build_pod_request_obj reads \.metadata of a plain dict"):
+        Operator(task_id="task", image="busybox").execute({})  # type: ignore[typeddict-item]
+
+
+def test_a_subclass_may_change_the_pod_as_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("kubernetes")
+
+    class Operator(KubernetesPodOperator):
+        def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> Any:
+            pod = to_v1pod(super().build_pod_request_obj(context, dry_run=dry_run))
+            pod.spec.termination_grace_period_seconds = 7
+            return pod
+
+    Operator(task_id="task", image="busybox").dry_run()
+    assert "terminationGracePeriodSeconds: 7" in capsys.readouterr().out
+
+
+def test_overriding_what_nothing_calls_is_warned_of_where_the_class_is_defined() -> None:
+    with pytest.warns(UserWarning, match=r"Operator\.cleanup is never called") as caught:
+
+        class Operator(KubernetesPodOperator):
+            def cleanup(self, pod: Any, remote_pod: Any) -> None: ...
+
+    assert [warning.filename for warning in caught] == [__file__]
