@@ -1,12 +1,13 @@
 """When to stop waiting for a pod, and why. Pure: a task's terms and a view in, an absolute moment out.
 
-Moments come from Kubernetes' own timestamps, so a triggerer that was restarted or late goes on with the same clock.
+Moments come from Kubernetes' own timestamps, so a triggerer that was restarted or late goes on where it was; a clock
+that differs from the cluster's does not matter.
 While the API server cannot be seen, nothing about the pod is overdue: only the task's own deadline runs then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from kpo_async.handover import Ending, PodTask
@@ -31,17 +32,25 @@ class Limit:
 
 
 def limit(
-    task: PodTask, view: View, state: PodState, *, since: datetime, ungated_at: datetime | None = None
+    task: PodTask,
+    view: View,
+    state: PodState,
+    *,
+    since: datetime,
+    ungated_at: datetime | None = None,
+    ahead: timedelta = timedelta(0),
 ) -> Limit | None:
-    """The first moment at which waiting ends for `view`; None when only the pod can end it.
+    """The first moment, on our clock, at which waiting ends for `view`; None when only the pod can end it.
 
-    `since` is when the caller began to look, `ungated_at` when it saw the pod's last scheduling gate go.
+    `since` is when the caller began to look, `ungated_at` when it saw the pod's last scheduling gate go, `ahead` how
+    far the cluster's clock is ahead of ours.
     """
     found = [] if task.deadline is None else [Limit(_moment(task.deadline), Ending.TIMED_OUT)]
     if view.presence is Presence.UNKNOWN:
         found.append(Limit(since + UNSEEN_PATIENCE, Ending.ERROR))
     elif view.problem is None:
-        found.extend(_pod_limits(task, view, state, ungated_at))
+        gone = None if ungated_at is None else ungated_at + ahead
+        found.extend(replace(item, at=item.at - ahead) for item in _pod_limits(task, view, state, gone))
     return min(found, key=lambda item: item.at, default=None)
 
 

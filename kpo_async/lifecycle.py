@@ -27,6 +27,7 @@ from kpo_async.explanation import End, explain
 from kpo_async.handover import Ending, OnFinishAction, OnKillAction, Outcome, PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import Subscription
+from kpo_async.kube.server_clock import ServerClock
 from kpo_async.logs import Cursor
 from kpo_async.narrator import Narrator
 from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
@@ -71,7 +72,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     cursors: dict[str, Cursor] = {}
     result = None
     async with followed(client, task) as feed, shown_logs(client, task, callbacks, formatter, cursors) as showing:
-        end = await _until_end(task, feed, Narrator(client, task, callbacks))
+        end = await _until_end(client.clock, task, feed, Narrator(client, task, callbacks))
         if _may_have_result(task, end.ending) and task.xcom == Transport.SIDECAR:
             result = await _result(client, task, feed)
         complete = await _drained(showing, end)
@@ -93,13 +94,13 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
 _ENDINGS = {Verdict.SUCCEEDED: Ending.SUCCEEDED, Verdict.FAILED: Ending.FAILED, Verdict.LOST: Ending.LOST}
 
 
-async def _until_end(task: PodTask, feed: Subscription, narrate: Narrator) -> End:
+async def _until_end(clock: ServerClock, task: PodTask, feed: Subscription, narrate: Narrator) -> End:
     """Wait until the base container has ended or a limit has passed."""
     since = datetime.now(timezone.utc)
     view, state = feed.view, assess(None, task.base_container)
     ungated_at: datetime | None = None
     while not state.verdict.ended:
-        bound = deadlines.limit(task, view, state, since=since, ungated_at=ungated_at)
+        bound = deadlines.limit(task, view, state, since=since, ungated_at=ungated_at, ahead=clock.ahead)
         scope = timeout_at(None if bound is None else _loop_time(bound.at))
         try:
             async with scope:

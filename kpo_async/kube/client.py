@@ -22,6 +22,7 @@ from kpo_async.kube.config import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, RateLimit, is_retried
+from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.sharing import Shared
 from kpo_async.kube.transport import Pool, Request, Transport
 
@@ -63,6 +64,11 @@ class Client:
         for close in list(self._closers):
             await close()
         await self._transport.close()
+
+    @property
+    def clock(self) -> ServerClock:
+        """The server's clock: times in its objects are that clock's."""
+        return self._transport.clock
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Have `close` awaited before the connections go: for whoever works with this client in the background.

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
@@ -24,6 +25,7 @@ from kpo_async.exceptions import ApiError, UnreachableError
 from kpo_async.kube.config import ClusterConfig
 from kpo_async.kube.credentials import ClientCertificate, Credential, CredentialError, Grant
 from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
+from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.tls import build_context
 
 CONNECT_TIMEOUT = 8.0
@@ -102,6 +104,7 @@ class Transport:
         self._sessions = {pool: _open_session(pool, config.tcp_keepalive) for pool in Pool}
         self._tls: _Tls | None = None
         self._tls_lock = asyncio.Lock()
+        self.clock = ServerClock()
 
     async def close(self) -> None:
         """Drop all connections; exchanges under way break."""
@@ -192,8 +195,9 @@ class Transport:
     async def _send_as(self, grant: Grant, request: Request, deadline: float) -> aiohttp.ClientResponse:
         try:
             context = await self._context(grant.certificate)
+            asked = datetime.now(timezone.utc)
             async with timeout_at(deadline):
-                return await self._sessions[request.pool].request(
+                response = await self._sessions[request.pool].request(
                     request.method,
                     self._base + request.path,
                     params=request.query,
@@ -204,6 +208,8 @@ class Transport:
                 )
         except TRANSPORT_ERRORS as error:
             raise self._unreachable(request.action, error) from error
+        self.clock.read(response.headers.get("Date"), asked, datetime.now(timezone.utc))
+        return response
 
     def _options(self, grant: Grant, context: ssl.SSLContext, request: Request) -> dict[str, Any]:
         headers = list(self._config.headers)
