@@ -5,6 +5,7 @@
     credentials.py     what a request proves its identity with, kept fresh; `exec_plugin.py` and `oidc.py` fetch it
     proxy.py, tls.py   which proxy; which SSLContext
     transport.py       one HTTP exchange: connections, credentials, 401 -> one renewal
+    server_clock.py    how far the server's clock is from ours
     errors.py          what went wrong -> our error tree, in one sentence
     retry.py           when and how soon to try again; the rate limit
     sharing.py         one value for all on an event loop who mean the same
