@@ -29,7 +29,7 @@ STAMP := $(VENV)/.installed
 # With AIRFLOW= the lock cannot hold; everything else resolves around that version. Older ones do not start with what
 # their dependencies have become since.
 BOUNDS-3.1.1 := 'pyjwt<2.11' 'structlog<25.5'
-BOUNDS-3.2   := 'pydantic<2.14'
+BOUNDS-3.2   := 'pydantic<2.13'
 ifeq ($(AIRFLOW),)
 REQUIREMENTS := -r requirements.lock
 else
