@@ -19,7 +19,8 @@ from kpo_async.kube.informer import Presence, Subscription, follow
 from kpo_async.logs import Cursor, LogPlan, LogRecord, Sink, follow_pod
 from kpo_async.ownership import last_pod
 from kpo_async.pod.names import CURSORS_ANNOTATION, SELECTOR
-from kpo_async.pod.status import assess, parse_time
+from kpo_async.pod.status import assess
+from kpo_async.pod.timestamps import parse_time
 
 Formatter: TypeAlias = Callable[[str, str], str]
 log = logging.getLogger(__name__)

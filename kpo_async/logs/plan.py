@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from kpo_async.pod.status import Container, ContainerKind, PodState
+from kpo_async.pod.containers import Container, ContainerKind
+from kpo_async.pod.status import PodState
 from kpo_async.pod.xcom_sidecar import CONTAINER as XCOM_SIDECAR
 
 Selection = bool | str | Iterable[str] | None

@@ -15,8 +15,9 @@ from datetime import datetime
 
 from kpo_async.compat import StrEnum
 from kpo_async.exceptions import clip
+from kpo_async.pod.containers import Container, ContainerKind
 from kpo_async.pod.start import IMAGE_REASONS, Deadline, StartProblem, is_transient
-from kpo_async.pod.status import Container, ContainerKind, PodState, Verdict
+from kpo_async.pod.status import PodState, Verdict
 from kpo_async.resources import Event, Pod
 
 TEXT_LIMIT = 1024

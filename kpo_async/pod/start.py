@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from kpo_async.compat import StrEnum
-from kpo_async.pod.status import Container, ContainerKind, PodState, Verdict
+from kpo_async.pod.containers import Container, ContainerKind
+from kpo_async.pod.status import PodState, Verdict
 from kpo_async.resources import Pod
 
 _SECOND = timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""What is true of a pod, read off its status. The only reader of `.status`.
+"""What is true of a pod, read off its status. With `containers`, the only reader of `.status`.
 
 Total: any phase with any container statuses, conditions and deletionTimestamp gives an answer, and nothing raises.
 The verdict is the base container's end; sidecars never matter. No clock in here: what depends on the time of day is
@@ -7,14 +7,14 @@ answered as a moment (`lost_at`, `start.fatal_at`) that the caller compares with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 import msgspec
 
 from kpo_async.compat import StrEnum
-from kpo_async.resources import ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition
+from kpo_async.pod.containers import TERMINAL_PHASES, Container, ContainerKind, containers_of, status_of
+from kpo_async.pod.timestamps import parse_time
+from kpo_async.resources import ContainerStateTerminated, Pod, PodCondition
 
 DISRUPTION_REASONS = frozenset(
     {
@@ -61,33 +61,6 @@ class Verdict(StrEnum):
     @property
     def ended(self) -> bool:
         return self in (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.LOST)
-
-
-class ContainerKind(StrEnum):
-    INIT = "init"
-    SIDECAR = "sidecar"
-    """An init container with restartPolicy Always (KEP-753)."""
-    MAIN = "main"
-
-
-class Container(msgspec.Struct, frozen=True):
-    """One container as the kubelet reports it, or as the spec announces it while nothing is reported."""
-
-    name: str
-    kind: ContainerKind
-    image: str = ""
-    started: bool = False
-    """It runs or has run: there is a log to read."""
-    ended: bool = False
-    """It does not run and will not run again: its log is complete."""
-    exit_code: int | None = None
-    reason: str = ""
-    message: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    waiting: bool = False
-    """`reason` and `message` are those of a wait, not of an end."""
-    restarts: int = 0
 
 
 class PodState(msgspec.Struct, frozen=True):
@@ -143,7 +116,7 @@ def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
     """
     if pod is None:
         return PodState(Verdict.LOST, base, reason="Deleted") if gone else PodState(Verdict.PENDING, base)
-    containers = _containers(pod)
+    containers = containers_of(pod)
     end = _base_end(pod, base)
     scheduled = _condition(pod, "PodScheduled")
     verdict, reason, message = _verdict(pod, base, end, gone)
@@ -199,9 +172,12 @@ def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bo
 
 
 def _underway(pod: Pod, base: str) -> Verdict:
-    status = _status_of(pod, base)
-    if status is not None and ((status.state and status.state.running) or (status.last_state or _NONE).terminated):
-        return Verdict.RUNNING
+    status = status_of(pod, base)
+    if status is not None:
+        runs = status.state is not None and status.state.running is not None
+        ran = status.last_state is not None and status.last_state.terminated is not None
+        if runs or ran:
+            return Verdict.RUNNING
     scheduled = _condition(pod, "PodScheduled")
     on_node = pod.spec.node_name or (scheduled is not None and scheduled.status == "True")
     return Verdict.STARTING if on_node else Verdict.PENDING
@@ -214,10 +190,10 @@ def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -
         return Verdict.LOST, reason or disruption.reason or "DisruptionTarget", message or disruption.message or ""
     if _is_disruption(reason):
         return Verdict.LOST, reason, message
-    base_status = _status_of(pod, base)
+    base_status = status_of(pod, base)
     if reason != "DeadlineExceeded" and base_status and base_status.state and base_status.state.running:
         return Verdict.LOST, reason or "NodeLost", message or "the pod failed while its container was still running"
-    failed_init = next((c for c in _containers(pod) if c.kind is ContainerKind.INIT and c.exit_code), None)
+    failed_init = next((c for c in containers_of(pod) if c.kind is ContainerKind.INIT and c.exit_code), None)
     if failed_init is not None:
         return Verdict.FAILED, reason or failed_init.reason or "InitError", message or failed_init.message
     if not reason and not pod.status.container_statuses and not pod.status.init_container_statuses:
@@ -271,12 +247,12 @@ def _follows(finished: datetime | None, cause: datetime | None, killed: bool) ->
 
 def _base_end(pod: Pod, base: str) -> ContainerStateTerminated | None:
     """How the base container ended, once it has ended for good."""
-    status = _status_of(pod, base)
+    status = status_of(pod, base)
     if status is None:
         return None
     if status.state is not None and status.state.terminated is not None:
         return status.state.terminated
-    if pod.status.phase in _TERMINAL_PHASES and status.last_state is not None:
+    if pod.status.phase in TERMINAL_PHASES and status.last_state is not None:
         return status.last_state.terminated
     return None
 
@@ -305,70 +281,6 @@ def _deletion_requested(pod: Pod) -> datetime | None:
     return end - timedelta(seconds=max(0, grace))
 
 
-def _containers(pod: Pod) -> tuple[Container, ...]:
-    """Every container of the spec, and any that only the status knows, in order."""
-    over = pod.status.phase in _TERMINAL_PHASES
-    found: dict[str, Container] = {}
-    specs = [(s, True) for s in pod.spec.init_containers or ()] + [(s, False) for s in pod.spec.containers or ()]
-    statuses = {s.name: s for s in _statuses(pod)}
-    for spec, init in specs:
-        kind = ContainerKind.MAIN
-        if init:
-            kind = ContainerKind.SIDECAR if spec.restart_policy == "Always" else ContainerKind.INIT
-        found[spec.name] = _container(spec.name, kind, spec.image or "", statuses.pop(spec.name, None), over)
-    init_names = {s.name for s in pod.status.init_container_statuses or ()}
-    for name, status in statuses.items():
-        kind = ContainerKind.INIT if name in init_names else ContainerKind.MAIN
-        found[name] = _container(name, kind, status.image or "", status, over)
-    return tuple(found.values())
-
-
-def _container(name: str, kind: ContainerKind, image: str, status: ContainerStatus | None, over: bool) -> Container:
-    if status is None:
-        return Container(name, kind, image, ended=over)
-    state, last = status.state or _NONE, status.last_state or _NONE
-    if (end := state.terminated) is not None:
-        return Container(
-            name,
-            kind,
-            image,
-            started=end.reason != "StartError",
-            ended=over or kind is not ContainerKind.SIDECAR,
-            exit_code=end.exit_code,
-            reason=end.reason or "",
-            message=end.message or "",
-            started_at=parse_time(end.started_at),
-            finished_at=parse_time(end.finished_at),
-            restarts=status.restart_count,
-        )
-    waiting, running = state.waiting, state.running
-    return Container(
-        name,
-        kind,
-        image,
-        started=running is not None or last.terminated is not None,
-        ended=over,
-        reason=(waiting.reason or "") if waiting else "",
-        message=(waiting.message or "") if waiting else "",
-        started_at=parse_time(running.started_at) if running else None,
-        waiting=waiting is not None,
-        restarts=status.restart_count,
-    )
-
-
-_NONE = ContainerState()
-_TERMINAL_PHASES = ("Succeeded", "Failed")
-
-
-def _statuses(pod: Pod) -> Iterable[ContainerStatus]:
-    yield from pod.status.init_container_statuses or ()
-    yield from pod.status.container_statuses or ()
-
-
-def _status_of(pod: Pod, name: str) -> ContainerStatus | None:
-    return next((s for s in pod.status.container_statuses or () if s.name == name), None)
-
-
 def _condition(pod: Pod, kind: str) -> PodCondition | None:
     return next((c for c in pod.status.conditions or () if c.type == kind), None)
 
@@ -390,16 +302,3 @@ def _signal(end: ContainerStateTerminated | None) -> int | None:
     if end.signal:
         return end.signal
     return end.exit_code - 128 if 128 < end.exit_code <= 128 + 64 else None
-
-
-@lru_cache(maxsize=4096)
-def parse_time(text: str | None) -> datetime | None:
-    """A Kubernetes timestamp, or None for none, for one that is no timestamp, and for the zero time of 1970."""
-    if not text:
-        return None
-    try:
-        year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
-        parsed = datetime(year, month, day, int(text[11:13]), int(text[14:16]), int(text[17:19]), tzinfo=timezone.utc)
-    except ValueError:
-        return None
-    return parsed if year > 1970 else None

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpo_async.pod.status import COMPANIONS_DEADLINE, ContainerKind, PodState, Verdict, assess, parse_time
+from kpo_async.pod.containers import ContainerKind
+from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, Verdict, assess
+from kpo_async.pod.timestamps import parse_time
 from kpo_async.resources import (
     ContainerSpec,
     ContainerState,
