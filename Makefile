@@ -28,12 +28,11 @@ STAMP := $(VENV)/.installed
 
 # With AIRFLOW= the lock cannot hold; everything else resolves around that version. Older ones do not start with what
 # their dependencies have become since.
-BOUNDS-3.1.1 := 'pyjwt<2.11' 'structlog<25.5'
-BOUNDS-3.2   := 'pydantic<2.13'
+BOUNDS-3.2 := 'pydantic<2.13'
 ifeq ($(AIRFLOW),)
 REQUIREMENTS := -r requirements.lock
 else
-REQUIREMENTS := -e '.[demo,test,dev]' 'apache-airflow==$(AIRFLOW)' $(BOUNDS-$(AIRFLOW)) $(BOUNDS-$(basename $(AIRFLOW)))
+REQUIREMENTS := -e '.[demo,test,dev]' 'apache-airflow==$(AIRFLOW)' $(BOUNDS-$(basename $(AIRFLOW)))
 endif
 
 # The interpreter called PYTHON: on the path, or pyenv's. A pyenv shim may be on the path and yet not run.
