@@ -5,6 +5,7 @@
     follow.py   one container, through every cut
     lines.py    bytes to lines; the cursor
     emit.py     lines to records, at the pace the process can bear
+    channel.py  how records leave the process, and whether they have arrived
     slots.py    how many streams at once, and who waits
 
 Nothing here judges the pod: its verdict comes from its status.

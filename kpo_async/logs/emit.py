@@ -4,7 +4,7 @@ Airflow's trigger log takes about 1,500 records a second for the whole process a
 does. So all followers of a loop share one `Pace`: it lets one of them at a time emit, never more than one record in a
 row before the loop may do other things, and gives a record to each line only as long as records are plenty. Who has to
 wait for a turn collects lines meanwhile, and then many lines become one record. A follower that has collected enough
-stops reading, and the server is held back by TCP.
+stops reading, and the server is held back by TCP. Nobody emits while a lot of what was emitted has not been read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from kpo_async.logs import channel
 from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import LogPlan, level_of
 
@@ -28,6 +29,8 @@ PENDING_BYTES = 256 * 1024
 """Memory that a follower collects before it stops reading."""
 ALL_PENDING_BYTES = 16 * 1024 * 1024
 """The same for all followers of a loop together."""
+UNREAD_BYTES = 64 * 1024
+"""What may be on its way to the supervisor: with one more record, it still fits into the socket of 208 KiB."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Pace:
             return
         self._scheduled = True
         self._refill()
-        if self._tokens >= 1:
+        if channel.unread() > UNREAD_BYTES:
+            self._loop.call_later(channel.LOOK, self._turn, context=contextvars.Context())
+        elif self._tokens >= 1:
             self._loop.call_soon(self._turn, context=contextvars.Context())
         else:
             self._loop.call_later(
@@ -85,7 +90,7 @@ class Pace:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._queue:
+        if self._queue and channel.unread() <= UNREAD_BYTES:
             self._refill()
             emitter = self._queue.popleft()
             self._tokens -= 1
@@ -125,6 +130,7 @@ class Emitter:
         self._queued = False
         self._room = asyncio.Event()
         self._room.set()
+        self._empty = asyncio.Event()
         self._failure: Exception | None = None
 
     @property
@@ -155,8 +161,14 @@ class Emitter:
         """Wait until there is room for more."""
         await self._room.wait()
 
+    async def emptied(self) -> None:
+        """Wait until nothing is left to be emitted."""
+        while self._pending and self._failure is None:
+            self._empty.clear()
+            await self._empty.wait()
+
     def close(self) -> None:
-        """Emit what is left at once."""
+        """Emit what is left at once, though the loop stands still for it."""
         if self._queued:
             self._pace.cancel(self)
             self._queued = False
@@ -171,15 +183,20 @@ class Emitter:
         self._queued = bool(self._pending) and self._failure is None
         if self._bytes < PENDING_BYTES // 2 or self._failure is not None:
             self._room.set()
+        if not self._queued:
+            self._empty.set()
         return self._queued
 
     def _one(self, *, single: bool) -> None:
         lines, level = self._take(1 if single else RECORD_LINES)
-        text = "\n".join(self._plan.format(line.container, line.text) for line in lines)
         try:
-            self._context.run(self._sink, LogRecord(level, text, tuple(lines)))
+            self._context.run(self._show, lines, level)
         except Exception as error:  # the sink is the caller's: its error is raised where the caller can see it
             self._failure = error
+
+    def _show(self, lines: list[LogLine], level: int) -> None:
+        text = "\n".join(self._plan.format(line.container, line.text) for line in lines)
+        self._sink(LogRecord(level, text, tuple(lines)))
 
     def _take(self, limit: int) -> tuple[list[LogLine], int]:
         """Lines for one record: neighbours of one level, no more than a record holds."""

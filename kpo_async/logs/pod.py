@@ -113,6 +113,7 @@ class _PodLogs:
     async def _run(self, container: str, follower: Follower, emitter: Emitter) -> None:
         try:
             await follower.run()
+            await emitter.emptied()
         finally:
             emitter.close()
             self._cursors[container] = follower.cursor

@@ -39,6 +39,7 @@ from kpo_async.import_path import from_import_path
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.config import ClusterSource
 from kpo_async.lifecycle import Formatter
+from kpo_async.logs.channel import delivered
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ class KubernetesPodTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Show the logs while the pod runs, then fire the one event that ends or resumes the task."""
-        yield await self._story()
+        event = await self._story()
+        await delivered()
+        yield event
 
     async def _story(self) -> TriggerEvent:
         task = self.pod_task

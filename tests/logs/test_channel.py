@@ -1,0 +1,100 @@
+"""What was logged is waited for until the far end of the socket has read it; the loop never stands still for it."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kpo_async.compat import timeout
+from kpo_async.logs import channel
+from kpo_async.logs.emit import UNREAD_BYTES, Emitter, LogRecord
+from kpo_async.logs.lines import LogLine
+from kpo_async.logs.plan import LogPlan
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell what is unread")
+log = logging.getLogger("a task")
+
+
+@pytest.fixture
+def supervisor() -> Iterator[socket.socket]:
+    """The far end of the socket that this process logs to."""
+    near, far = socket.socketpair()
+    # What would block shows as an error instead.
+    near.setblocking(False)
+    far.setblocking(False)
+    stream = codecs.getwriter("utf-8")(os.fdopen(os.dup(near.fileno()), "wb", buffering=0))
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    root.handlers.insert(0, handler)
+    log.setLevel(logging.INFO)
+    try:
+        with near, far, stream:
+            yield far
+    finally:
+        root.removeHandler(handler)
+
+
+def read(far: socket.socket) -> int:
+    """Read all there is."""
+    size = 0
+    while True:
+        try:
+            size += len(far.recv(4096))
+        except BlockingIOError:
+            return size
+
+
+async def test_nobody_waits_for_a_log_that_needs_no_reader() -> None:
+    assert channel.unread() == 0
+    async with timeout(1):
+        await channel.delivered()
+
+
+async def test_what_was_logged_is_waited_for_until_it_is_read(supervisor: socket.socket) -> None:
+    log.info("x" * 10_000)
+    waiting = asyncio.create_task(channel.delivered())
+    await asyncio.wait([waiting], timeout=3 * channel.LOOK)
+    assert not waiting.done()
+    assert read(supervisor) > 10_000
+    async with timeout(5):
+        await waiting
+
+
+async def test_what_others_log_meanwhile_is_not_waited_for(supervisor: socket.socket) -> None:
+    log.info("x" * 10_000)
+    waiting = asyncio.create_task(channel.delivered())
+    async with timeout(5):
+        while not waiting.done():
+            await asyncio.sleep(channel.LOOK)
+            read(supervisor)
+            await asyncio.sleep(channel.LOOK)
+            log.info("y" * 1000)
+    assert channel.unread() > 0
+
+
+async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) -> None:
+    """Writing into a full socket would stop the loop; here it would lose the record."""
+
+    def sink(record: LogRecord) -> None:
+        log.info(record.text)
+
+    lines = [LogLine("base", "2026-11-21T09:00:00.0Z", f"{n} " + "z" * 200) for n in range(5000)]
+    emitter = Emitter(LogPlan(prefix=False), sink)
+    emitter.put(lines)
+    emptied = asyncio.create_task(emitter.emptied())
+    highest = received = 0
+    async with timeout(60):
+        while not emptied.done():
+            await asyncio.sleep(0)
+            highest = max(highest, channel.unread())
+            received += read(supervisor) if highest > UNREAD_BYTES else 0
+    received += read(supervisor)
+    assert received == sum(len(line.text) + 1 for line in lines)
+    emitter.close()
