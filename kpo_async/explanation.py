@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -12,7 +12,7 @@ from kpo_async.exceptions import ApiError
 from kpo_async.handover import Ending, PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import View
-from kpo_async.pod.diagnose import Diagnosis, diagnose
+from kpo_async.pod.diagnose import Category, Diagnosis, diagnose
 from kpo_async.pod.status import PodState, assess
 from kpo_async.resources import Event
 
@@ -38,7 +38,7 @@ async def explain(client: Client, task: PodTask, end: End) -> tuple[str, str]:
     if end.ending is Ending.ERROR:
         why = end.view.problem or "the API server answers, but has nothing to say about it"
         return UNWATCHABLE, f"{pod} cannot be seen from the triggerer: {why}"
-    diagnosis = _diagnosis(task, end, await _events(client, task, end))
+    diagnosis = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
     if end.ending is Ending.TIMED_OUT:
         return EXECUTION_TIMEOUT, f"execution_timeout has passed, {pod} was stopped: {diagnosis.summary}"
     return diagnosis.category, diagnosis.text()
@@ -52,6 +52,15 @@ def _diagnosis(task: PodTask, end: End, events: list[Event]) -> Diagnosis:
         # Its node does not report any more: it is as good as gone.
         return diagnose(pod, assess(pod, task.base_container, gone=True), events)
     return diagnose(pod, state, events, problem=limit.problem, missed=limit.missed)
+
+
+def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
+    """Where to look depends on which logs the task shows."""
+    if diagnosis.category is Category.EXIT_CODE and (task.logs is None or not task.logs.containers):
+        return replace(diagnosis, hint="with get_logs=True, the task's log says what the program said")
+    if diagnosis.category is Category.INIT_FAILED and task.logs is not None and task.logs.init_containers:
+        return replace(diagnosis, hint="see the task's log for what it said")
+    return diagnosis
 
 
 async def _events(client: Client, task: PodTask, end: End) -> list[Event]:

@@ -138,6 +138,10 @@ class PodTask(_Portable):
     user_event: dict[str, Any] = field(default_factory=dict)
     """The operator's `trigger_kwargs`: keys that are added to the event."""
 
+    def skips(self, outcome: Outcome) -> bool:
+        """Whether the pod ended with one of the codes by which it says that the task is to be skipped."""
+        return outcome.exit_code in self.skip_on_exit_code
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """See `_Portable.from_dict`; the nested values are restored too."""

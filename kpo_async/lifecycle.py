@@ -179,7 +179,7 @@ def _may_have_result(task: PodTask, ending: str) -> bool:
 async def ending(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
     """Around the collection of the result: users' callbacks at their moments, and `finish` whatever happens."""
     hooks = (Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP)
-    show_pod = task.spec_on_failure and not outcome.succeeded
+    show_pod = task.spec_on_failure and not outcome.succeeded and not task.skips(outcome)
     pod = await _ended_pod(client, task, outcome) if show_pod or any(callbacks.wants(hook) for hook in hooks) else {}
     try:
         if show_pod:
@@ -249,3 +249,5 @@ async def kill(client: Client, task: PodTask) -> None:
     if task.on_kill_action == OnKillAction.DELETE_POD:
         log.info("Deleting pod %s/%s: its task was killed", task.namespace, task.name)
         await delete(client, task.namespace, task.name, task.uid, task.grace_period)
+    else:
+        log.info("Leaving pod %s/%s as it is, for on_kill_action: its task was killed", task.namespace, task.name)

@@ -53,6 +53,8 @@ class Narrator:
         waiting = state.waiting
         if waiting is not None:
             self._say("waiting", f"{pod}: container {waiting.name!r} waits: {waiting.reason}: {waiting.message}")
+        elif state.verdict is Verdict.PENDING and state.scheduling:
+            self._say("waiting", f"{pod} has no node yet: {state.scheduling}")
         elif state.verdict is Verdict.PENDING and (state.message or state.reason):
             self._say("waiting", f"{pod} is pending: {state.reason}: {state.message}")
 

@@ -53,7 +53,7 @@ async def shown_logs(
         container_logs=task.logs.containers,
         init_container_logs=task.logs.init_containers,
         prefix=task.logs.prefix,
-        formatter=formatter,
+        formatter=_told_of(formatter) if formatter is not None else None,
     )
     async with _progress(client, task, callbacks) as tell:
 
@@ -71,6 +71,24 @@ async def shown_logs(
             raise
         finally:
             await _stop(showing)
+
+
+def _told_of(formatter: Formatter) -> Formatter:
+    """The same, but the first time it fails is told: what it was to do to the lines is not seen in them then."""
+    told = False
+
+    def formatted(container: str, text: str) -> str:
+        nonlocal told
+        try:
+            return formatter(container, text)
+        except Exception as error:
+            if not told:
+                told = True
+                name = getattr(formatter, "__qualname__", repr(formatter))
+                log.warning("log_formatter %s failed, its lines are shown without it: %r", name, error)
+            raise
+
+    return formatted
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
@@ -94,6 +112,8 @@ async def _left_cursors(client: Client, task: PodTask) -> dict[str, Cursor]:
         return {}
     left = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
     if left is not None:
+        # Whether there was a triggerer in between, which was killed and could leave nothing, is not known.
+        log.info("The log goes on where a triggerer stopped: what another one has shown since comes again")
         return {container: Cursor.from_list(values) for container, values in json.loads(left).items()}
     state = assess(view.pod, task.base_container)
     if task.deferred_at and state.started_at and time.time() - task.deferred_at > RESTARTED_AFTER:

@@ -63,6 +63,49 @@ async def test_every_line_is_shown_once_and_in_order(client: Client, caplog: pyt
     assert outcome.logs_complete
 
 
+async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def shout(container: str, line: str) -> str:
+        raise ValueError("no voice")
+
+    pod = await started(client, "echo one; echo two")
+    caplog.set_level(logging.INFO, logger="kpo_async.showing")
+    await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS, formatter=shout)
+    shown = [(r.levelname, r.message) for r in caplog.records if r.name.endswith("showing")]
+    warnings = [message for level, message in shown if level == "WARNING"]
+    assert "[base] one\n[base] two" in "\n".join(message for _, message in shown)
+    assert len(warnings) == 1
+    assert "shout failed" in warnings[0]
+    assert "no voice" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("logs", "parameters", "hint"),
+    [
+        pytest.param(LogChoice(), {}, "see the task's log for what the program said", id="shown"),
+        pytest.param(None, {}, "with get_logs=True, the task's log says what the program said", id="not shown"),
+        pytest.param(
+            LogChoice(init_containers=True),
+            {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
+            "see the task's log for what it said",
+            id="an init container, shown",
+        ),
+        pytest.param(
+            LogChoice(),
+            {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
+            "see that container's log, with init_container_logs=True",
+            id="an init container, not shown",
+        ),
+    ],
+)
+async def test_a_failure_says_where_to_look_with_the_logs_that_are_shown(
+    client: Client, logs: LogChoice | None, parameters: dict, hint: str
+) -> None:
+    outcome = await waited(client, "exit 1", {"logs": logs}, **parameters)
+    assert outcome.message.endswith(f"({hint})")
+
+
 async def test_a_pod_whose_logs_nobody_wants_is_not_asked_for_them(client: Client) -> None:
     outcome = await waited(client, "echo nobody reads this", {"logs": None})
     assert outcome.succeeded
@@ -156,9 +199,13 @@ async def test_a_name_that_cannot_be_an_image_fails_at_once(client: Client) -> N
     assert "No Such Image!" in outcome.message
 
 
-async def test_a_start_that_takes_too_long_is_given_up(client: Client) -> None:
-    outcome = await waited(client, "true", {"schedule_timeout": 0.5}, node_selector={"no": "such-node"})
+async def test_a_start_that_takes_too_long_is_given_up_and_meanwhile_it_says_what_it_waits_for(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.narrator")
+    outcome = await waited(client, "true", {"schedule_timeout": 2}, node_selector={"no": "such-node"})
     assert (outcome.ending, outcome.category) == (Ending.NOT_STARTED, "Unschedulable")
+    assert any("has no node yet: 0/1 nodes are available" in r.message for r in caplog.records)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +235,14 @@ async def test_the_pod_is_deleted_or_kept_as_asked(
 @pytest.mark.parametrize(
     ("action", "kept"), [pytest.param(OnKillAction.DELETE_POD, False), pytest.param(OnKillAction.KEEP_POD, True)]
 )
-async def test_killing_a_task_stops_its_pod_unless_it_is_to_be_kept(
-    client: Client, action: OnKillAction, kept: bool
+async def test_killing_a_task_stops_its_pod_unless_it_is_to_be_kept_and_says_which(
+    client: Client, action: OnKillAction, kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle")
     pod = await started(client, "sleep 1000")
     await lifecycle.kill(client, pod_task(pod, on_kill_action=action))
     assert await exists(client, pod) is kept
+    assert caplog.messages[-1].startswith("Leaving pod default/" if kept else "Deleting pod default/")
 
 
 async def test_nothing_is_done_to_another_pod_of_the_same_name(client: Client) -> None:

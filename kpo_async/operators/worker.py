@@ -57,7 +57,7 @@ class Run:
         try:
             return asyncio.run(self._tell(story))
         except asyncio.CancelledError:
-            raise AirflowException("The task was killed; its pod was stopped as on_kill_action says") from None
+            raise AirflowException("The task was killed") from None
         except KpoError as error:
             raise AirflowException(str(error)) from error
 
@@ -232,7 +232,7 @@ async def _end(
         return result
     if result is not None:
         push_result(operator, context, result)
-    if outcome.exit_code in task.skip_on_exit_code:
+    if task.skips(outcome):
         raise AirflowSkipException(f"Pod {task.name} exited with {outcome.exit_code}: skipping the task")
     if outcome.ending == Ending.TIMED_OUT:
         raise AirflowTaskTimeout(outcome.message)

@@ -116,7 +116,8 @@ class KubernetesPodTrigger(BaseTrigger):
             outcome = Outcome(Ending.ERROR, message=str(error))
         if outcome.succeeded:
             return TaskSuccessEvent()
-        if outcome.exit_code in task.skip_on_exit_code:
+        if task.skips(outcome):
+            log.info("Pod %s/%s exited with %s: skipping the task", task.namespace, task.name, outcome.exit_code)
             return TaskSkippedEvent()
         log.error("%s", outcome.message)
         return TaskFailedEvent()

@@ -8,6 +8,7 @@ import logging
 import time
 
 import pytest
+from airflow.triggers.base import TaskSkippedEvent
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -101,6 +102,18 @@ async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
     await second
     shown = [line for r in caplog.records if r.message.startswith("[base]") for line in r.message.split("\n")]
     assert shown == ["[base] one", "[base] two", "[base] three"]
+    assert sum("The log goes on where a triggerer stopped" in r.message for r in caplog.records) == 1
+
+
+async def test_a_pod_that_asks_for_its_task_to_be_skipped_is_heard_and_named(
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    task = await task_for(local_cluster, local_client, "exit 99", end_here=True, skip_on_exit_code=[99])
+    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    assert isinstance(event, TaskSkippedEvent)
+    assert f"Pod default/{task.name} exited with 99: skipping the task" in caplog.messages
+    assert not any("::group::" in message for message in caplog.messages)
 
 
 def test_a_row_of_another_version_says_what_to_do() -> None:
