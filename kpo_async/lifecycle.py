@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 LOG_DRAIN = 60.0
 """Seconds an ended pod's logs may take to arrive before the worker is left to show the rest."""
 REST_DRAIN = 600.0
-"""Seconds the worker gives that rest."""
+"""Seconds for that rest, and for all of it where no worker follows."""
 SETTLING = 5.0
 """Seconds an ended pod's phase may take to say so."""
 
@@ -75,7 +75,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         end = await _until_end(client.clock, task, feed, Narrator(client, task, callbacks))
         if _may_have_result(task, end.ending) and task.xcom == Transport.SIDECAR:
             result = await _result(client, task, feed)
-        complete = await _drained(showing, end)
+        complete = await _drained(task, showing, end)
     if end.ending is Ending.TIMED_OUT:
         await delete(client, task.namespace, task.name, task.uid, task.grace_period)
     category, message = await explain(client, task, end)
@@ -120,12 +120,15 @@ def _loop_time(moment: datetime) -> float:
     return asyncio.get_running_loop().time() + moment.timestamp() - time.time()
 
 
-async def _drained(showing: asyncio.Task[bool] | None, end: End) -> bool:
+async def _drained(task: PodTask, showing: asyncio.Task[bool] | None, end: End) -> bool:
     """Give the logs of an ended pod time to arrive. Whether all of them were shown."""
     if showing is None:
         return False
-    await asyncio.wait([showing], timeout=LOG_DRAIN if end.limit is None else 0)
+    allowed = REST_DRAIN if task.end_here else LOG_DRAIN
+    await asyncio.wait([showing], timeout=allowed if end.limit is None else 0)
     if not showing.done():
+        if end.limit is None and task.end_here:
+            log.warning("The log ends here: the rest did not arrive within %.0f s of the end of the pod", allowed)
         return end.limit is not None
     if error := showing.exception():
         log.warning("The logs of the pod could not be shown to their end: %s", error)
@@ -140,7 +143,9 @@ async def show_rest(
     cursors = {container: Cursor.from_list(values) for container, values in outcome.cursors.items()}
     async with shown_logs(client, task, callbacks, formatter, cursors) as showing:
         if showing is not None:
-            await asyncio.wait([showing], timeout=REST_DRAIN)
+            _, late = await asyncio.wait([showing], timeout=REST_DRAIN)
+            if late:
+                log.warning("The log ends here: the rest did not arrive within %.0f s", REST_DRAIN)
 
 
 async def _result(client: Client, task: PodTask, feed: Subscription) -> XComResult | None:

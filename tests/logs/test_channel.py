@@ -12,11 +12,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from kpo_async import lifecycle
 from kpo_async.compat import timeout
+from kpo_async.kube.client import Client
 from kpo_async.logs import channel
 from kpo_async.logs.emit import UNREAD_BYTES, Emitter, LogRecord
 from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import LogPlan
+from tests.story import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell what is unread")
 log = logging.getLogger("a task")
@@ -98,3 +101,16 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
     received += read(supervisor)
     assert received == sum(len(line.text) + 1 for line in lines)
     emitter.close()
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_a_log_that_nobody_reads_is_given_up_with_a_word(
+    local_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "REST_DRAIN", 0.5)
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    task = identity()
+    pod = await lifecycle.ensure_pod(local_client, manifest(task, "seq 30000"), owner(task))
+    outcome = await lifecycle.wait(local_client, pod_task(pod, end_here=True), NO_CALLBACKS)
+    assert not outcome.logs_complete
+    assert any("The log ends here" in message for message in caplog.messages)
