@@ -77,7 +77,12 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
 async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | None:
     """The living pod of an earlier try, now ours; what is not taken over is deleted."""
     inherited: Json | None = None
-    for pod in await _siblings(client, namespace, owner):
+    try:
+        siblings = await _siblings(client, namespace, owner)
+    except ForbiddenError as error:
+        log.warning("Whether an earlier try left a pod running cannot be known, a new one is created: %s", error)
+        return None
+    for pod in siblings:
         metadata = pod["metadata"]
         if not _lives(pod, owner):
             continue
@@ -154,10 +159,16 @@ async def _until_gone(client: Client, pod: Json) -> None:
             pass
 
 
-async def abandon(client: Client, namespace: str, owner: Owner) -> None:
+async def abandon(client: Client, manifest: Json, owner: Owner) -> None:
     """Stop the pod that `ensure_pod` got or may have got for this owner, when nobody will look after it."""
-    for pod in await _siblings(client, namespace, owner):
-        if _owner_of(pod) == owner.id:
+    namespace = manifest["metadata"]["namespace"]
+    # The one that was made is found without the right to list, and without the labels that a user's hook may take off.
+    made = await existing(client, namespace, manifest["metadata"]["name"])
+    inherited: list[Json] = []
+    with suppress(ForbiddenError):  # then none was taken over either
+        inherited = await _siblings(client, namespace, owner)
+    for pod in [made, *inherited]:
+        if pod is not None and _owner_of(pod) == owner.id:
             await delete(client, namespace, pod["metadata"]["name"], pod["metadata"]["uid"], None)
 
 

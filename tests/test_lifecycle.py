@@ -15,6 +15,7 @@ from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
 from kpo_async.exceptions import NotFoundError, PodConflictError, XComError
 from kpo_async.handover import Ending, LogChoice, OnFinishAction, OnKillAction, Outcome
 from kpo_async.kube.client import Client
+from kpo_async.localcluster.cluster import LocalCluster
 from tests.story import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 
@@ -311,8 +312,31 @@ async def test_a_try_started_again_waits_for_its_own_deleted_pod_to_go(client: C
 
 async def test_an_abandoned_try_leaves_no_pod(client: Client) -> None:
     task = identity()
-    pod = await lifecycle.ensure_pod(client, manifest(task, "sleep 1000"), owner(task))
-    await lifecycle.abandon(client, "default", owner(task))
+    wanted = manifest(task, "sleep 1000")
+    pod = await lifecycle.ensure_pod(client, wanted, owner(task))
+    await lifecycle.abandon(client, wanted, owner(task))
+    assert not await exists(client, pod)
+
+
+async def test_an_abandoned_try_leaves_no_pod_whose_labels_a_hook_took_off(client: Client) -> None:
+    task = identity()
+    wanted = manifest(task, "sleep 1000")
+    wanted["metadata"]["labels"] = {"only": "mine"}
+    pod = await lifecycle.ensure_pod(client, wanted, owner(task))
+    await lifecycle.abandon(client, wanted, owner(task))
+    assert not await exists(client, pod)
+
+
+async def test_a_retry_needs_no_right_to_list_pods(
+    local_cluster: LocalCluster, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says that it cannot see what an earlier try left, and makes a pod of its own; that is found again by name."""
+    again = identity(try_number=2)
+    wanted = manifest(again, "sleep 1000")
+    with local_cluster.faults.forbid(verb="list", resource="pods"):
+        pod = await lifecycle.ensure_pod(client, wanted, owner(again))
+        assert "Whether an earlier try left a pod running cannot be known" in caplog.text
+        await lifecycle.abandon(client, wanted, owner(again))
     assert not await exists(client, pod)
 
 

@@ -181,7 +181,7 @@ async def _ensure(
     try:
         pod = await lifecycle.ensure_pod(client, manifest, owner)
     except asyncio.CancelledError:
-        await lifecycle.abandon(client, manifest["metadata"]["namespace"], owner)
+        await lifecycle.abandon(client, manifest, owner)
         raise
     metadata = pod["metadata"]
     context["ti"].xcom_push(key="pod_name", value=metadata["name"])
@@ -250,4 +250,4 @@ def push_result(operator: KubernetesPodOperator, context: Context, result: Any) 
 
 async def _abandon(operator: KubernetesPodOperator, context: Context, manifest: Json) -> None:
     async with _connected(operator, context) as (client, _):
-        await lifecycle.abandon(client, manifest["metadata"]["namespace"], _owner(operator, identity(context)))
+        await lifecycle.abandon(client, manifest, _owner(operator, identity(context)))
