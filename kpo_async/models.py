@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kpo_async.exceptions import ManifestError
@@ -151,6 +151,10 @@ def _convert_leaf(value: Any, unknown: Callable[[Any], Any]) -> Any:
             return scalar(value)
     if callable(to_client := getattr(value, "to_k8s_client_obj", None)):
         return _convert(to_client(), unknown)
+    if isinstance(value, Sequence) and not isinstance(
+        value, bytes
+    ):  # the results of a mapped task, read when asked for
+        return [_convert(item, unknown) for item in value]
     return unknown(value)
 
 

@@ -6,6 +6,7 @@ import datetime
 import enum
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,16 @@ both_clients = pytest.mark.parametrize("client", [kubernetes, kubernetes_asyncio
 class LaterValue:
     def resolve(self, context: Any) -> Any:
         return "resolved"
+
+
+class Lazy(Sequence[str]):
+    """As the results of a mapped task: a sequence that is no list."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return ["a", "b"][index]
+
+    def __len__(self) -> int:
+        return 2
 
 
 class Colour(str, enum.Enum):
@@ -85,6 +96,7 @@ def test_dicts_and_both_clients_models_mix() -> None:
         (None, None),
         ({"a": None}, {"a": None}),
         (type("Text", (str,), {})("x"), "x"),
+        (Lazy(), ["a", "b"]),
     ],
     ids=repr,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from kpo_async.decorators.parcel import Serializer, pack
+from kpo_async.hooks.airflow import load_lazy
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.xcom_sidecar import RESULT_PATH
 
@@ -65,8 +66,8 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         """The manifest, with the function and its arguments in it. See `KubernetesPodOperator`."""
         parcel = pack(
             self.python_callable,
-            self.op_args,
-            self.op_kwargs,
+            load_lazy(self.op_args),
+            load_lazy(self.op_kwargs),
             serializer=self.serializer,
             result=RESULT_PATH if self.do_xcom_push else None,
         )

@@ -5,7 +5,7 @@ Above this, code says what it wants (the state of a task instance, an XCom, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "deferral_settles_after",
     "get_connection",
     "get_extra",
+    "load_lazy",
     "pod_mutation_hook",
     "push_xcom",
     "task_state",
@@ -111,6 +112,18 @@ async def task_state(task_instance: Any) -> str | None:
     key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
     state = states.get(task_instance.run_id, {}).get(key)
     return None if state is None else str(getattr(state, "value", state))
+
+
+def load_lazy(value: Any) -> Any:
+    """`value` with the results of mapped tasks, which Airflow reads one by one when asked for, as lists."""
+    kind = type(value)
+    if kind is dict:
+        return {key: load_lazy(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(load_lazy(item) for item in value)
+    if isinstance(value, Sequence) and kind.__module__.startswith("airflow."):
+        return [load_lazy(item) for item in value]
+    return value
 
 
 async def push_xcom(task_instance: Any, key: str, value: Any) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import pickle
+import zipfile
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, setup
+from airflow.sdk.definitions.xcom_arg import _MapResult
 
 from kpo_async.decorators.kubernetes import kubernetes_task
 from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
+from kpo_async.decorators.parcel import PREFIX
 from kpo_async.exceptions import ManifestError
 from kpo_async.operators.pod import KubernetesPodOperator
 
@@ -24,6 +30,13 @@ def dag():
 def base_of(manifest: dict[str, Any]) -> dict[str, Any]:
     container: dict[str, Any] = manifest["spec"]["containers"][0]
     return container
+
+
+def arguments_of(manifest: dict[str, Any]) -> Any:
+    """What the function is called with in the pod."""
+    environment = {variable["name"]: variable["value"] for variable in base_of(manifest)["env"]}
+    parcel = zipfile.ZipFile(io.BytesIO(base64.b64decode(environment[f"{PREFIX}_0"])))
+    return pickle.loads(parcel.read("arguments"))
 
 
 # -- @task.kubernetes_async
@@ -107,6 +120,15 @@ def test_arguments_are_templates_and_the_command_is_none(dag: DAG):
     assert set(KubernetesPodOperator.template_fields) - set(operator.template_fields) == {"cmds", "arguments"}
     operator.render_template_fields({"ds": "2026-01-02"})
     assert list(operator.op_args) == ["2026-01-02"]
+
+
+def test_the_results_of_a_mapped_task_travel_as_a_list(dag: DAG):
+    @kubernetes_task(image="python")
+    def total(numbers: list[int], more: Any) -> int: ...
+
+    mapped = _MapResult([1, 2], [str])  # what Airflow hands over for `mapped.map(str)`
+    manifest = total(mapped, more={"deep": (mapped,)}).operator.build_pod_request_obj()
+    assert arguments_of(manifest) == ([["1", "2"]], {"more": {"deep": (["1", "2"],)}})
 
 
 def test_wrong_arguments_fail_when_the_dag_is_parsed(dag: DAG):

@@ -16,7 +16,7 @@ def test_functions_get_their_arguments_and_hand_back_their_results(whole_airflow
     run = whole_airflow.run(f"decorated_{mode}")
     assert set(whole_airflow.failures(run)) == {"fail"}
     result = whole_airflow.airflow.xcom(run, "collect")
-    assert result == [3, [200_001, 200_004], [f"decorated_{mode}", 2]]
+    assert result == [[3, 400_005], [200_001, 200_004], [f"decorated_{mode}", 2]]
     (failed,) = (task for task in whole_airflow.airflow.task_instances(run) if task.task_id == "fail")
     log = "\n".join(whole_airflow.log(run, failed))
     line = _line_of("decorated.py", 'nothing["missing"]')

@@ -55,13 +55,14 @@ def decorated(deferrable: bool) -> None:
     xs = numbers()
     sums = add_up(xs, unit="{{ dag.dag_id }}")
     squares = square.partial(ballast=ballast()).expand(x=xs)
+    all_squares = add_up.override(task_id="add_up_squares")(squares, unit="square")
     fail()
 
     @task
-    def collect(total: int, squares: list[int], said: list[Any]) -> list[Any]:
-        return [total, sorted(squares), said]
+    def collect(totals: list[int], squares: list[int], said: list[Any]) -> list[Any]:
+        return [totals, sorted(squares), said]
 
-    collect(sums["total"], squares, command(sums["count"]))
+    collect([sums["total"], all_squares["total"]], squares, command(sums["count"]))
 
 
 for mode, deferrable in {"in_a_worker": False, "deferred": True}.items():
