@@ -74,7 +74,7 @@ class KubernetesPodOperator(BaseOperator):
     random_name_suffix: bool
     cmds: list[str]
     arguments: list[str]
-    ports: list[Model] | None
+    ports: list[Model]
     volume_mounts: list[Model]
     volumes: list[Model]
     env_vars: list[Model] | dict[str, str]
@@ -86,25 +86,25 @@ class KubernetesPodOperator(BaseOperator):
     durable: bool
     startup_timeout_seconds: int
     startup_check_interval_seconds: int
-    schedule_timeout_seconds: int | None
+    schedule_timeout_seconds: int
     get_logs: bool
-    base_container_name: str | None
+    base_container_name: str
     base_container_status_polling_interval: float
     init_container_logs: Iterable[str] | str | Literal[True] | None
     container_logs: Iterable[str] | str | Literal[True] | None
     image_pull_policy: str | None
     annotations: dict[str, Any]
     container_resources: Model | None
-    affinity: Model | None
+    affinity: Model
     config_file: str | None
     runtime_class_name: str | None
     node_selector: dict[str, str]
-    image_pull_secrets: list[Model] | None
+    image_pull_secrets: list[Model] | str
     service_account_name: str | None
     automount_service_account_token: bool | None
     hostnetwork: bool
     host_aliases: list[Model] | None
-    tolerations: list[Model] | None
+    tolerations: list[Model]
     security_context: Model
     container_security_context: Model | None
     xcom_sidecar_container_security_context: Model | None
@@ -121,7 +121,7 @@ class KubernetesPodOperator(BaseOperator):
     pod_template_file: str | None
     pod_template_dict: dict[str, Any] | None
     priority_class_name: str | None
-    pod_runtime_info_envs: list[Model] | None
+    pod_runtime_info_envs: list[Model]
     termination_grace_period: int | None
     configmaps: list[str]
     skip_on_exit_code: Collection[int]
@@ -236,7 +236,7 @@ class KubernetesPodOperator(BaseOperator):
         own["random_name_suffix"] = random_name_suffix
         own["cmds"] = cmds or []
         own["arguments"] = arguments or []
-        own["ports"] = ports
+        own["ports"] = ports or []
         own["volume_mounts"] = volume_mounts or []
         own["volumes"] = volumes or []
         own["env_vars"] = env_vars or []
@@ -248,25 +248,25 @@ class KubernetesPodOperator(BaseOperator):
         own["durable"] = resolve_reattach(reattach_on_restart, durable)
         own["startup_timeout_seconds"] = startup_timeout_seconds
         own["startup_check_interval_seconds"] = startup_check_interval_seconds
-        own["schedule_timeout_seconds"] = schedule_timeout_seconds
+        own["schedule_timeout_seconds"] = schedule_timeout_seconds or startup_timeout_seconds
         own["get_logs"] = get_logs
-        own["base_container_name"] = base_container_name
+        own["base_container_name"] = base_container_name or self.BASE_CONTAINER_NAME
         own["base_container_status_polling_interval"] = base_container_status_polling_interval
         own["init_container_logs"] = init_container_logs
         own["container_logs"] = container_logs
         own["image_pull_policy"] = image_pull_policy
         own["annotations"] = annotations or {}
         own["container_resources"] = container_resources
-        own["affinity"] = affinity
+        own["affinity"] = affinity or {}
         own["config_file"] = config_file
         own["runtime_class_name"] = runtime_class_name
         own["node_selector"] = node_selector or {}
-        own["image_pull_secrets"] = image_pull_secrets
+        own["image_pull_secrets"] = image_pull_secrets or []
         own["service_account_name"] = service_account_name
         own["automount_service_account_token"] = automount_service_account_token
         own["hostnetwork"] = hostnetwork
         own["host_aliases"] = host_aliases
-        own["tolerations"] = tolerations
+        own["tolerations"] = tolerations or []
         own["security_context"] = security_context or {}
         own["container_security_context"] = container_security_context
         own["xcom_sidecar_container_security_context"] = xcom_sidecar_container_security_context
@@ -283,7 +283,7 @@ class KubernetesPodOperator(BaseOperator):
         own["pod_template_file"] = pod_template_file
         own["pod_template_dict"] = pod_template_dict
         own["priority_class_name"] = priority_class_name
-        own["pod_runtime_info_envs"] = pod_runtime_info_envs
+        own["pod_runtime_info_envs"] = pod_runtime_info_envs or []
         own["termination_grace_period"] = termination_grace_period
         own["configmaps"] = configmaps or []
         own["skip_on_exit_code"] = _exit_codes(skip_on_exit_code)

@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None) -> PodTask:
     """What a worker itself needs to know to see `pod` through. `deadline` in seconds since the epoch."""
     metadata = pod["metadata"]
-    schedule_timeout = operator.schedule_timeout_seconds
     return PodTask(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -36,7 +35,7 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
         base_container=base_container_name(operator),
         logs=_log_choice(operator),
         xcom=operator.xcom_transport.value if operator.do_xcom_push else None,
-        schedule_timeout=operator.startup_timeout_seconds if schedule_timeout is None else schedule_timeout,
+        schedule_timeout=operator.schedule_timeout_seconds,
         startup_timeout=operator.startup_timeout_seconds,
         deadline=deadline,
         poll_interval=operator.poll_interval,

@@ -175,6 +175,13 @@ def _pod(name: str, value: Any, warn: Warn) -> Object | None:
     return _typed(name, value, "Pod", warn) if value else None
 
 
+def _full_pod_spec(name: str, value: Any, warn: Warn) -> Object | None:
+    given = _convert(name, value)
+    if isinstance(given, dict) and "containers" in given and "spec" not in given:
+        raise ManifestError(f"{name} has its containers at the top, as a PodSpec: give a Pod, with them in its spec")
+    return _pod(name, value, warn)
+
+
 def _affinity(name: str, value: Any, warn: Warn) -> Object:
     return _typed(name, value, "Affinity", warn) if value else {}
 
@@ -205,7 +212,7 @@ _Reader = Callable[[str, Any, Warn], Any]
 _READERS: Mapping[str, _Reader] = {
     "labels": _text_values,
     "annotations": _text_values,
-    "full_pod_spec": _pod,
+    "full_pod_spec": _full_pod_spec,
     "cmds": _texts,
     "arguments": _texts,
     "env_vars": _env_vars,
