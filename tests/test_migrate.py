@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from pathlib import Path
 
@@ -53,6 +54,10 @@ CONVERTED = {
     "two statements on one line": (
         f"import os; from {OLD}.secret import Secret\n",
         "import os; from kpo_async.secret import Secret\n",
+    ),
+    "an import after a colon": (
+        f"try: from {OLD}.secret import Secret; x = 1\nexcept ImportError: pass\n",
+        "try: from kpo_async.secret import Secret; x = 1\nexcept ImportError: pass\n",
     ),
     "windows line ends": (
         f"from {OLD}.secret import Secret\r\nx = 1\r\n",
@@ -108,6 +113,9 @@ LEFT = {
         "eks get-token",
     ),
     "an import path": (f"x = '{OLD}.operators.pod.KubernetesPodOperator'\n", 1, "Operator'", "may mean anything"),
+    "an import path with a variable": (f"x = 1\ny = f'{OLD}.{{x}}.pod'\n", 2, OLD, "may mean anything"),
+    "a package": (f"from {OLD} import operators\n", 1, f"{OLD}.operators", "migrate again"),
+    "the package": (f"from {OLD.rpartition('.')[0]} import kubernetes\n", 1, OLD, "migrate again"),
     "a decorator": (
         "from airflow.sdk import task\n\n@task.kubernetes\ndef f(): ...\n",
         3,
@@ -163,10 +171,16 @@ def test_overrides_that_nothing_would_call_are_named():
         class Mine(KubernetesPodOperator):
             def build_pod_request_obj(self, context=None): ...
             def await_pod_completion(self, pod): ...
+
+        class MineToo(Mine):
+            def cleanup(self, pod, remote_pod): ...
         """
     )
-    (finding,) = rewrite(source.encode()).findings
-    assert (finding.line, finding.what) == (6, "Mine.await_pod_completion")
+    findings = rewrite(source.encode()).findings
+    assert [(finding.line, finding.what) for finding in findings] == [
+        (6, "Mine.await_pod_completion"),
+        (9, "MineToo.cleanup"),
+    ]
 
 
 def test_what_a_subclass_will_not_find_is_named():
@@ -264,11 +278,26 @@ def test_an_operator_that_is_not_ours_is_named_and_nothing_is_left_to_do(
     assert "KubernetesDeleteJobOperator: is not part of kpo_async" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_python_is_named_and_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    file = tmp_path / "dag.py"
-    file.write_text("kubernetes = {% if x %}\n")
-    assert migrate("--write", file) == Exit.LEFTOVERS
-    assert f"{file}:1: is no Python" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"kubernetes = {% if x %}\n", id="a template"),
+        pytest.param(b"kubernetes = '\xff'\n", id="in another encoding than it says"),
+        pytest.param(b"# coding: of-our-own\nkubernetes = 1\n", id="in an unknown encoding"),
+    ],
+)
+def test_a_file_that_is_no_python_is_named_and_left(text: bytes, dags: Path, capsys: pytest.CaptureFixture[str]):
+    file = dags / "dag.py"
+    file.write_bytes(text)
+    assert migrate(dags) == Exit.LEFTOVERS
+    out, err = capsys.readouterr()
+    assert re.search(re.escape(str(file)) + r"(:\d+)?: is no Python", err)
+    assert "+from kpo_async" in out, "the other files are still shown"
+
+
+def test_an_editors_lock_is_passed_over(dags: Path):
+    (dags / ".#dag.py").symlink_to("somebody@somewhere")
+    assert migrate(dags) == Exit.DONE
 
 
 def test_a_path_that_does_not_exist_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

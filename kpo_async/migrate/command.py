@@ -66,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             _say(f"{path}: {error.strerror}")
             return Exit.USAGE
-        except ParserSyntaxError as error:
-            _say(f"{path}:{error.editor_line}: is no Python that can be parsed; left as it is")
+        except (ParserSyntaxError, SyntaxError, UnicodeDecodeError) as error:  # the latter two: of its encoding
+            line = f":{error.editor_line}" if isinstance(error, ParserSyntaxError) else ""
+            _say(f"{path}{line}: is no Python that can be parsed; left as it is")
             left += 1
             continue
         if result.source != before:
@@ -97,7 +98,7 @@ def _python_files(paths: list[Path]) -> Iterator[Path]:
             continue
         for found in sorted(path.rglob("*.py")):
             folders = found.relative_to(path).parts[:-1]
-            if not any(folder in SKIPPED_FOLDERS or folder.startswith(".") for folder in folders):
+            if found.is_file() and not any(folder in SKIPPED_FOLDERS or folder.startswith(".") for folder in folders):
                 yield found
 
 

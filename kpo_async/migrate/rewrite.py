@@ -61,6 +61,7 @@ class _Survey(cst.CSTVisitor):
         self._decorators = decorators
         self._module_imports: dict[str, list[tuple[cst.CSTNode, cst.CSTNode]]] = {}
         self._used: dict[str, set[str]] = {}
+        self._subclasses: set[str] = set()
 
     # -- imports
 
@@ -86,7 +87,7 @@ class _Survey(cst.CSTVisitor):
             if name in rules.MODULES and alias.asname is not None:
                 self._module_imports.setdefault(name, []).append((node, alias))
             elif rules.concerns_us(name):
-                self._report(alias, f"import {name}", f"import it as `from {rules.INCUMBENT}... import Name` first")
+                self._report(alias, f"import {name}", rules.NAME_IT)
         return False
 
     # -- uses
@@ -104,11 +105,23 @@ class _Survey(cst.CSTVisitor):
         if isinstance(text := node.evaluated_value, str) and _IMPORT_PATH.fullmatch(text):
             self._report(node, node.value, "an import path in a string may mean anything")
 
+    def visit_FormattedStringText(self, node: cst.FormattedStringText) -> None:
+        if rules.INCUMBENT in node.value:
+            self._report(node, node.value, "an import path in a string may mean anything")
+
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
-        bases = {name for base in node.bases for name in self._imported_names(base.value)}
-        if any(name.endswith(".KubernetesPodOperator") and name in rules.MOVED for name in bases):
+        if any(self._is_operator(base.value) for base in node.bases):
+            self._subclasses.add(node.name.value)
             self._survey_subclass(node)
         return True
+
+    def _is_operator(self, base: cst.BaseExpression) -> bool:
+        """Whether `base` is the incumbent's operator, or a class of this file that is derived from it."""
+        if isinstance(base, cst.Name) and base.value in self._subclasses:
+            return True
+        return any(
+            name.endswith(".KubernetesPodOperator") and name in rules.MOVED for name in self._imported_names(base)
+        )
 
     def _survey_subclass(self, node: cst.ClassDef) -> None:
         for method in node.body.body:
@@ -190,6 +203,14 @@ class _Rewriter(cst.CSTTransformer):
             trailing_whitespace=updated_node.trailing_whitespace,
         )
         return cst.FlattenSentinel([first, *lines[1:]])
+
+    def leave_SimpleStatementSuite(
+        self, original_node: cst.SimpleStatementSuite, updated_node: cst.SimpleStatementSuite
+    ) -> cst.SimpleStatementSuite:
+        """`try: from ... import ...` on one line stays on one line."""
+        return updated_node.with_changes(
+            body=[part for statement in updated_node.body for part in self._split(statement)]
+        )
 
     def _split(self, statement: cst.BaseSmallStatement) -> Sequence[cst.BaseSmallStatement]:
         module = _module_of(statement) if isinstance(statement, cst.ImportFrom) else None

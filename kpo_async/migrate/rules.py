@@ -31,6 +31,8 @@ DECORATORS: Mapping[str, str] = {
 
 KEPT = "is not part of kpo_async and stays: keep the incumbent installed, both work side by side"
 """Why a name stays that needs no change."""
+NAME_IT = f"import it as `from {INCUMBENT}... import Name` first, then migrate again"
+"""What to do about an import of a package, of which anything may be used."""
 UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.hooks": "the hook's methods differ: kpo_async.hooks.kubernetes.KubernetesHook has connect() and "
     "core_v1_client. Change it by hand",
@@ -66,6 +68,8 @@ MANIFEST_IS_A_DICT = "super() returns a plain dict: wrap it in kpo_async.models.
 
 def why_not(name: str) -> str:
     """Why `name` (in full) stays as it is."""
+    if any(module.startswith(f"{name}.") for module in MODULES):
+        return NAME_IT
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         if reason := UNMOVABLE.get(".".join(parts[:length])):
