@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from kpo_async import models
 from kpo_async.handover import OnFinishAction, OnKillAction
 from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
-from kpo_async.operators.validate import check_parameters
+from kpo_async.operators.validate import check_parameters, refuse_inline_kubeconfig
 from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import Transport
 
@@ -226,7 +226,11 @@ class KubernetesPodOperator(BaseOperator):
         xcom_transport: str = Transport.SIDECAR,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except TypeError:
+            refuse_inline_kubeconfig("config_dict" in kwargs)
+            raise
         # Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
         own = vars(self)
         own["kubernetes_conn_id"] = kubernetes_conn_id

@@ -39,6 +39,12 @@ def test_importing_it_loads_no_kubernetes_client() -> None:
         pytest.param(
             {"in_cluster": True, "config_file": "/k"}, ConfigError, "in_cluster=True and config_file", id="two clusters"
         ),
+        pytest.param(
+            {"config_dict": {}}, ConfigError, "extra `kube_config` of a connection", id="a kubeconfig in the DAG"
+        ),
+        pytest.param(
+            {"trigger_kwargs": {"config_dict": {}}}, ConfigError, "config_dict", id="a kubeconfig for the trigger"
+        ),
         pytest.param({"on_finish_action": "burn"}, ManifestError, "on_finish_action is 'burn'", id="an unknown action"),
         pytest.param({"on_kill_action": "burn"}, ManifestError, "on_kill_action", id="another unknown action"),
         pytest.param({"labels": ["a"]}, ManifestError, "labels", id="labels that are no dict"),
