@@ -56,13 +56,27 @@ def for_triggerer(operator: KubernetesPodOperator, task: PodTask, deferred_at: f
     ends_here = operator.end_from_trigger and not _needs_worker_to_end(operator)
     task = replace(task, deferred_at=deferred_at, end_here=ends_here)
     try:
-        paths = [to_import_path(callback) for callback in callback_classes(operator)]
-        formatter = to_import_path(operator.log_formatter) if operator.log_formatter else None
+        paths, formatter = _import_paths(operator)
     except ImportPathError as error:
         log.warning("The worker will show the logs and call the callbacks when the pod has ended: %s", error)
         return replace(task, logs=None, end_here=False)
     logs = replace(task.logs, formatter=formatter) if task.logs else None
     return replace(task, callbacks=paths, logs=logs)
+
+
+def stays_with_worker(operator: KubernetesPodOperator) -> bool:
+    """Whether the triggerer was given no callbacks, because it cannot import all that the user wrote."""
+    try:
+        _import_paths(operator)
+    except ImportPathError:
+        return True
+    return False
+
+
+def _import_paths(operator: KubernetesPodOperator) -> tuple[list[str], str | None]:
+    """Of the callbacks and of the formatter. Raises `ImportPathError` when one of them has none."""
+    callbacks = [to_import_path(callback) for callback in callback_classes(operator)]
+    return callbacks, to_import_path(operator.log_formatter) if operator.log_formatter else None
 
 
 def callback_classes(operator: KubernetesPodOperator) -> list[Any]:

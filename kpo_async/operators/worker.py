@@ -208,6 +208,9 @@ async def _resume(operator: KubernetesPodOperator, context: Context, event: Mapp
         if callbacks.wants(Hook.OPERATOR_RESUMING):
             pod = await lifecycle.last_pod(client, task)
             await callbacks.pod_event(Hook.OPERATOR_RESUMING, pod, event=dict(event))
+        started = outcome.exit_code is not None
+        if started and callbacks.wants(Hook.POD_STARTING) and terms.stays_with_worker(operator):
+            await callbacks.pod_event(Hook.POD_STARTING, await lifecycle.last_pod(client, task))
         if not outcome.logs_complete:
             await lifecycle.show_rest(client, task, outcome, callbacks, formatter=operator.log_formatter)
         return await _end(client, operator, context, task, outcome, callbacks)

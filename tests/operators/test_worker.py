@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.handover import Outcome
@@ -145,3 +146,29 @@ def test_a_resumed_task_ends_as_the_trigger_said(kubeconfig: str) -> None:
     }
     with pytest.raises(AirflowException, match="it went"):
         worker.resume(operator(kubeconfig, "true"), {"ti": TaskInstance()}, event)
+
+
+def test_callbacks_that_the_triggerer_cannot_import_are_all_called_by_the_resumed_worker(kubeconfig: str) -> None:
+    calls: list[str] = []
+
+    class Local(KubernetesPodOperatorCallback):
+        @staticmethod
+        def on_pod_starting(*, pod: Any, **kwargs: Any) -> None:
+            calls.append("starting " + pod.metadata.name)
+
+        @staticmethod
+        def progress_callback(*, line: str, **kwargs: Any) -> None:
+            calls.append(line)
+
+        @staticmethod
+        def on_pod_completion(*, pod: Any, **kwargs: Any) -> None:
+            calls.append("completion " + pod.status.phase)
+
+    task = operator(kubeconfig, "echo hello", callbacks=[Local])
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred) as deferred:
+        worker.start(task, context)
+    pod = deferred.value.trigger.pod_task
+    outcome = Outcome("succeeded", exit_code=0, logs_complete=False).to_dict()
+    worker.resume(task, context, {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
+    assert calls == [f"starting {pod.name}", "hello", "completion Succeeded"]
