@@ -28,7 +28,7 @@ STAMP := $(VENV)/.installed
 
 # With AIRFLOW= the lock cannot hold; everything else resolves around that version. Older ones do not start with what
 # their dependencies have become since.
-BOUNDS-3.2 := 'pydantic<2.13'
+BOUNDS-3.2 := 'fastapi<0.140'
 ifeq ($(AIRFLOW),)
 REQUIREMENTS := -r requirements.lock
 else
