@@ -33,8 +33,8 @@ def build(operator: KubernetesPodOperator, context: Context | None, *, dry_run: 
     Raises `ManifestError` for parameters that make no pod, `ConfigError` for a connection that cannot be read.
     """
     parameters = PodParameters.of(values(operator), warn=operator.log.warning)
-    if context is None or dry_run:
-        task = None if context is None else identity(context)
+    if not context or dry_run:
+        task = identity(context) if context else None
         manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
     else:
         source, defaults = asyncio.run(resolve(cluster_ref(operator)))
@@ -59,15 +59,17 @@ def cluster_ref(operator: KubernetesPodOperator) -> ClusterRef:
 
 
 def identity(context: Context) -> TaskIdentity:
-    """Which try of which task instance `context` is about."""
+    """Which try of which task instance `context` is about. One made by hand may lack what only Airflow knows."""
     ti = context["ti"]
+    run_id = context.get("run_id") or ti.run_id
+    map_index = -1 if ti.map_index is None else ti.map_index
     return TaskIdentity(
-        id=str(ti.id),
+        id=str(getattr(ti, "id", None) or f"{ti.dag_id}/{ti.task_id}/{run_id}/{map_index}"),
         dag_id=ti.dag_id,
         task_id=ti.task_id,
-        run_id=ti.run_id,
+        run_id=run_id,
         try_number=ti.try_number,
-        map_index=-1 if ti.map_index is None else ti.map_index,
+        map_index=map_index,
     )
 
 

@@ -14,6 +14,7 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 
 from kpo_async import models
+from kpo_async.exceptions import ManifestError
 from kpo_async.handover import OnFinishAction, OnKillAction
 from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
 from kpo_async.operators.validate import check_parameters, refuse_inline_kubeconfig
@@ -393,4 +394,6 @@ def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:
         return ()
     if isinstance(codes, int):
         return (codes,)
+    if isinstance(codes, str):
+        raise ManifestError(f"skip_on_exit_code is {codes!r}: give a number, or a list of them")
     return tuple(code for code in range(256) if code in codes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.models import is_unrendered
 from kpo_async.pod import validate
 
 if TYPE_CHECKING:
@@ -18,12 +20,35 @@ def check_parameters(operator: KubernetesPodOperator) -> None:
             f"{_where(operator)}: in_cluster=True and config_file={operator.config_file!r} name two clusters: "
             "give one of them"
         )
-    given = operator.trigger_kwargs
-    refuse_inline_kubeconfig(isinstance(given, dict) and "config_dict" in given)
+    values = vars(operator)
+    if values["trigger_kwargs"]:
+        _check_trigger_kwargs(operator)
+    if values["callbacks"] or values["log_formatter"] or values["progress_callback"]:
+        _check_callables(operator)
     try:
-        validate.validate(vars(operator))
+        validate.validate(values)
     except ManifestError as error:
         raise ManifestError(f"{_where(operator)}: {error}") from error
+
+
+def _check_trigger_kwargs(operator: KubernetesPodOperator) -> None:
+    given: object = operator.trigger_kwargs
+    if isinstance(given, Mapping):
+        refuse_inline_kubeconfig("config_dict" in given)
+    elif not is_unrendered(given):
+        raise ConfigError(f"{_where(operator)}: trigger_kwargs is a {type(given).__name__}, a dict is needed")
+
+
+def _check_callables(operator: KubernetesPodOperator) -> None:
+    """A string that names one would be found out when the pod already runs."""
+    for name in ("log_formatter", "progress_callback"):
+        function = getattr(operator, name)
+        if function is not None and not callable(function):
+            raise ConfigError(f"{_where(operator)}: {name} is {function!r}: give a function")
+    given: object = operator.callbacks
+    for callback in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(callback, (str, bytes)):
+            raise ConfigError(f"{_where(operator)}: callbacks has {callback!r}: give the class itself")
 
 
 def refuse_inline_kubeconfig(given: bool) -> None:

@@ -19,6 +19,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "dnspolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
     "termination_message_policy": ("File", "FallbackToLogsOnError"),
 }
+NUMBERS = (
+    *("active_deadline_seconds", "base_container_status_polling_interval", "poll_interval", "schedule_timeout_seconds"),
+    *("startup_check_interval_seconds", "startup_timeout_seconds", "termination_grace_period"),
+)
+"""A variable of Airflow's, say, is text; nothing here would tell before the pod runs."""
 NOT_RENDERED = (
     *("affinity", "container_security_context", "dns_config", "full_pod_spec", "host_aliases", "image_pull_secrets"),
     *("init_containers", "pod_runtime_info_envs", "ports", "secrets", "security_context", "tolerations"),
@@ -35,8 +40,16 @@ def validate(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if value and not is_unrendered(value):
             check(name, value)
+    if str in map(type, map(values.get, NUMBERS)):
+        _numbers(values)
     if values.get("name") == "":
         names.clean("")
+
+
+def _numbers(values: Mapping[str, Any]) -> None:
+    for name in NUMBERS:
+        if isinstance(value := values.get(name), str) and not is_unrendered(value):
+            raise ManifestError(f"{name} is {value!r} (str): give a number")
 
 
 def _choice(name: str, value: Any) -> None:

@@ -45,6 +45,14 @@ def test_importing_it_loads_no_kubernetes_client() -> None:
         pytest.param(
             {"trigger_kwargs": {"config_dict": {}}}, ConfigError, "config_dict", id="a kubeconfig for the trigger"
         ),
+        pytest.param({"trigger_kwargs": ["a"]}, ConfigError, "a dict is needed", id="words for the trigger"),
+        pytest.param({"log_formatter": "my.module.f"}, ConfigError, "log_formatter is 'my", id="a formatter's path"),
+        pytest.param({"progress_callback": "f"}, ConfigError, "progress_callback", id="a callback's name"),
+        pytest.param(
+            {"callbacks": ["my.module.C"]}, ConfigError, "give the class itself", id="a callback class's path"
+        ),
+        pytest.param({"startup_timeout_seconds": "60"}, ManifestError, "give a number", id="a number in quotes"),
+        pytest.param({"skip_on_exit_code": "1"}, ManifestError, "skip_on_exit_code", id="an exit code in quotes"),
         pytest.param({"on_finish_action": "burn"}, ManifestError, "on_finish_action is 'burn'", id="an unknown action"),
         pytest.param({"on_kill_action": "burn"}, ManifestError, "on_kill_action", id="another unknown action"),
         pytest.param({"labels": ["a"]}, ManifestError, "labels", id="labels that are no dict"),
@@ -107,6 +115,17 @@ def test_a_dry_run_with_a_context_asks_for_no_connection() -> None:
     manifest = operator.build_pod_request_obj({"ti": ti}, dry_run=True)  # type: ignore[typeddict-item]
     assert manifest["metadata"]["labels"]["dag_id"] == "d"
     assert "airflow_kpo_in_cluster" not in manifest["metadata"]["labels"]
+
+
+def test_a_context_made_by_hand_is_enough() -> None:
+    operator = KubernetesPodOperator(task_id="task", image="busybox", kubernetes_conn_id=None)
+    ti = SimpleNamespace(dag_id="d", task_id="task", try_number=1, map_index=None)
+    by_hand: Any = {"ti": ti, "run_id": "r"}
+    first, second = (operator.build_pod_request_obj(by_hand) for _ in range(2))
+    assert first == second
+    assert first["metadata"]["labels"]["run_id"] == "r"
+    empty: Any = {}
+    assert "dag_id" not in operator.build_pod_request_obj(empty)["metadata"]["labels"]
 
 
 def test_a_subclass_that_takes_the_manifest_for_a_model_is_told_what_it_is() -> None:
