@@ -151,9 +151,8 @@ def _convert_leaf(value: Any, unknown: Callable[[Any], Any]) -> Any:
             return scalar(value)
     if callable(to_client := getattr(value, "to_k8s_client_obj", None)):
         return _convert(to_client(), unknown)
-    if isinstance(value, Sequence) and not isinstance(
-        value, bytes
-    ):  # the results of a mapped task, read when asked for
+    # Airflow's results of a mapped task are read when they are asked for.
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_convert(item, unknown) for item in value]
     return unknown(value)
 

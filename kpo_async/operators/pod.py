@@ -14,10 +14,10 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 
 from kpo_async import models
-from kpo_async.exceptions import ManifestError
+from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.handover import OnFinishAction, OnKillAction
 from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
-from kpo_async.operators.validate import check_parameters, refuse_inline_kubeconfig
+from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
 from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import Transport
 
@@ -230,7 +230,8 @@ class KubernetesPodOperator(BaseOperator):
         try:
             super().__init__(**kwargs)
         except TypeError:
-            refuse_inline_kubeconfig("config_dict" in kwargs)
+            if "config_dict" in kwargs:  # the error that is being handled shows it
+                raise ConfigError(INLINE_KUBECONFIG) from None
             raise
         # Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
         own = vars(self)

@@ -12,6 +12,12 @@ from kpo_async.pod import validate
 if TYPE_CHECKING:
     from kpo_async.operators.pod import KubernetesPodOperator
 
+INLINE_KUBECONFIG = (
+    "config_dict is a kubeconfig, and what a task is given is stored in Airflow's database: put it in the extra "
+    "`kube_config` of a connection and name that in kubernetes_conn_id, or in a file for config_file"
+)
+"""Why it is refused, as a parameter or among the `trigger_kwargs`, and the way out."""
+
 
 def check_parameters(operator: KubernetesPodOperator) -> None:
     """Raises `ConfigError` or `ManifestError`, naming the parameter."""
@@ -34,7 +40,8 @@ def check_parameters(operator: KubernetesPodOperator) -> None:
 def _check_trigger_kwargs(operator: KubernetesPodOperator) -> None:
     given: object = operator.trigger_kwargs
     if isinstance(given, Mapping):
-        refuse_inline_kubeconfig("config_dict" in given)
+        if "config_dict" in given:
+            raise ConfigError(f"{_where(operator)}: {INLINE_KUBECONFIG}")
     elif not is_unrendered(given):
         raise ConfigError(f"{_where(operator)}: trigger_kwargs is a {type(given).__name__}, a dict is needed")
 
@@ -49,15 +56,6 @@ def _check_callables(operator: KubernetesPodOperator) -> None:
     for callback in given if isinstance(given, (list, tuple)) else [given]:
         if isinstance(callback, (str, bytes)):
             raise ConfigError(f"{_where(operator)}: callbacks has {callback!r}: give the class itself")
-
-
-def refuse_inline_kubeconfig(given: bool) -> None:
-    """Raises `ConfigError` when a kubeconfig was `given` in the DAG: it would be stored wherever the task is."""
-    if given:
-        raise ConfigError(
-            "config_dict is a kubeconfig, and what a task is given is stored in Airflow's database: put it in the "
-            "extra `kube_config` of a connection and name that in kubernetes_conn_id, or in a file for config_file"
-        ) from None  # the error in the course of which this is found shows it
 
 
 def _where(operator: KubernetesPodOperator) -> str:
