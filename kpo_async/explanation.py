@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 EXECUTION_TIMEOUT = "ExecutionTimeout"
 UNWATCHABLE = "Unwatchable"
+GONE = "somebody deleted it, or a triggerer was killed while it ended the task: see the log above, then retry"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ async def explain(client: Client, task: PodTask, end: End) -> tuple[str, str]:
 
 def _diagnosis(task: PodTask, end: End, events: list[Event]) -> Diagnosis:
     pod, state, limit = end.view.pod, end.state, end.limit
+    if pod is None and end.ending is Ending.LOST:
+        return Diagnosis(
+            Category.DELETED, f"pod {task.namespace}/{task.name} was gone before it was looked at", hint=GONE
+        )
     if limit is None:
         return diagnose(pod, state, events)
     if end.ending is Ending.LOST:

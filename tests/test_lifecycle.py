@@ -194,6 +194,19 @@ async def test_a_pod_deleted_by_somebody_else_is_reported_as_lost(client: Client
     assert (outcome.ending, outcome.category) == (Ending.LOST, "Deleted")
 
 
+async def test_a_pod_that_was_gone_before_anybody_looked_is_named_with_what_may_have_become_of_it(
+    client: Client,
+) -> None:
+    pod = await started(client, "true")
+    task = pod_task(pod)
+    await client.delete("pods", task.name, "default", uid=task.uid, grace_period_seconds=0)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    assert (outcome.ending, outcome.category) == (Ending.LOST, "Deleted")
+    assert outcome.message.startswith(
+        f"pod default/{task.name} was gone before it was looked at (somebody deleted it, or"
+    )
+
+
 async def test_a_name_that_cannot_be_an_image_fails_at_once(client: Client) -> None:
     outcome = await waited(client, "true", image="No Such Image!")
     assert (outcome.ending, outcome.category) == (Ending.NOT_STARTED, "ImagePull")

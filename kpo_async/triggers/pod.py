@@ -110,8 +110,9 @@ class KubernetesPodTrigger(BaseTrigger):
         try:
             async with lifecycle.ending(client, task, outcome, callbacks):
                 result = await lifecycle.collect(client, task, outcome)
-            if result is not None:
-                await self._push(result)
+                # While the pod is there: a triggerer that is killed in between loses nothing.
+                if result is not None:
+                    await self._push(result)
         except KpoError as error:
             outcome = Outcome(Ending.ERROR, message=str(error))
         if outcome.succeeded:
