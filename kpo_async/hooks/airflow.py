@@ -39,6 +39,7 @@ __all__ = [
     "get_extra",
     "load_lazy",
     "pod_mutation_hook",
+    "pull_xcom",
     "push_xcom",
     "task_state",
 ]
@@ -133,6 +134,19 @@ async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
     await sync_to_async(XCom.set)(
         key=key,
         value=value,
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
+    )
+
+
+async def pull_xcom(task_instance: Any, key: str) -> Any:
+    """The XCom of the trigger's own task with this key, None when there is none."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return await sync_to_async(XCom.get_one)(
+        key=key,
         dag_id=task_instance.dag_id,
         task_id=task_instance.task_id,
         run_id=task_instance.run_id,

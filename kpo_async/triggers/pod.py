@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
     TRIGGERS_ARE_KILLED,
     deferral_settles_after,
+    pull_xcom,
     push_xcom,
     task_state,
 )
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 
 DEFERRED = "deferred"
 RETURN_VALUE = "return_value"
+VERDICT = "pod_verdict"
+"""XCom of a task that the triggerer ends: what it is about to tell Airflow, for the next one if this one is killed."""
 STATUS = {Ending.SUCCEEDED: "success", Ending.TIMED_OUT: "timeout", Ending.NOT_STARTED: "failed", Ending.ERROR: "error"}
 """The event's `status`, in the incumbent's words; what is not named is "failed"."""
 
@@ -77,6 +81,8 @@ class KubernetesPodTrigger(BaseTrigger):
             callbacks, formatter = await asyncio.to_thread(_users_code, task, source)
             async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
+                if task.end_here and outcome.ending == Ending.LOST:
+                    outcome = await self._left_verdict() or outcome
                 if task.end_here and (outcome.succeeded or FAILING_IN_TRIGGERER_RETRIES):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
@@ -113,6 +119,8 @@ class KubernetesPodTrigger(BaseTrigger):
                 # While the pod is there: a triggerer that is killed in between loses nothing.
                 if result is not None:
                     await self._push(result)
+                if outcome.ending != Ending.LOST:
+                    await self._leave_verdict(outcome)
         except KpoError as error:
             outcome = Outcome(Ending.ERROR, message=str(error))
         if outcome.succeeded:
@@ -122,6 +130,22 @@ class KubernetesPodTrigger(BaseTrigger):
             return TaskSkippedEvent()
         log.error("%s", outcome.message)
         return TaskFailedEvent()
+
+    async def _leave_verdict(self, outcome: Outcome) -> None:
+        """Once the pod is deleted, and until Airflow has stored the event, only this says how the task ended."""
+        if self.task_instance is not None:
+            bare = replace(outcome, result=None, result_known=True, logs_complete=True, cursors={})
+            await push_xcom(self.task_instance, VERDICT, {"uid": self.pod_task.uid, "outcome": bare.to_dict()})
+
+    async def _left_verdict(self) -> Outcome | None:
+        """What a triggerer that was killed was about to tell about this pod."""
+        if self.task_instance is None:
+            return None
+        left = await pull_xcom(self.task_instance, VERDICT)
+        if not isinstance(left, dict) or left.get("uid") != self.pod_task.uid:
+            return None
+        log.info("The pod had ended, and a triggerer was killed before it could say so: its verdict is taken over")
+        return Outcome.from_dict(left["outcome"])
 
     async def _push(self, result: Any) -> None:
         if self.pod_task.multiple_outputs and isinstance(result, dict):

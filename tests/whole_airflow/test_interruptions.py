@@ -37,3 +37,16 @@ def test_a_restarted_triggerer_and_a_killed_task(whole_airflow: WholeAirflow) ->
         counted = re.findall(r"^\[base\] count (\d+)$", "\n".join(whole_airflow.log(run, task)), re.MULTILINE)
         assert [int(number) for number in counted] == list(range(1, SECONDS + 1))
     assert whole_airflow.pods() == set()
+
+
+def test_a_triggerer_killed_while_it_ends_tasks_fails_none_of_them(whole_airflow: WholeAirflow) -> None:
+    """Their pods are deleted before Airflow has stored how they ended: the next triggerer knows all the same."""
+    airflow = whole_airflow.airflow
+    run = whole_airflow.start("ended_together")
+    whole_airflow.until("ten deferred tasks", lambda: airflow.task_states(run)["deferred"] == 10)
+    whole_airflow.until("all pods", lambda: len(whole_airflow.pods()) == 10)
+    whole_airflow.until("the first pod to go", lambda: len(whole_airflow.pods()) < 10)
+    whole_airflow.wait(airflow.restart("triggerer"))
+    whole_airflow.wait(airflow.finished(run, timeout=180))
+    assert whole_airflow.failures(run) == {}
+    assert [airflow.xcom(run, "end", map_index=index) for index in range(10)] == [7] * 10
