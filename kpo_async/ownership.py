@@ -23,7 +23,7 @@ from kpo_async.handover import PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import follow
 from kpo_async.pod.diagnose import diagnose_refusal
-from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR
+from kpo_async.pod.names import CURSORS_ANNOTATION, MANAGED_LABEL, OWNER_ANNOTATION, SELECTOR, TRUE
 from kpo_async.pod.status import assess
 from kpo_async.resources import pod_from_dict
 
@@ -54,6 +54,7 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     a conflict with ourselves. Raises `PodConflictError` when the name belongs to somebody else, `ApiError` for what the
     server refuses.
     """
+    manifest = _marked(manifest, owner)
     namespace = manifest["metadata"]["namespace"]
     if owner.try_number > 1 and (inherited := await _take_over(client, namespace, owner)):
         return inherited
@@ -72,6 +73,16 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
                 return found
             # A killed run of this very try left it: its name is free once it is gone.
             await _until_gone(client, found)
+
+
+def _marked(manifest: Json, owner: Owner) -> Json:
+    """The manifest with our own marks, which a user's hook that writes its labels anew may have taken off."""
+    metadata = manifest["metadata"]
+    marks = {
+        "labels": {**(metadata.get("labels") or {}), MANAGED_LABEL: TRUE},
+        "annotations": {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner.id},
+    }
+    return {**manifest, "metadata": {**metadata, **marks}}
 
 
 async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | None:

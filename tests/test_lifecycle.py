@@ -331,6 +331,15 @@ async def test_an_abandoned_try_leaves_no_pod(client: Client) -> None:
     assert not await exists(client, pod)
 
 
+async def test_a_pod_whose_labels_and_annotations_a_hook_took_off_is_ours(client: Client) -> None:
+    task = identity()
+    wanted = manifest(task, "sleep 1000")
+    wanted["metadata"].update(labels={"only": "mine"}, annotations=None)
+    first = await lifecycle.ensure_pod(client, wanted, owner(task))
+    second = await lifecycle.ensure_pod(client, wanted, owner(task))
+    assert first["metadata"]["uid"] == second["metadata"]["uid"]
+
+
 async def test_an_abandoned_try_leaves_no_pod_whose_labels_a_hook_took_off(client: Client) -> None:
     task = identity()
     wanted = manifest(task, "sleep 1000")
