@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 from tests.whole_airflow.conftest import WholeAirflow
+from tests.whole_airflow.dags.ended_together import PODS
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
 
 SECONDS = 30
+"""How long pods run: more than it takes to defer their tasks."""
 
 
 def test_a_restarted_triggerer_and_a_killed_task(whole_airflow: WholeAirflow) -> None:
@@ -42,11 +45,10 @@ def test_a_restarted_triggerer_and_a_killed_task(whole_airflow: WholeAirflow) ->
 def test_a_triggerer_killed_while_it_ends_tasks_fails_none_of_them(whole_airflow: WholeAirflow) -> None:
     """Their pods are deleted before Airflow has stored how they ended: the next triggerer knows all the same."""
     airflow = whole_airflow.airflow
-    run = whole_airflow.start("ended_together")
-    whole_airflow.until("ten deferred tasks", lambda: airflow.task_states(run)["deferred"] == 10)
-    whole_airflow.until("all pods", lambda: len(whole_airflow.pods()) == 10)
-    whole_airflow.until("the first pod to go", lambda: len(whole_airflow.pods()) < 10)
+    run = whole_airflow.start("ended_together", {"until": int(time.time()) + SECONDS})
+    whole_airflow.until("all tasks to be deferred", lambda: airflow.task_states(run)["deferred"] == PODS)
+    whole_airflow.until("the first pod to go", lambda: len(whole_airflow.pods()) < PODS)
     whole_airflow.wait(airflow.restart("triggerer"))
     whole_airflow.wait(airflow.finished(run, timeout=180))
     assert whole_airflow.failures(run) == {}
-    assert [airflow.xcom(run, "end", map_index=index) for index in range(10)] == [7] * 10
+    assert [airflow.xcom(run, "end", map_index=index) for index in range(PODS)] == [7] * PODS

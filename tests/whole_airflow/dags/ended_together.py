@@ -1,20 +1,16 @@
-"""Pods that end at the same moment, half a minute or more after their start, and tasks that the triggerer ends."""
+"""Pods that end at the same moment, and tasks that the triggerer ends."""
 
 from __future__ import annotations
 
-from airflow.sdk import dag
+from airflow.sdk import Param, dag
 
 from kpo_async.operators.pod import KubernetesPodOperator
 
-UNTIL_THE_MINUTE_IS_FULL = """
-left=$(( 60 - $(date +%-S) ))
-[ $left -ge 30 ] || left=$(( left + 60 ))
-sleep $left
-echo 7 > /airflow/xcom/return.json
-"""
+WAIT = "while [ $(date +%s) -lt {{ params.until }} ]; do sleep 0.2; done; echo 7 > /airflow/xcom/return.json"
+PODS = 6
 
 
-@dag(schedule=None)
+@dag(schedule=None, params={"until": Param(0, type="integer", description="seconds since the epoch")})
 def ended_together() -> None:
     KubernetesPodOperator.partial(
         task_id="end",
@@ -23,7 +19,7 @@ def ended_together() -> None:
         do_xcom_push=True,
         deferrable=True,
         end_from_trigger=True,
-    ).expand(arguments=[[UNTIL_THE_MINUTE_IS_FULL] for _ in range(10)])
+    ).expand(arguments=[[WAIT] for _ in range(PODS)])
 
 
 ended_together()
