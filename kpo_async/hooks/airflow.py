@@ -23,6 +23,7 @@ AirflowException = _exceptions.AirflowException
 AirflowNotFoundException = _exceptions.AirflowNotFoundException
 AirflowSkipException = _exceptions.AirflowSkipException
 AirflowTaskTimeout = _exceptions.AirflowTaskTimeout
+TaskDeferred = _exceptions.TaskDeferred
 
 AIRFLOW_VERSION: str = __version__
 
@@ -34,6 +35,7 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "TaskDeferred",
     "deferral_settles_after",
     "get_connection",
     "get_extra",

@@ -13,11 +13,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.handover import Outcome
-from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.hooks.airflow import AirflowException, TaskDeferred, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.operators import worker
 from kpo_async.operators.pod import KubernetesPodOperator
 
