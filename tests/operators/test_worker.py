@@ -16,7 +16,7 @@ import pytest
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.handover import Outcome
-from kpo_async.hooks.airflow import AirflowException, TaskDeferred, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from kpo_async.operators import worker
 from kpo_async.operators.pod import KubernetesPodOperator
 
