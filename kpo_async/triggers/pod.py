@@ -83,7 +83,8 @@ class KubernetesPodTrigger(BaseTrigger):
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_here and outcome.ending == Ending.LOST:
                     outcome = await self._left_verdict() or outcome
-                if task.end_here and (outcome.succeeded or FAILING_IN_TRIGGERER_RETRIES):
+                fails = not (outcome.succeeded or task.skips(outcome))
+                if task.end_here and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
             outcome = Outcome(Ending.ERROR, category=type(error).__name__, message=str(error), logs_complete=False)
