@@ -31,6 +31,7 @@ from kpo_async.kube.server_clock import ServerClock
 from kpo_async.logs import Cursor
 from kpo_async.narrator import Narrator
 from kpo_async.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
+from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
 from kpo_async.pod.status import PodState, Verdict, assess
@@ -213,7 +214,7 @@ async def _ended_pod(client: Client, task: PodTask, outcome: Outcome) -> Json:
 
 def _is_settled(state: PodState) -> bool:
     """Whether the pod's phase is its last, or will not be for as long as another container runs."""
-    return state.phase in ("Succeeded", "Failed") or bool(state.verdict.ended and state.companions)
+    return state.phase in TERMINAL_PHASES or bool(state.verdict.ended and state.companions)
 
 
 def _as_yaml(pod: Json) -> str:

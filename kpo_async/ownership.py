@@ -23,7 +23,7 @@ from kpo_async.handover import PodTask
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import follow
 from kpo_async.pod.diagnose import diagnose_refusal
-from kpo_async.pod.names import CURSORS_ANNOTATION, MANAGED_LABEL, OWNER_ANNOTATION, SELECTOR, TRUE
+from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR, mark
 from kpo_async.pod.status import assess
 from kpo_async.resources import pod_from_dict
 
@@ -54,7 +54,9 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     a conflict with ourselves. Raises `PodConflictError` when the name belongs to somebody else, `ApiError` for what the
     server refuses.
     """
-    manifest = _marked(manifest, owner)
+    manifest = {**manifest, "metadata": {**manifest["metadata"]}}
+    # A user's hook that writes the labels anew may have taken our marks off.
+    mark(manifest["metadata"], owner.id)
     namespace = manifest["metadata"]["namespace"]
     if owner.try_number > 1 and (inherited := await _take_over(client, namespace, owner)):
         return inherited
@@ -73,16 +75,6 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
                 return found
             # A killed run of this very try left it: its name is free once it is gone.
             await _until_gone(client, found)
-
-
-def _marked(manifest: Json, owner: Owner) -> Json:
-    """The manifest with our own marks, which a user's hook that writes its labels anew may have taken off."""
-    metadata = manifest["metadata"]
-    marks = {
-        "labels": {**(metadata.get("labels") or {}), MANAGED_LABEL: TRUE},
-        "annotations": {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner.id},
-    }
-    return {**manifest, "metadata": {**metadata, **marks}}
 
 
 async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | None:
@@ -175,12 +167,12 @@ async def abandon(client: Client, manifest: Json, owner: Owner) -> None:
     namespace = manifest["metadata"]["namespace"]
     # The one that was made is found without the right to list, and without the labels that a user's hook may take off.
     made = await existing(client, namespace, manifest["metadata"]["name"])
-    inherited: list[Json] = []
+    found = [] if made is None else [made]
     with suppress(ForbiddenError):  # then none was taken over either
-        inherited = await _siblings(client, namespace, owner)
-    for pod in [made, *inherited]:
-        if pod is not None and _owner_of(pod) == owner.id:
-            await delete(client, namespace, pod["metadata"]["name"], pod["metadata"]["uid"], None)
+        found += await _siblings(client, namespace, owner)
+    names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in found if _owner_of(pod) == owner.id}
+    for uid, name in names.items():
+        await delete(client, namespace, name, uid, None)
 
 
 async def delete(client: Client, namespace: str, name: str, uid: str, grace_period: int | None) -> None:

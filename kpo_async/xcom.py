@@ -25,6 +25,7 @@ from kpo_async.exceptions import ApiError, NotFoundError, ServerError, Throttled
 from kpo_async.kube.client import Client
 from kpo_async.kube.informer import Subscription, View
 from kpo_async.kube.remote_command import ExecResult
+from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, Transport, done_script, exec_script
 
@@ -192,7 +193,7 @@ class _Reader:
             state = self._state(view)
             if condition(state):
                 return state
-            if view.presence.final or state.phase in ("Succeeded", "Failed"):
+            if view.presence.final or state.phase in TERMINAL_PHASES:
                 raise self._missing(state, gone=view.presence.final)
             await self._feed.next()
 

@@ -133,24 +133,21 @@ async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Set an XCom from a trigger, through the XCom backend that is configured (an end event's `xcoms` bypass it)."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    await sync_to_async(XCom.set)(
-        key=key,
-        value=value,
-        dag_id=task_instance.dag_id,
-        task_id=task_instance.task_id,
-        run_id=task_instance.run_id,
-        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
-    )
+    await sync_to_async(XCom.set)(key=key, value=value, **_address(task_instance))
 
 
 async def pull_xcom(task_instance: Any, key: str) -> Any:
     """The XCom of the trigger's own task with this key, None when there is none."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    return await sync_to_async(XCom.get_one)(
-        key=key,
-        dag_id=task_instance.dag_id,
-        task_id=task_instance.task_id,
-        run_id=task_instance.run_id,
-        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
-    )
+    return await sync_to_async(XCom.get_one)(key=key, **_address(task_instance))
+
+
+def _address(task_instance: Any) -> dict[str, Any]:
+    """Where a task instance's XComs are."""
+    return {
+        "dag_id": task_instance.dag_id,
+        "task_id": task_instance.task_id,
+        "run_id": task_instance.run_id,
+        "map_index": -1 if task_instance.map_index is None else task_instance.map_index,
+    }

@@ -103,11 +103,11 @@ class _Survey(cst.CSTVisitor):
 
     def visit_SimpleString(self, node: cst.SimpleString) -> None:
         if isinstance(text := node.evaluated_value, str) and _IMPORT_PATH.fullmatch(text):
-            self._report(node, node.value, "an import path in a string may mean anything")
+            self._report(node, node.value, rules.IN_A_STRING)
 
     def visit_FormattedStringText(self, node: cst.FormattedStringText) -> None:
         if rules.INCUMBENT in node.value:
-            self._report(node, node.value, "an import path in a string may mean anything")
+            self._report(node, node.value, rules.IN_A_STRING)
 
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         if any(self._is_operator(base.value) for base in node.bases):

@@ -33,6 +33,8 @@ KEPT = "is not part of kpo_async and stays: keep the incumbent installed, both w
 """Why a name stays that needs no change."""
 NAME_IT = f"import it as `from {INCUMBENT}... import Name` first, then migrate again"
 """What to do about an import of a package, of which anything may be used."""
+IN_A_STRING = "an import path in a string may mean anything"
+"""Why it is left where it is."""
 UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.hooks": "the hook's methods differ: kpo_async.hooks.kubernetes.KubernetesHook has connect() and "
     "core_v1_client. Change it by hand",

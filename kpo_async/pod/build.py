@@ -159,11 +159,10 @@ def _attach_sidecar(manifest: Manifest, params: PodParameters, connection: Conne
 
 
 def _set_labels(manifest: Manifest, task: TaskIdentity | None, in_cluster: bool | None, airflow_version: str) -> None:
-    labels = manifest["metadata"]["labels"]
     if task:
-        labels.update(names.task_labels(task))
-        labels[names.MANAGED_LABEL] = names.TRUE
-        manifest["metadata"]["annotations"][names.OWNER_ANNOTATION] = task.owner
+        manifest["metadata"]["labels"].update(names.task_labels(task))
+        names.mark(manifest["metadata"], task.owner)
+    labels = manifest["metadata"]["labels"]
     if airflow_version:
         labels["airflow_version"] = airflow_version.replace("+", "-")
     if in_cluster is not None:

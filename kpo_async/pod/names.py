@@ -13,6 +13,7 @@ import secrets
 import string
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from kpo_async.exceptions import ManifestError
 
@@ -55,6 +56,12 @@ class TaskIdentity:
     def owner(self) -> str:
         """Value of `OWNER_ANNOTATION`."""
         return f"{self.id}/{self.try_number}"
+
+
+def mark(metadata: dict[str, Any], owner: str) -> None:
+    """Write on a pod's `metadata` what we know it by: that it is ours, and whose (`TaskIdentity.owner`)."""
+    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_LABEL: TRUE}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner}
 
 
 def suffix(ti_id: str, try_number: int) -> str:

@@ -40,16 +40,12 @@ def validate(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if value and not is_unrendered(value):
             check(name, value)
-    if str in map(type, map(values.get, NUMBERS)):
-        _numbers(values)
+    for name in NUMBERS:
+        value = values.get(name)
+        if isinstance(value, str) and not is_unrendered(value):
+            raise ManifestError(f"{name} is {value!r} (str): give a number")
     if values.get("name") == "":
         names.clean("")
-
-
-def _numbers(values: Mapping[str, Any]) -> None:
-    for name in NUMBERS:
-        if isinstance(value := values.get(name), str) and not is_unrendered(value):
-            raise ManifestError(f"{name} is {value!r} (str): give a number")
 
 
 def _choice(name: str, value: Any) -> None:
