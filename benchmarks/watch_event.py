@@ -18,14 +18,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, cast
 
+from kpo_async.api_types import Pod
+from kpo_async.kube.auth.config import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
-from kpo_async.kube.decode import Lines, decode_line
 from kpo_async.kube.errors import Action
-from kpo_async.kube.informer import follow
-from kpo_async.kube.watch import Apply, watch_pods
+from kpo_async.kube.watch.decode import Lines, decode_line
+from kpo_async.kube.watch.informer import follow
+from kpo_async.kube.watch.watcher import Apply, watch_pods
 from kpo_async.pod.status import assess
-from kpo_async.resources import Pod
 
 Json = dict[str, Any]
 CHUNK = 2**16

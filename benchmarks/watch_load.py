@@ -31,8 +31,8 @@ from watching.witness import RawCluster
 
 from kpo_async.demo.cluster import open_cluster
 from kpo_async.exceptions import ApiError, NotFoundError
+from kpo_async.kube.auth.config import ClusterSource, load
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterSource, load
 
 Json = dict[str, Any]
 HERE = Path(__file__).parent

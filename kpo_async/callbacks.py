@@ -34,7 +34,7 @@ class ExecutionMode(StrEnum):
     ASYNC = "async"
 
 
-class Hook(StrEnum):
+class CallbackEvent(StrEnum):
     """The moments of a pod's story. Values are the names of the functions that users override."""
 
     SYNC_CLIENT_CREATION = "on_sync_client_creation"
@@ -138,7 +138,7 @@ class Callbacks:
         context: Mapping[str, Any] | None = None,
         limit: float | None = None,
     ) -> None:
-        self._overrides = {hook: _overrides(classes, hook) for hook in Hook}
+        self._overrides = {hook: _overrides(classes, hook) for hook in CallbackEvent}
         self._always = {"mode": mode, "operator": operator, "context": {} if context is None else context}
         self._make_client = make_client
         self._client: object = None
@@ -146,26 +146,26 @@ class Callbacks:
         self._converted: tuple[Mapping[str, Any], V1Pod] | None = None
         self._complained = False
 
-    def wants(self, hook: Hook) -> bool:
+    def wants(self, hook: CallbackEvent) -> bool:
         """Whether anybody overrides `hook`: what it needs (a GET of the pod, say) can be spared otherwise."""
         return bool(self._overrides[hook])
 
     async def client_created(self) -> None:
         """Call `on_sync_client_creation` if anybody wants it. To be called first in every worker process."""
-        await self._fire(Hook.SYNC_CLIENT_CREATION, {})
+        await self._fire(CallbackEvent.SYNC_CLIENT_CREATION, {})
 
     async def manifest_created(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Call `on_pod_manifest_created`; returns the manifest as the callbacks left it."""
-        if not self.wants(Hook.POD_MANIFEST_CREATED):
+        if not self.wants(CallbackEvent.POD_MANIFEST_CREATED):
             return manifest
         pod = await asyncio.to_thread(_to_v1pod, manifest)
         before = models.to_dict(pod)
-        await self._fire(Hook.POD_MANIFEST_CREATED, {"pod_request": pod})
+        await self._fire(CallbackEvent.POD_MANIFEST_CREATED, {"pod_request": pod})
         after: dict[str, Any] = models.to_dict(pod)
         # The round trip drops fields that the installed client does not know: avoided where nothing was changed.
         return manifest if after == before else after
 
-    async def pod_event(self, hook: Hook, pod: Mapping[str, Any], **extra: Any) -> None:
+    async def pod_event(self, hook: CallbackEvent, pod: Mapping[str, Any], **extra: Any) -> None:
         """Call `hook` (any that takes a `pod`) with `pod` as a V1Pod. `OPERATOR_RESUMING` also wants `event=`.
 
         Whatever a callback raises is raised: the author of the DAG wants to know.
@@ -177,19 +177,19 @@ class Callbacks:
         self, container: str, lines: Iterable[tuple[datetime | None, str]], pod: Mapping[str, Any]
     ) -> None:
         """Call `progress_callback` for each (timestamp, line). Its errors are logged, the first with its traceback."""
-        if not self.wants(Hook.PROGRESS):
+        if not self.wants(CallbackEvent.PROGRESS):
             return
         v1pod = await self._v1pod(pod)
         for timestamp, line in lines:
             arguments = {"line": line, "container_name": container, "timestamp": timestamp, "pod": v1pod}
             try:
-                await self._fire(Hook.PROGRESS, arguments)
+                await self._fire(CallbackEvent.PROGRESS, arguments)
             except Exception:  # the user's code, about a mere line of log
                 if not self._complained:
                     log.exception("progress_callback raised; its further errors are not shown")
                 self._complained = True
 
-    async def _fire(self, hook: Hook, arguments: dict[str, Any]) -> None:
+    async def _fire(self, hook: CallbackEvent, arguments: dict[str, Any]) -> None:
         for override in self._overrides[hook]:
             known = {**self._always, **arguments}
             if override.takes("client"):
@@ -234,13 +234,13 @@ class _Override:
         return self.names is None or name in self.names
 
 
-def _overrides(classes: Sequence[object], hook: Hook) -> tuple[_Override, ...]:
+def _overrides(classes: Sequence[object], hook: CallbackEvent) -> tuple[_Override, ...]:
     """What they have for `hook`, except the empty function of a base class, ours or the incumbent's."""
     found = []
     for target in classes:
         if inspect.isroutine(target):
             # A bare function is the operator's `progress_callback`: it is called with the line alone.
-            if hook is Hook.PROGRESS:
+            if hook is CallbackEvent.PROGRESS:
                 found.append(_Override(_of_line(target), frozenset({"line"})))
             continue
         kind = target if isinstance(target, type) else type(target)

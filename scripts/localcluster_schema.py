@@ -1,4 +1,4 @@
-"""Writes kpo_async/localcluster/schema.json and protobuf.json from what Kubernetes publishes of its API.
+"""Writes kpo_async/localcluster/api/schema.json and protobuf.json from what Kubernetes publishes of its API.
 
     for group in api/v1 apis/{rbac.authorization,scheduling,authorization,authentication}.k8s.io/v1; do
       kubectl get --raw /openapi/v3/$group > $(basename $(dirname $group)).json
@@ -43,7 +43,7 @@ ROOTS = (
     "TokenRequest",
 )
 OPAQUE_FIELDS = {("ObjectMeta", "managedFields")}
-OUTPUT = Path(__file__).parent.parent / "kpo_async" / "localcluster"
+OUTPUT = Path(__file__).parent.parent / "kpo_async" / "localcluster" / "api"
 SCALARS = {"string", "int32", "int64", "bool", "bytes"}
 LEAVES = {"Time", "MicroTime", "Quantity", "IntOrString"}
 

@@ -17,8 +17,8 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
+from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
-from kpo_async.kube.config import ClusterSource
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.virtual_time import VirtualTimeLoop
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kpo_async.callbacks import Callbacks, ExecutionMode, Hook, KubernetesPodOperatorCallback
+from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, KubernetesPodOperatorCallback
 
 pytest.importorskip("kubernetes")
 import kubernetes.client
@@ -40,7 +40,7 @@ async def test_a_pod_event_hands_over_a_v1pod_the_mode_and_what_the_task_gave():
     callbacks = Callbacks(
         [recorder.make("on_pod_creation")], operator="op", context={"ti": 1}, make_client=lambda: "client"
     )
-    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    await callbacks.pod_event(CallbackEvent.POD_CREATION, POD)
     ((name, arguments),) = recorder.calls
     assert name == "on_pod_creation"
     assert isinstance(arguments["pod"], kubernetes.client.V1Pod)
@@ -51,14 +51,20 @@ async def test_a_pod_event_hands_over_a_v1pod_the_mode_and_what_the_task_gave():
 
 async def test_every_moment_has_its_function():
     recorder = Recorder()
-    callbacks = Callbacks([recorder.make(*Hook)], mode=ExecutionMode.ASYNC)
+    callbacks = Callbacks([recorder.make(*CallbackEvent)], mode=ExecutionMode.ASYNC)
     await callbacks.client_created()
     await callbacks.manifest_created(POD)
-    for hook in (Hook.POD_CREATION, Hook.POD_STARTING, Hook.POD_COMPLETION, Hook.POD_TEARDOWN, Hook.POD_CLEANUP):
+    for hook in (
+        CallbackEvent.POD_CREATION,
+        CallbackEvent.POD_STARTING,
+        CallbackEvent.POD_COMPLETION,
+        CallbackEvent.POD_TEARDOWN,
+        CallbackEvent.POD_CLEANUP,
+    ):
         await callbacks.pod_event(hook, POD)
-    await callbacks.pod_event(Hook.OPERATOR_RESUMING, POD, event={"status": "success"})
+    await callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, POD, event={"status": "success"})
     await callbacks.progress("base", [(None, "hello")], POD)
-    assert {name for name, _ in recorder.calls} == set(Hook)
+    assert {name for name, _ in recorder.calls} == set(CallbackEvent)
     assert recorder.calls[-2][1]["event"] == {"status": "success"}
     assert recorder.calls[-1][1]["line"] == "hello"
 
@@ -71,9 +77,9 @@ async def test_nothing_is_made_for_functions_that_nobody_overrides():
         raise AssertionError("a client was made for nobody")
 
     callbacks = Callbacks([Idle], make_client=fail)
-    assert not any(callbacks.wants(hook) for hook in Hook)
+    assert not any(callbacks.wants(hook) for hook in CallbackEvent)
     await callbacks.client_created()
-    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    await callbacks.pod_event(CallbackEvent.POD_CREATION, POD)
 
 
 async def test_the_client_is_made_once_and_only_for_who_asks_for_it():
@@ -90,10 +96,10 @@ async def test_the_client_is_made_once_and_only_for_who_asks_for_it():
             assert client is made
 
     callbacks = Callbacks([Modest, Asking], make_client=lambda: made.append(1) or made)
-    await callbacks.pod_event(Hook.POD_CREATION, POD)
+    await callbacks.pod_event(CallbackEvent.POD_CREATION, POD)
     assert made == []
-    await callbacks.pod_event(Hook.POD_STARTING, POD)
-    await callbacks.pod_event(Hook.POD_STARTING, POD)
+    await callbacks.pod_event(CallbackEvent.POD_STARTING, POD)
+    await callbacks.pod_event(CallbackEvent.POD_STARTING, POD)
     assert made == [1]
 
 
@@ -107,8 +113,8 @@ async def test_the_incumbents_callback_classes_are_accepted_and_their_empty_func
             seen.append(pod.metadata.name)
 
     callbacks = Callbacks([Theirs])
-    assert [hook for hook in Hook if callbacks.wants(hook)] == [Hook.POD_CLEANUP]
-    await callbacks.pod_event(Hook.POD_CLEANUP, POD)
+    assert [hook for hook in CallbackEvent if callbacks.wants(hook)] == [CallbackEvent.POD_CLEANUP]
+    await callbacks.pod_event(CallbackEvent.POD_CLEANUP, POD)
     assert seen == ["p"]
 
 
@@ -125,8 +131,8 @@ async def test_plain_functions_run_in_a_thread_and_async_ones_in_the_loop():
             threads.append(threading.get_ident())
 
     callbacks = Callbacks([Both])
-    await callbacks.pod_event(Hook.POD_CREATION, POD)
-    await callbacks.pod_event(Hook.POD_STARTING, POD)
+    await callbacks.pod_event(CallbackEvent.POD_CREATION, POD)
+    await callbacks.pod_event(CallbackEvent.POD_STARTING, POD)
     plain, coroutine = threads
     assert plain != coroutine == threading.get_ident()
 
@@ -139,7 +145,7 @@ async def test_an_instance_serves_as_well_as_a_class():
             self.count += 1
 
     counting = Counting()
-    await Callbacks([counting]).pod_event(Hook.POD_CREATION, POD)
+    await Callbacks([counting]).pod_event(CallbackEvent.POD_CREATION, POD)
     assert counting.count == 1
 
 
@@ -166,7 +172,7 @@ async def test_what_a_callback_raises_is_raised():
             raise ValueError("of the user's own")
 
     with pytest.raises(ValueError, match="of the user's own"):
-        await Callbacks([Failing]).pod_event(Hook.POD_COMPLETION, POD)
+        await Callbacks([Failing]).pod_event(CallbackEvent.POD_COMPLETION, POD)
 
 
 async def test_a_plain_function_is_called_with_each_line():
@@ -178,7 +184,7 @@ async def test_a_plain_function_is_called_with_each_line():
     callbacks = Callbacks([lines.append, keep])
     await callbacks.progress("base", [(None, "a")], POD)
     assert lines == ["a", "a"]
-    assert not callbacks.wants(Hook.POD_CREATION)
+    assert not callbacks.wants(CallbackEvent.POD_CREATION)
 
 
 async def test_an_error_about_a_line_of_log_is_logged_once_and_every_line_is_offered(caplog: pytest.LogCaptureFixture):
@@ -206,7 +212,7 @@ async def test_a_callback_over_its_limit_is_left_behind_with_a_warning(caplog: p
             finally:
                 cancelled.set()
 
-    await Callbacks([Endless], limit=0.01).pod_event(Hook.POD_STARTING, POD)
+    await Callbacks([Endless], limit=0.01).pod_event(CallbackEvent.POD_STARTING, POD)
     assert cancelled.is_set()
     assert "on_pod_starting took longer than 0.01 s" in caplog.text
 
@@ -218,7 +224,7 @@ async def test_a_timeout_of_the_users_own_is_not_taken_for_ours():
             raise asyncio.TimeoutError
 
     with pytest.raises(asyncio.TimeoutError):
-        await Callbacks([Slow], limit=60).pod_event(Hook.POD_STARTING, POD)
+        await Callbacks([Slow], limit=60).pod_event(CallbackEvent.POD_STARTING, POD)
 
 
 async def test_the_same_pod_is_converted_once():

@@ -37,7 +37,7 @@ CONVERTED = {
     ),
     "enums": (
         f"from {OLD}.utils.pod_manager import OnFinishAction\n",
-        "from kpo_async.handover import OnFinishAction\n",
+        "from kpo_async.pod_task import OnFinishAction\n",
     ),
     "a module with its name": (
         f"import {OLD}.operators.pod as kpo\n\nkpo.KubernetesPodOperator(task_id='x')\n",

@@ -108,9 +108,9 @@ def forget_peak() -> None:
 
 async def ours(stack: AsyncExitStack, orders: Json) -> Trigger:
     """One `follow` per pod: the informer alone, without Airflow."""
+    from kpo_async.kube.auth.config import ClusterSource
     from kpo_async.kube.client import connect
-    from kpo_async.kube.config import ClusterSource
-    from kpo_async.kube.informer import follow
+    from kpo_async.kube.watch.informer import follow
     from kpo_async.pod.status import assess
 
     client = await stack.enter_async_context(connect(ClusterSource(config_file=orders["kubeconfig"])))
@@ -127,7 +127,7 @@ async def ours(stack: AsyncExitStack, orders: Json) -> Trigger:
 
 async def trigger(stack: AsyncExitStack, orders: Json) -> Trigger:
     """Our `KubernetesPodTrigger`, as the triggerer runs it."""
-    from kpo_async.handover import ClusterRef, PodTask
+    from kpo_async.pod_task import ClusterRef, PodTask
     from kpo_async.triggers.pod import KubernetesPodTrigger
 
     cluster = ClusterRef(config_file=orders["kubeconfig"], in_cluster=False)
@@ -170,7 +170,7 @@ async def incumbent(stack: AsyncExitStack, orders: Json) -> Trigger:
 
 WHO = {"ours": ours, "trigger": trigger, "incumbent": incumbent}
 IMPORTS = {
-    "ours": ["kpo_async.kube.informer", "kpo_async.pod.status"],
+    "ours": ["kpo_async.kube.watch.informer", "kpo_async.pod.status"],
     "trigger": ["kpo_async.triggers.pod"],
     "incumbent": ["airflow.providers.cncf.kubernetes.triggers.pod"],
 }

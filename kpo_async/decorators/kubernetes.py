@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
-from kpo_async.decorators.parcel import Serializer, pack
+from kpo_async.decorators.payload import Serializer, pack
 from kpo_async.hooks.airflow import load_lazy
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.xcom_sidecar import RESULT_PATH

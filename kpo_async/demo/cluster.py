@@ -20,8 +20,8 @@ from pathlib import Path
 from kpo_async.compat import timeout
 from kpo_async.demo.processes import Program
 from kpo_async.exceptions import ApiError
+from kpo_async.kube.auth.config import ClusterSource, load
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterSource, load
 
 START_TIMEOUT = 30.0
 STOP_GRACE = 10.0
@@ -95,7 +95,7 @@ async def open_cluster(kubeconfig: Path | None, folder: Path, *, storm: bool = F
 async def _embedded(folder: Path, storm: bool) -> AsyncIterator[Path]:
     """An embedded cluster beside us; its kubeconfig."""
     kubeconfig = folder / "kubeconfig"
-    module = ["kpo_async.demo.storm"] if storm else ["kpo_async.localcluster", "--kubeconfig"]
+    module = ["kpo_async.demo.chaos"] if storm else ["kpo_async.localcluster", "--kubeconfig"]
     command = [sys.executable, "-m", *module, str(kubeconfig)]
     program = await Program.start("embedded cluster", command, os.environ, folder / "cluster.log")
     try:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from airflow.sdk import BaseHook
 
 from kpo_async.exceptions import ConfigError, KpoError
-from kpo_async.handover import ClusterRef
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
 from kpo_async.hooks.sync_client import api_client, core_v1
+from kpo_async.kube.auth.config import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.pod.build import ConnectionDefaults
+from kpo_async.pod_task import ClusterRef
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Api

@@ -18,12 +18,12 @@ import msgspec
 
 from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
-from kpo_async.kube.config import ClusterConfig, ClusterSource, load
+from kpo_async.kube.auth.config import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, RateLimit, is_retried
 from kpo_async.kube.server_clock import ServerClock
-from kpo_async.kube.sharing import Shared
+from kpo_async.kube.shared import Shared
 from kpo_async.kube.transport import Pool, Request, Transport
 
 Json = dict[str, Any]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from kpo_async.api_types import Status
 from kpo_async.compat import StrEnum
 from kpo_async.exceptions import (
     ApiError,
@@ -29,7 +30,6 @@ from kpo_async.exceptions import (
     UnauthorizedError,
     UnreachableError,
 )
-from kpo_async.resources import Status
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, EOFError)
 """Everything aiohttp and asyncio raise for an exchange that ended without a whole HTTP answer."""

@@ -22,11 +22,11 @@ import aiohttp
 from kpo_async import __version__
 from kpo_async.compat import Self, timeout_at
 from kpo_async.exceptions import ApiError, UnreachableError
-from kpo_async.kube.config import ClusterConfig
-from kpo_async.kube.credentials import ClientCertificate, Credential, CredentialError, Grant
+from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth.credentials import ClientCertificate, Credential, CredentialError, Grant
+from kpo_async.kube.auth.tls import build_context
 from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
 from kpo_async.kube.server_clock import ServerClock
-from kpo_async.kube.tls import build_context
 
 CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""

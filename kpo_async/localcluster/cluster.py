@@ -13,18 +13,21 @@ from typing import Any
 
 from aiohttp import web
 
-from kpo_async.localcluster import certificate, kubeconfig, node_object, resources, times
+from kpo_async.localcluster import certificate, kubeconfig
+from kpo_async.localcluster.api import resources
+from kpo_async.localcluster.api.faults import Faults
+from kpo_async.localcluster.api.identity import MASTERS, Authenticator, Identity
+from kpo_async.localcluster.api.listener import HOST, Listener
+from kpo_async.localcluster.api.metrics import Metrics
+from kpo_async.localcluster.api.registry import Registry, Target
+from kpo_async.localcluster.api.server import ApiServer
 from kpo_async.localcluster.certificate import Certificate
-from kpo_async.localcluster.controllers import Controllers
-from kpo_async.localcluster.faults import Faults
-from kpo_async.localcluster.identity import MASTERS, Authenticator, Identity
-from kpo_async.localcluster.kubelet import LocalKubelet
-from kpo_async.localcluster.listener import HOST, Listener
-from kpo_async.localcluster.metrics import Metrics
+from kpo_async.localcluster.controllers.controllers import Controllers
+from kpo_async.localcluster.kubelet import node_object
+from kpo_async.localcluster.kubelet.kubelet import LocalKubelet
 from kpo_async.localcluster.node import Kubelet
-from kpo_async.localcluster.registry import Registry, Target
-from kpo_async.localcluster.server import ApiServer
-from kpo_async.localcluster.store import Store
+from kpo_async.localcluster.store import times
+from kpo_async.localcluster.store.store import Store
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from kpo_async.localcluster.store import Object
+from kpo_async.localcluster.store.store import Object
 
 NODE_NAME = "local-1"
 """The only node."""

@@ -13,7 +13,7 @@ Nothing here judges the pod: its verdict comes from its status.
 
 from __future__ import annotations
 
-from kpo_async.logs.emit import Emitter, LogRecord, Sink
+from kpo_async.logs.emitter import Emitter, LogRecord, Sink
 from kpo_async.logs.follow import Follower, Lifeline
 from kpo_async.logs.lines import Cursor, LogLine
 from kpo_async.logs.plan import LogPlan, level_of

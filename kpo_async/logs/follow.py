@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from kpo_async.compat import StrEnum, timeout
 from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
 from kpo_async.kube.client import Client
-from kpo_async.logs.emit import Emitter
+from kpo_async.logs.emitter import Emitter
 from kpo_async.logs.lines import Cursor, LineReader, LogLine
-from kpo_async.logs.slots import LogSlots, slots_of
+from kpo_async.logs.stream_limit import StreamLimit, stream_limit_of
 
 SILENCE = 600.0
 """Seconds without a byte until a stream is opened anew: after some log rotations the old one says nothing any more."""
@@ -92,12 +92,12 @@ class Follower:
         life: Lifeline,
         emitter: Emitter,
         cursor: Cursor | None = None,
-        slots: LogSlots | None = None,
+        slots: StreamLimit | None = None,
     ) -> None:
         """`slots` are the client's, shared with everybody who uses it, unless others are given."""
         self._client, self._name, self._namespace, self._container = client, name, namespace, container
         self._life, self._emitter = life, emitter
-        self._slots = slots or slots_of(client)
+        self._slots = slots or stream_limit_of(client)
         self.cursor = cursor or Cursor()
         """Where the emitted lines end."""
         self.complete = False
@@ -143,7 +143,7 @@ class Follower:
         end = _End.SILENT
         scope = timeout(None)
 
-        def give_way() -> None:
+        def preempt() -> None:
             nonlocal end
             end = _End.GAVE_WAY
             scope.reschedule(loop.time())
@@ -155,7 +155,7 @@ class Follower:
 
         try:
             async with (
-                self._slots.hold(give_way),
+                self._slots.hold(preempt),
                 scope,
                 self._client.log(
                     self._name,

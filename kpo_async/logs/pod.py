@@ -9,8 +9,8 @@ from typing import Any
 
 from kpo_async.compat import TaskGroup, timeout
 from kpo_async.kube.client import Client
-from kpo_async.kube.informer import Subscription
-from kpo_async.logs.emit import Emitter, Sink
+from kpo_async.kube.watch.informer import Subscription
+from kpo_async.logs.emitter import Emitter, Sink
 from kpo_async.logs.follow import Follower, Lifeline
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan

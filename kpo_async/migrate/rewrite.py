@@ -16,7 +16,7 @@ from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
 from kpo_async.migrate import rules
-from kpo_async.operators.legacy import OVERRIDES_NEVER_CALLED
+from kpo_async.operators.deprecated import OVERRIDES_NEVER_CALLED
 
 _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 

@@ -13,8 +13,8 @@ MOVED: Mapping[str, str] = {
     f"{INCUMBENT}.secret.Secret": "kpo_async.secret",
     f"{INCUMBENT}.callbacks.KubernetesPodOperatorCallback": "kpo_async.callbacks",
     f"{INCUMBENT}.callbacks.ExecutionMode": "kpo_async.callbacks",
-    f"{INCUMBENT}.utils.pod_manager.OnFinishAction": "kpo_async.handover",
-    f"{INCUMBENT}.utils.pod_manager.OnKillAction": "kpo_async.handover",
+    f"{INCUMBENT}.utils.pod_manager.OnFinishAction": "kpo_async.pod_task",
+    f"{INCUMBENT}.utils.pod_manager.OnKillAction": "kpo_async.pod_task",
     "airflow.kubernetes.secret.Secret": "kpo_async.secret",
 }
 """Old name in full -> the module that has it here, under the same name."""

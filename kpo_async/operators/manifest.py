@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
-from kpo_async.handover import ClusterRef
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
+from kpo_async.pod_task import ClusterRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from kpo_async.kube.config import ClusterSource
+    from kpo_async.kube.auth.config import ClusterSource
     from kpo_async.operators.pod import KubernetesPodOperator
 
 Json = dict[str, Any]

@@ -15,11 +15,11 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
-from kpo_async.handover import OnFinishAction, OnKillAction
-from kpo_async.operators.legacy import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
+from kpo_async.operators.deprecated import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
 from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
 from kpo_async.pod.parameters import env_list
-from kpo_async.pod.xcom_sidecar import Transport
+from kpo_async.pod.xcom_sidecar import XComTransport
+from kpo_async.pod_task import OnFinishAction, OnKillAction
 
 if TYPE_CHECKING:
     import jinja2
@@ -140,7 +140,7 @@ class KubernetesPodOperator(BaseOperator):
     container_name_log_prefix_enabled: bool
     log_formatter: Callable[[str, str], str] | None
     end_from_trigger: bool
-    xcom_transport: Transport
+    xcom_transport: XComTransport
     visit: Run | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -224,7 +224,7 @@ class KubernetesPodOperator(BaseOperator):
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
         end_from_trigger: bool = False,
-        xcom_transport: str = Transport.SIDECAR,
+        xcom_transport: str = XComTransport.SIDECAR,
         **kwargs: Any,
     ) -> None:
         try:
@@ -307,7 +307,7 @@ class KubernetesPodOperator(BaseOperator):
         own["container_name_log_prefix_enabled"] = container_name_log_prefix_enabled
         own["log_formatter"] = log_formatter
         own["end_from_trigger"] = end_from_trigger
-        own["xcom_transport"] = resolve_action(Transport, "xcom_transport", xcom_transport)
+        own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
         own["visit"] = None
         check_parameters(self)
 

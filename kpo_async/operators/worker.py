@@ -16,18 +16,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from kpo_async import lifecycle
-from kpo_async.callbacks import Callbacks, ExecutionMode, Hook
+from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
 from kpo_async.exceptions import KpoError
-from kpo_async.handover import Ending, Outcome, PodTask
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
-from kpo_async.operators import terms
+from kpo_async.operators import pod_task as terms
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
 from kpo_async.pod.names import TaskIdentity, siblings
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ async def _ensure(
     metadata = pod["metadata"]
     context["ti"].xcom_push(key="pod_name", value=metadata["name"])
     context["ti"].xcom_push(key="pod_namespace", value=metadata["namespace"])
-    await callbacks.pod_event(Hook.POD_CREATION, pod)
+    await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
     return pod
 
 
@@ -205,14 +205,14 @@ async def _resume(operator: KubernetesPodOperator, context: Context, event: Mapp
     metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
     task = terms.describe(operator, {"metadata": metadata}, deadline=None)
     async with _connected(operator, context) as (client, callbacks):
-        if callbacks.wants(Hook.OPERATOR_RESUMING):
+        if callbacks.wants(CallbackEvent.OPERATOR_RESUMING):
             pod = await lifecycle.last_pod(client, task)
-            await callbacks.pod_event(Hook.OPERATOR_RESUMING, pod, event=dict(event))
+            await callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, pod, event=dict(event))
         started = outcome.exit_code is not None
-        if started and callbacks.wants(Hook.POD_STARTING) and terms.stays_with_worker(operator):
-            await callbacks.pod_event(Hook.POD_STARTING, await lifecycle.last_pod(client, task))
+        if started and callbacks.wants(CallbackEvent.POD_STARTING) and terms.stays_with_worker(operator):
+            await callbacks.pod_event(CallbackEvent.POD_STARTING, await lifecycle.last_pod(client, task))
         if not outcome.logs_complete:
-            await lifecycle.show_rest(client, task, outcome, callbacks, formatter=operator.log_formatter)
+            await lifecycle.emit_remaining_logs(client, task, outcome, callbacks, formatter=operator.log_formatter)
         return await _end(client, operator, context, task, outcome, callbacks)
 
 
@@ -237,7 +237,7 @@ async def _end(
         push_result(operator, context, result)
     if task.skips(outcome):
         raise AirflowSkipException(f"Pod {task.name} exited with {outcome.exit_code}: skipping the task")
-    if outcome.ending == Ending.TIMED_OUT:
+    if outcome.status == OutcomeStatus.TIMED_OUT:
         raise AirflowTaskTimeout(outcome.message)
     raise AirflowException(outcome.message)
 

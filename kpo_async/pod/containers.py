@@ -7,9 +7,9 @@ from datetime import datetime
 
 import msgspec
 
+from kpo_async.api_types import ContainerState, ContainerStatus, Pod
 from kpo_async.compat import StrEnum
 from kpo_async.pod.timestamps import parse_time
-from kpo_async.resources import ContainerState, ContainerStatus, Pod
 
 TERMINAL_PHASES = ("Succeeded", "Failed")
 _NONE = ContainerState()

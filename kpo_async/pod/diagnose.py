@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from kpo_async.api_types import Event, Pod
 from kpo_async.compat import StrEnum
 from kpo_async.exceptions import clip
 from kpo_async.pod.containers import Container, ContainerKind
 from kpo_async.pod.start import IMAGE_REASONS, Deadline, StartProblem, is_transient
 from kpo_async.pod.status import PodState, Verdict
-from kpo_async.resources import Event, Pod
 
 TEXT_LIMIT = 1024
 _DETAIL_LIMIT = 480

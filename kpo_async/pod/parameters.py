@@ -15,7 +15,7 @@ from kpo_async.exceptions import ManifestError
 from kpo_async.models import is_model, to_marked_dict
 from kpo_async.pod.schema import Warn, coerce
 from kpo_async.pod.template import read_template_file
-from kpo_async.pod.xcom_sidecar import Transport
+from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.secret import Secret
 
 Object = dict[str, Any]
@@ -75,7 +75,7 @@ class PodParameters:
     termination_grace_period: int | None = None
 
     do_xcom_push: bool = False
-    xcom_transport: str = Transport.SIDECAR.value
+    xcom_transport: str = XComTransport.SIDECAR.value
     xcom_sidecar_container_security_context: Object | None = None
 
     @classmethod

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from kpo_async.api_types import Pod
 from kpo_async.compat import StrEnum
 from kpo_async.pod.containers import Container, ContainerKind
 from kpo_async.pod.status import PodState, Verdict
-from kpo_async.resources import Pod
 
 _SECOND = timedelta(seconds=1)
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)

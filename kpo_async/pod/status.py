@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from kpo_async.api_types import ContainerStateTerminated, Pod, PodCondition
 from kpo_async.compat import StrEnum
 from kpo_async.pod.containers import TERMINAL_PHASES, Container, ContainerKind, containers_of, status_of
 from kpo_async.pod.timestamps import parse_time
-from kpo_async.resources import ContainerStateTerminated, Pod, PodCondition
 
 DISRUPTION_REASONS = frozenset(
     {
@@ -99,10 +99,10 @@ class PodState(msgspec.Struct, frozen=True):
     @property
     def active(self) -> bool:
         """Whether a program of the pod may still run. Sidecars do not count: they end by themselves."""
-        return not self.verdict.ended or bool(self.companions)
+        return not self.verdict.ended or bool(self.running_main_containers)
 
     @property
-    def companions(self) -> tuple[str, ...]:
+    def running_main_containers(self) -> tuple[str, ...]:
         """Main containers beside the base one that still run: until they end, native sidecars are not told to stop."""
         return tuple(
             c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != self.base and not c.ended

@@ -1,6 +1,6 @@
 r"""The sidecar that carries /airflow/xcom/return.json out of the pod, put into a manifest.
 
-`Transport.SIDECAR` is a native sidecar (an init container with restartPolicy Always: KEP-753, Kubernetes 1.29+).
+`XComTransport.SIDECAR` is a native sidecar (an init container with restartPolicy Always: KEP-753, Kubernetes 1.29+).
 The kubelet sends it SIGTERM once every main container has ended; then it hands the file over and exits. The header is
 the first line of its termination message, which arrives with the pod's status:
 
@@ -17,7 +17,7 @@ SIZE counts bytes of the file; SHA256 is `-` where the image has no sha256sum. I
     BASE64, in one line
     kpo-async/1 end
 
-`Transport.EXEC` is an ordinary container that waits to be asked, for older clusters; it needs the right to pods/exec.
+`XComTransport.EXEC` is an ordinary container that waits to be asked, for older clusters; it needs the right to pods/exec.
 `xcom.py` reads both. Pure functions here: a manifest in, a manifest out.
 """
 
@@ -53,7 +53,7 @@ MARK = "kpo-async/1"
 """Begins every header: the name of the protocol and its version."""
 
 
-class Transport(StrEnum):
+class XComTransport(StrEnum):
     """How the result leaves the pod."""
 
     SIDECAR = "sidecar"
@@ -108,7 +108,7 @@ def attach(
     manifest: Mapping[str, Any],
     *,
     base: str = "base",
-    transport: str = Transport.SIDECAR,
+    transport: str = XComTransport.SIDECAR,
     image: str | None = None,
     resources: Mapping[str, Any] | None = None,
     security_context: Mapping[str, Any] | None = None,
@@ -133,7 +133,7 @@ def attach(
         "securityContext": dict(security_context) if security_context else _security_context(spec, main),
     }
     inits = list(spec.get("initContainers") or ())
-    if transport == Transport.EXEC:
+    if transport == XComTransport.EXEC:
         containers.append({**sidecar, "command": ["sh", "-c", _CLASSIC]})
     else:
         # Last of the init containers: sidecars are stopped in reverse, so this one is told first.

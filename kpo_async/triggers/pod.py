@@ -26,7 +26,6 @@ from airflow.triggers.base import (
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode
 from kpo_async.exceptions import KpoError
-from kpo_async.handover import Ending, Outcome, PodTask
 from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
     TRIGGERS_ARE_KILLED,
@@ -38,10 +37,11 @@ from kpo_async.hooks.airflow import (
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
+from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource
 from kpo_async.lifecycle import Formatter
 from kpo_async.logs.channel import delivered
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -50,7 +50,12 @@ DEFERRED = "deferred"
 RETURN_VALUE = "return_value"
 VERDICT = "pod_verdict"
 """XCom of a task that the triggerer ends: what it is about to tell Airflow, for the next one if this one is killed."""
-STATUS = {Ending.SUCCEEDED: "success", Ending.TIMED_OUT: "timeout", Ending.NOT_STARTED: "failed", Ending.ERROR: "error"}
+STATUS = {
+    OutcomeStatus.SUCCEEDED: "success",
+    OutcomeStatus.TIMED_OUT: "timeout",
+    OutcomeStatus.NOT_STARTED: "failed",
+    OutcomeStatus.ERROR: "error",
+}
 """The event's `status`, in the incumbent's words; what is not named is "failed"."""
 
 
@@ -81,13 +86,15 @@ class KubernetesPodTrigger(BaseTrigger):
             callbacks, formatter = await asyncio.to_thread(_users_code, task, source)
             async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
-                if task.end_here and outcome.ending == Ending.LOST:
+                if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
                     outcome = await self._left_verdict() or outcome
                 fails = not (outcome.succeeded or task.skips(outcome))
-                if task.end_here and (FAILING_IN_TRIGGERER_RETRIES or not fails):
+                if task.end_from_trigger and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
-            outcome = Outcome(Ending.ERROR, category=type(error).__name__, message=str(error), logs_complete=False)
+            outcome = Outcome(
+                OutcomeStatus.ERROR, category=type(error).__name__, message=str(error), logs_complete=False
+            )
         await self._settle()
         return TriggerEvent(self._event(outcome))
 
@@ -120,10 +127,10 @@ class KubernetesPodTrigger(BaseTrigger):
                 # While the pod is there: a triggerer that is killed in between loses nothing.
                 if result is not None:
                     await self._push(result)
-                if outcome.ending != Ending.LOST:
+                if outcome.status != OutcomeStatus.LOST:
                     await self._leave_verdict(outcome)
         except KpoError as error:
-            outcome = Outcome(Ending.ERROR, message=str(error))
+            outcome = Outcome(OutcomeStatus.ERROR, message=str(error))
         if outcome.succeeded:
             return TaskSuccessEvent()
         if task.skips(outcome):
@@ -163,7 +170,7 @@ class KubernetesPodTrigger(BaseTrigger):
     def _event(self, outcome: Outcome) -> Json:
         task = self.pod_task
         return {
-            "status": STATUS.get(Ending(outcome.ending), "failed"),
+            "status": STATUS.get(OutcomeStatus(outcome.status), "failed"),
             "name": task.name,
             "namespace": task.namespace,
             "uid": task.uid,

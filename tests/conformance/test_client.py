@@ -19,8 +19,8 @@ from kpo_async.exceptions import (
     NotStartedError,
     UnauthorizedError,
 )
+from kpo_async.kube.auth.config import ClusterSource, load
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource, load
 from tests.conformance.api import Api, asleep, is_running, pod
 from tests.conformance.test_access import LEAST_RIGHTS, _account
 
@@ -156,7 +156,7 @@ async def test_a_mounted_service_account_is_used(
     address = urlsplit(admin.server)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(address.hostname))
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
-    monkeypatch.setattr("kpo_async.kube.config.SERVICE_ACCOUNT", str(tmp_path))
+    monkeypatch.setattr("kpo_async.kube.auth.config.SERVICE_ACCOUNT", str(tmp_path))
     async with connect(ClusterSource()) as client:
         assert client.config.namespace == api.namespace
         await client.create("pods", asleep("mine"), api.namespace)

@@ -17,11 +17,11 @@ import aiohttp
 import pytest
 
 from kpo_async.compat import timeout
-from kpo_async.kube import informer
+from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.config import ClusterSource
-from kpo_async.kube.informer import Subscription
-from kpo_async.kube.slot import Presence, View
+from kpo_async.kube.watch import informer
+from kpo_async.kube.watch.informer import Subscription
+from kpo_async.kube.watch.subscription import Presence, View
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Api, Object, pod
 

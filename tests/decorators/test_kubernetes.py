@@ -14,7 +14,7 @@ from airflow.sdk.definitions.xcom_arg import _MapResult
 
 from kpo_async.decorators.kubernetes import kubernetes_task
 from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
-from kpo_async.decorators.parcel import PREFIX
+from kpo_async.decorators.payload import PREFIX
 from kpo_async.exceptions import ManifestError
 from kpo_async.operators.pod import KubernetesPodOperator
 

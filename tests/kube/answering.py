@@ -15,9 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
+from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth.credentials import StaticUser, User
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
-from kpo_async.kube.credentials import StaticUser, User
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

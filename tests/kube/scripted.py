@@ -15,8 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kpo_async.kube.auth.config import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
 
 Json = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -23,8 +23,8 @@ from kpo_async.exceptions import (
     UnauthorizedError,
     UnreachableError,
 )
+from kpo_async.kube.auth.config import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
 from kpo_async.kube.errors import Action, Unreachable, from_response, from_transport
 from tests.kube.answering import Answer, answering, cut, hang, page, refuse
 

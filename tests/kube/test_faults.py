@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 
 from kpo_async.localcluster.cluster import LocalCluster
-from tests.kube.lives import FAULT_SECONDS, FAULTS, SLOW, end, exit_code, pod, serving, verdict
+from tests.kube.faulty_cluster import FAULT_SECONDS, FAULTS, SLOW, end, exit_code, pod, serving, verdict
 
 pytestmark = pytest.mark.virtual_time
 

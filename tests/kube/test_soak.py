@@ -19,7 +19,7 @@ import pytest
 from kpo_async.compat import timeout
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
-from tests.kube.lives import FAULT_SECONDS, FAULTS, WHEN, end, exit_code, pod, serving, verdict
+from tests.kube.faulty_cluster import FAULT_SECONDS, FAULTS, WHEN, end, exit_code, pod, serving, verdict
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "3600"))
 WARM_UP = min(600.0, SECONDS / 3)

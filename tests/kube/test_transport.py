@@ -13,9 +13,9 @@ import trustme
 from aiohttp import web
 
 from kpo_async.exceptions import UnauthorizedError, UnreachableError
+from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth.credentials import ClientCertificate, FileUser, StaticUser
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
-from kpo_async.kube.credentials import ClientCertificate, FileUser, StaticUser
 from kpo_async.kube.errors import Unreachable
 from tests.kube.answering import answering, hang, ok
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kpo_async.localcluster import bodies, patches, protobuf, quantity, resources, route, schema, times
-from kpo_async.localcluster.errors import Refusal
+from kpo_async.localcluster.api import bodies, patches, protobuf, resources, route, schema
+from kpo_async.localcluster.api.errors import Refusal
+from kpo_async.localcluster.store import quantity, times
 
 PODS = resources.BY_NAME["pods"]
 

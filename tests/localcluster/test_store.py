@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kpo_async.localcluster.store import (
+from kpo_async.localcluster.store.store import (
     BACKLOG_LIMIT,
     HISTORY_LIMIT,
     AlreadyExists,

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from kpo_async.localcluster import resources
-from kpo_async.localcluster.store import Store
-from kpo_async.localcluster.watching import Watch, WatchOptions
+from kpo_async.localcluster.api import resources
+from kpo_async.localcluster.api.watching import Watch, WatchOptions
+from kpo_async.localcluster.store.store import Store
 
 PODS = resources.BY_NAME["pods"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from kpo_async.kube.auth.config import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.config import ClusterConfig
 from tests.logs.test_lines import Entry, answer
 
 

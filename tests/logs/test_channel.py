@@ -16,10 +16,10 @@ from kpo_async import lifecycle
 from kpo_async.compat import timeout
 from kpo_async.kube.client import Client
 from kpo_async.logs import channel
-from kpo_async.logs.emit import UNREAD_BYTES, Emitter, LogRecord
+from kpo_async.logs.emitter import UNREAD_BYTES, Emitter, LogRecord
 from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import LogPlan
-from tests.story import NO_CALLBACKS, identity, manifest, owner, pod_task
+from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell what is unread")
 log = logging.getLogger("a task")
@@ -111,6 +111,6 @@ async def test_a_log_that_nobody_reads_is_given_up_with_a_word(
     caplog.set_level(logging.INFO, logger="kpo_async")
     task = identity()
     pod = await lifecycle.ensure_pod(local_client, manifest(task, "seq 30000"), owner(task))
-    outcome = await lifecycle.wait(local_client, pod_task(pod, end_here=True), NO_CALLBACKS)
+    outcome = await lifecycle.wait(local_client, pod_task(pod, end_from_trigger=True), NO_CALLBACKS)
     assert not outcome.logs_complete
     assert any("The log ends here" in message for message in caplog.messages)

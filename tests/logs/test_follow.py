@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kpo_async.kube.client import Client
-from kpo_async.logs.emit import Emitter, LogRecord
+from kpo_async.logs.emitter import Emitter, LogRecord
 from kpo_async.logs.follow import DRAIN_SILENCE, SILENCE, Follower, Lifeline
 from kpo_async.logs.plan import LogPlan
-from kpo_async.logs.slots import LogSlots
+from kpo_async.logs.stream_limit import StreamLimit
 from tests.logs.kubelet import Cut, LogKubelet
 
 pytestmark = pytest.mark.virtual_time
@@ -42,7 +42,7 @@ class Shown:
 class Following:
     """A follower that runs, and all that it touches."""
 
-    def __init__(self, client: Client, kubelet: LogKubelet, *, slots: LogSlots | None = None) -> None:
+    def __init__(self, client: Client, kubelet: LogKubelet, *, slots: StreamLimit | None = None) -> None:
         self.kubelet, self.log = kubelet, kubelet.log()
         self.life, self.shown = Lifeline(), Shown()
         self.emitter = Emitter(LogPlan(), self.shown)
@@ -255,7 +255,7 @@ async def test_cancellation_shows_what_was_read_and_closes_the_connection() -> N
 
 async def test_more_logs_than_slots_take_turns_and_none_is_starved() -> None:
     kubelet = LogKubelet()
-    slots = LogSlots(2, quantum=5.0)
+    slots = StreamLimit(2, quantum=5.0)
     async with kubelet.serving() as client:
         many = [Following(client, kubelet, slots=slots) for _ in range(6)]
         try:

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
+from kpo_async.api_types import pod_from_dict
 from kpo_async.logs.plan import LogPlan, Selection, level_of
 from kpo_async.pod.status import assess
 from kpo_async.pod.xcom_sidecar import attach
-from kpo_async.resources import pod_from_dict
 
 POD = attach(
     {

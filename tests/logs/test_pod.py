@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kpo_async.kube.slot import Presence, Slot, Subscription
+from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
 from kpo_async.logs import Cursor, LogPlan, follow_pod
 from kpo_async.logs.pod import COMPANION_LINGER
 from tests.logs.kubelet import LogKubelet

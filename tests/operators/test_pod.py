@@ -12,10 +12,10 @@ import pytest
 from airflow.sdk import DAG
 
 from kpo_async.exceptions import ConfigError, ManifestError
-from kpo_async.handover import OnFinishAction
 from kpo_async.hooks.airflow import AirflowException
 from kpo_async.models import to_v1pod
 from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.pod_task import OnFinishAction
 
 LOADED = """
 import sys

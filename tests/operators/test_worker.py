@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
-from kpo_async.handover import Outcome
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from kpo_async.operators import worker
 from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.pod_task import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def pods(kubeconfig: str) -> list[str]:
     """The names of the pods that are not being deleted."""
     import asyncio
 
+    from kpo_async.kube.auth.config import ClusterSource
     from kpo_async.kube.client import aclose_all, connect
-    from kpo_async.kube.config import ClusterSource
 
     async def listed() -> list[str]:
         async with connect(ClusterSource(config_file=kubeconfig)) as client:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kpo_async.resources import Event, Pod, pod_from_dict
+from kpo_async.api_types import Event, Pod, pod_from_dict
 
 DATA = Path(__file__).parent / "data"
 RECORDED = sorted(path.stem for path in DATA.glob("*.json"))

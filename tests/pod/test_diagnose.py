@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpo_async.api_types import Pod
 from kpo_async.pod.diagnose import Category, Diagnosis, diagnose, diagnose_refusal
 from kpo_async.pod.start import Deadline, start_problem
 from kpo_async.pod.status import assess
-from kpo_async.resources import Pod
 from tests.pod.samples import RECORDED, condition, ended, pod, recorded, running, waiting, warning
 from tests.pod.test_status import pods
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from kpo_async.api_types import Pod
 from kpo_async.pod.start import GRACE, Deadline, StartDeadline, StartProblem, start_deadline, start_problem
 from kpo_async.pod.status import assess
-from kpo_async.resources import Pod
 from tests.pod.samples import at, condition, ended, pod, recorded, running, waiting
 from tests.pod.test_status import moment, pods
 

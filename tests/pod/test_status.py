@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpo_async.pod.containers import ContainerKind
-from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, Verdict, assess
-from kpo_async.pod.timestamps import parse_time
-from kpo_async.resources import (
+from kpo_async.api_types import (
     ContainerSpec,
     ContainerState,
     ContainerStateRunning,
@@ -27,6 +24,9 @@ from kpo_async.resources import (
     PodStatus,
     SchedulingGate,
 )
+from kpo_async.pod.containers import ContainerKind
+from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, Verdict, assess
+from kpo_async.pod.timestamps import parse_time
 from tests.pod.samples import at, condition, ended, pod, recorded, running, waiting
 
 
@@ -142,7 +142,7 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=61)], deadline=COMPANIONS_DEADLINE),
             Verdict.SUCCEEDED,
             "",
-            id="done, and its companions stopped by this library",
+            id="done, and its running_main_containers stopped by this library",
         ),
         pytest.param(
             pod(phase="Succeeded", statuses=[ended(finished=62)], deadline=60),
@@ -324,7 +324,7 @@ def test_a_sidecar_that_crashed_has_not_ended_as_long_as_its_pod_goes_on() -> No
 def test_companions_are_main_containers_that_still_run() -> None:
     containers = [{"name": "base"}, {"name": "a"}, {"name": "b"}]
     state = assess(pod(containers=containers, statuses=[ended(), running("a"), ended("b")]), "base")
-    assert state.companions == ("a",)
+    assert state.running_main_containers == ("a",)
 
 
 words = st.none() | st.sampled_from(

@@ -19,7 +19,7 @@ from kpo_async.pod.xcom_sidecar import (
     IMAGE,
     MESSAGE_LIMIT,
     MOUNT_PATH,
-    Transport,
+    XComTransport,
     attach,
     native_script,
 )
@@ -176,7 +176,7 @@ def test_the_volume_is_the_first_mount_of_the_base_container_and_of_no_other() -
 
 
 def test_the_classic_sidecar_is_an_ordinary_container() -> None:
-    spec = attach(pod(), transport=Transport.EXEC)["spec"]
+    spec = attach(pod(), transport=XComTransport.EXEC)["spec"]
     assert [c["name"] for c in spec["containers"]] == ["base", CONTAINER]
     assert "initContainers" not in spec
 

@@ -14,12 +14,12 @@ from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.compat import timeout
 from kpo_async.exceptions import KpoError
-from kpo_async.handover import ClusterRef, Outcome, PodTask
 from kpo_async.hooks.airflow import deferral_settles_after
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
-from tests.story import identity, manifest, owner, pod_task
+from tests.factories import identity, manifest, owner, pod_task
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -33,7 +33,7 @@ async def shown_line(text: str) -> None:
     seen = asyncio.Event()
     handler = logging.Handler()
     handler.emit = lambda record: seen.set() if text in record.getMessage() else None  # type: ignore[method-assign]
-    logger = logging.getLogger("kpo_async.showing")
+    logger = logging.getLogger("kpo_async.lifecycle.task_log")
     logger.addHandler(handler)
     async with timeout(20):
         await seen.wait()
@@ -90,7 +90,7 @@ async def test_a_long_pod_is_not_held_back(local_cluster: LocalCluster, local_cl
 async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async.showing")
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.task_log")
     script = "echo one; echo two; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo three"
     task = await task_for(local_cluster, local_client, script, deferred_at=time.time() - 3600)
     first = asyncio.create_task(fired(task))
@@ -109,7 +109,7 @@ async def test_a_pod_that_asks_for_its_task_to_be_skipped_is_heard_and_named(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
-    task = await task_for(local_cluster, local_client, "exit 99", end_here=True, skip_on_exit_code=[99])
+    task = await task_for(local_cluster, local_client, "exit 99", end_from_trigger=True, skip_on_exit_code=[99])
     [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
     assert isinstance(event, TaskSkippedEvent)
     assert f"Pod default/{task.name} exited with 99: skipping the task" in caplog.messages

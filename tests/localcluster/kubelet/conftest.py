@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kpo_async.localcluster.runtime import Isolation
-from tests.localcluster.kubelet.lab import Lab, open_lab
+from kpo_async.localcluster.runtime.runtime import Isolation
+from tests.localcluster.kubelet.kubelet_harness import Lab, open_lab
 
 
 @pytest.fixture

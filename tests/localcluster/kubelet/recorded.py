@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from tests.conformance.api import Access, Api
-from tests.localcluster.kubelet.lab import container
+from tests.localcluster.kubelet.kubelet_harness import container
 
 FILE = Path(__file__).with_suffix(".json")
 _WAITS = "while true; do sleep 1 & wait $!; done"

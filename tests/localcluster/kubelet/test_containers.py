@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from kpo_async.localcluster.runtime import Isolation
-from kpo_async.localcluster.store import Object
-from tests.localcluster.kubelet.lab import Lab, condition, container, container_status, terminated
+from kpo_async.localcluster.runtime.runtime import Isolation
+from kpo_async.localcluster.store.store import Object
+from tests.localcluster.kubelet.kubelet_harness import Lab, condition, container, container_status, terminated
 
 
 async def test_a_pod_that_exits_with_0_succeeds(any_lab: Lab) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kpo_async.localcluster.runtime import Isolation, RuntimeLost
-from tests.localcluster.kubelet.lab import Lab, container, open_lab, terminated
+from kpo_async.localcluster.runtime.runtime import Isolation, RuntimeLost
+from tests.localcluster.kubelet.kubelet_harness import Lab, container, open_lab, terminated
 
 POLITE = "trap 'echo bye; exit 9' TERM; echo up; while true; do sleep 1 & wait $!; done"
 STUBBORN = "trap '' TERM; echo up; while true; do sleep 1; done"
@@ -170,8 +170,8 @@ async def test_nothing_is_left_when_the_node_stops(any_lab: Lab) -> None:
 NODE_IN_A_PROCESS = """
 import asyncio, sys
 from pathlib import Path
-from kpo_async.localcluster.runtime import Isolation
-from tests.localcluster.kubelet.lab import container, open_lab
+from kpo_async.localcluster.runtime.runtime import Isolation
+from tests.localcluster.kubelet.kubelet_harness import container, open_lab
 
 async def main():
     async with open_lab(Path(sys.argv[1]), Isolation(sys.argv[2])) as lab:
@@ -215,7 +215,7 @@ async def test_containers_die_with_the_process_of_the_cluster(
 UNPRIVILEGED = """
 import asyncio, sys
 from pathlib import Path
-from tests.localcluster.kubelet.lab import container, open_lab
+from tests.localcluster.kubelet.kubelet_harness import container, open_lab
 
 SCRIPT = "touch /etc/made /usr/share/made && cat /opt/own/dir/file && hostname && echo $PPID"
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kpo_async.localcluster.node import BadExecRequest
-from tests.localcluster.kubelet.lab import Lab, container
+from tests.localcluster.kubelet.kubelet_harness import Lab, container
 
 WAITS = "echo up; while true; do sleep 1 & wait $!; done"
 

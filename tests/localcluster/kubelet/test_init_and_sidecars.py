@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from kpo_async.localcluster.store import Object
-from tests.localcluster.kubelet.lab import Lab, condition, container, container_status, terminated
+from kpo_async.localcluster.store.store import Object
+from tests.localcluster.kubelet.kubelet_harness import Lab, condition, container, container_status, terminated
 
 SHARED = {"volumes": [{"name": "shared", "emptyDir": {}}]}
 MOUNT = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}

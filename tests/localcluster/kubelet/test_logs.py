@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kpo_async.localcluster import times
-from kpo_async.localcluster.logfile import PART, LogFile
+from kpo_async.localcluster.kubelet.logfile import PART, LogFile
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
-from tests.localcluster.kubelet.lab import Lab, container
+from kpo_async.localcluster.store import times
+from tests.localcluster.kubelet.kubelet_harness import Lab, container
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_every_line_has_a_later_timestamp_than_the_one_before(log: LogFile
 async def test_lines_are_whole_wherever_the_blocks_end(
     log: LogFile, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kpo_async.localcluster.logfile._BLOCK", size)
+    monkeypatch.setattr("kpo_async.localcluster.kubelet.logfile._BLOCK", size)
     log.write(b"one\n\nthree and more\n1970-01-01T00:00:01.000000009Z F looks like an entry\n")
     log.close()
     assert await read(log) == "one\n\nthree and more\n1970-01-01T00:00:01.000000009Z F looks like an entry\n"
@@ -56,7 +56,7 @@ async def test_lines_are_whole_wherever_the_blocks_end(
 async def test_a_tail_has_the_last_lines(
     log: LogFile, count: int, expected: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kpo_async.localcluster.logfile._BLOCK", block)
+    monkeypatch.setattr("kpo_async.localcluster.kubelet.logfile._BLOCK", block)
     log.write(b"one\ntwo\nthree\n")
     assert await read(log, tail_lines=count) == expected
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kpo_async.localcluster.settings import KubeletSettings
-from tests.localcluster.kubelet.lab import open_lab
+from kpo_async.localcluster.kubelet.settings import KubeletSettings
+from tests.localcluster.kubelet.kubelet_harness import open_lab
 from tests.localcluster.kubelet.recorded import FILE, PODS, has_settled, normal
 
 RECORDED = json.loads(FILE.read_text())

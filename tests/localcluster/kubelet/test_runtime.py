@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kpo_async.localcluster import images
-from kpo_async.localcluster.runtime import Mount, ProcessSpec, rewrite
+from kpo_async.localcluster.kubelet import images
+from kpo_async.localcluster.runtime.runtime import Mount, ProcessSpec, rewrite
 
 MOUNTS = (Mount("/state/data", "/data"), Mount("/state/inner", "/data/inner"), Mount("/state/tmp", "/tmp"))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kpo_async.localcluster.kubelet.simulated import seconds
 from kpo_async.localcluster.node import BadLogRequest
-from kpo_async.localcluster.simulated import seconds
-from tests.localcluster.kubelet.lab import Lab, container, container_status, terminated
+from tests.localcluster.kubelet.kubelet_harness import Lab, container, container_status, terminated
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kpo_async.localcluster.runtime import Isolation
-from tests.localcluster.kubelet.lab import Lab, container, terminated
+from kpo_async.localcluster.runtime.runtime import Isolation
+from tests.localcluster.kubelet.kubelet_harness import Lab, container, terminated
 
 
 def encoded(text: str) -> str:

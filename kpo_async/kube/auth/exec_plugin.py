@@ -1,0 +1,147 @@
+"""Credentials from a program, such as `aws eks get-token`: the client side of `client.authentication.k8s.io`.
+
+Runs as a child process without a terminal, beside the event loop. Its output is a secret: errors name the command, the
+exit code and the host, and at most the last line the program wrote to stderr, with everything token-like removed.
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import msgspec
+
+from kpo_async.compat import timeout
+from kpo_async.kube.auth.credentials import ClientCertificate, CredentialError, Grant, Source, bearer
+from kpo_async.kube.auth.kubeconfig import here
+
+API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+EXEC_TIMEOUT = 60.0
+"""Seconds a plugin may take; cloud tools need one or two, more on a busy host."""
+_MARGIN = 60.0
+"""Seconds before its expiry that a credential is renewed, or a tenth of its life if that is less."""
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/_=.~-]{24,}")
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    token: str | None = None
+    client_certificate_data: str | None = None
+    client_key_data: str | None = None
+    expiration_timestamp: datetime | None = None
+
+
+class _ExecCredential(msgspec.Struct, rename="camel"):
+    api_version: str
+    kind: str
+    status: _Status | None = None
+
+
+@dataclass(frozen=True)
+class ExecUser:
+    """Whoever the program says we are."""
+
+    command: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    api_version: str = API_VERSIONS[0]
+    cluster_info: str = field(default="", repr=False)
+    """JSON of `spec.cluster`, if the plugin is to be told."""
+    install_hint: str = ""
+    certificate: ClientCertificate | None = None
+    """Used with the plugin's token when the plugin brings no certificate."""
+
+    def open(self) -> Source:
+        return self
+
+    async def fetch(self) -> Grant:
+        """Run the plugin. Raises `CredentialError`."""
+        status = self._read(await self._run())
+        now = datetime.now(timezone.utc)
+        certificate = self.certificate
+        if status.client_certificate_data and status.client_key_data:
+            certificate = ClientCertificate(status.client_certificate_data.encode(), status.client_key_data.encode())
+        lifetime = None
+        if status.expiration_timestamp is not None:
+            left = (_aware(status.expiration_timestamp) - now).total_seconds()
+            if left <= 0:
+                raise self._error(f"gave a credential that expired {-left:.0f} s ago; check the clock of this host")
+            lifetime = left - min(_MARGIN, left / 10)
+        return Grant(bearer(status.token) if status.token else None, certificate, lifetime)
+
+    async def _run(self) -> bytes:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self.command,
+                *self.args,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **dict(self.environment), "KUBERNETES_EXEC_INFO": self._request()},
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            advice = "install it on every host that runs this task: workers, and triggerers for deferrable tasks"
+            hint = f" ({self.install_hint})" if self.install_hint else ""
+            raise self._error(f"was not found in PATH; {advice}{hint}") from None
+        except OSError as error:
+            raise self._error(f"cannot be started: {error.strerror}") from error
+        try:
+            async with timeout(EXEC_TIMEOUT):
+                output, complaint = await process.communicate()
+        except asyncio.TimeoutError:
+            raise self._error(f"gave no answer within {EXEC_TIMEOUT:.0f} s") from None
+        finally:
+            await _end(process)
+        if process.returncode:
+            raise self._error(f"failed with exit code {process.returncode}{_last_words(complaint)}")
+        return output
+
+    def _request(self) -> str:
+        """The ExecCredential in the plugin's environment."""
+        spec: dict[str, object] = {"interactive": False}
+        if self.cluster_info:
+            spec["cluster"] = msgspec.Raw(self.cluster_info.encode())
+        credential = {"apiVersion": self.api_version, "kind": "ExecCredential", "spec": spec}
+        return msgspec.json.encode(credential).decode()
+
+    def _read(self, output: bytes) -> _Status:
+        try:
+            credential = msgspec.json.decode(output, type=_ExecCredential)
+        except msgspec.MsgspecError as error:
+            # Of msgspec's errors only those about types are free of the input.
+            detail = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+            raise self._error(f"did not print an ExecCredential{detail}") from None
+        if credential.api_version != self.api_version:
+            raise self._error(f"answered in {credential.api_version}, the kubeconfig says {self.api_version}")
+        status = credential.status or _Status()
+        if bool(status.client_certificate_data) != bool(status.client_key_data):
+            raise self._error("gave a client certificate without its key, or the other way round")
+        if not status.token and not status.client_certificate_data:
+            raise self._error("gave neither a token nor a client certificate")
+        return status
+
+    def _error(self, what: str) -> CredentialError:
+        return CredentialError(f'the exec plugin "{self.command}" of the kubeconfig {what}; this is {here()}')
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the plugin and what it started, however we got here."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _last_words(complaint: bytes) -> str:
+    lines = complaint.decode("utf-8", "replace").strip().splitlines()
+    return f" ({_TOKEN_LIKE.sub('***', lines[-1])[:200]})" if lines else ""

@@ -1,0 +1,84 @@
+"""How a wait ended, in a category for programs and a sentence for people."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from kpo_async.api_types import Event
+from kpo_async.exceptions import ApiError
+from kpo_async.kube.client import Client
+from kpo_async.kube.watch.informer import View
+from kpo_async.lifecycle.deadlines import Limit
+from kpo_async.pod.diagnose import Category, Diagnosis, diagnose
+from kpo_async.pod.status import PodState, assess
+from kpo_async.pod_task import OutcomeStatus, PodTask
+
+log = logging.getLogger(__name__)
+
+EXECUTION_TIMEOUT = "ExecutionTimeout"
+UNWATCHABLE = "Unwatchable"
+GONE = "somebody deleted it, or a triggerer was killed while it ended the task: see the log above, then retry"
+
+
+@dataclass(frozen=True)
+class WaitResult:
+    """How the wait for a pod ended: with the pod, or at a limit."""
+
+    status: OutcomeStatus
+    view: View
+    state: PodState
+    limit: Limit | None = None
+
+
+async def describe_failure(client: Client, task: PodTask, end: WaitResult) -> tuple[str, str]:
+    """The category and the sentence. Asks for the pod's events only where its status cannot say it all."""
+    pod = f"pod {task.namespace}/{task.name}"
+    if end.status is OutcomeStatus.ERROR:
+        why = end.view.problem or "the API server answers, but has nothing to say about it"
+        return UNWATCHABLE, f"{pod} cannot be seen from the triggerer: {why}"
+    diagnosis = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
+    if end.status is OutcomeStatus.TIMED_OUT:
+        return EXECUTION_TIMEOUT, f"execution_timeout has passed, {pod} was stopped: {diagnosis.summary}"
+    return diagnosis.category, diagnosis.text()
+
+
+def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis:
+    pod, state, limit = end.view.pod, end.state, end.limit
+    if pod is None and end.status is OutcomeStatus.LOST:
+        return Diagnosis(
+            Category.DELETED, f"pod {task.namespace}/{task.name} was gone before it was looked at", hint=GONE
+        )
+    if limit is None:
+        return diagnose(pod, state, events)
+    if end.status is OutcomeStatus.LOST:
+        # Its node does not report any more: it is as good as gone.
+        return diagnose(pod, assess(pod, task.base_container, gone=True), events)
+    return diagnose(pod, state, events, problem=limit.problem, missed=limit.missed)
+
+
+def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
+    """Where to look depends on which logs the task shows."""
+    if diagnosis.category is Category.EXIT_CODE and (task.logs is None or not task.logs.containers):
+        return replace(diagnosis, hint="with get_logs=True, the task's log says what the program said")
+    if diagnosis.category is Category.INIT_FAILED and task.logs is not None and task.logs.init_containers:
+        return replace(diagnosis, hint="see the task's log for what it said")
+    return diagnosis
+
+
+async def _events(client: Client, task: PodTask, end: WaitResult) -> list[Event]:
+    """What the cluster recorded about the pod; nothing where that may not be read: it only adds to an explanation."""
+    unexplained = end.status in (OutcomeStatus.NOT_STARTED, OutcomeStatus.LOST)
+    if not unexplained and (end.status is OutcomeStatus.SUCCEEDED or not task.events_on_failure):
+        return []
+    try:
+        found = await client.list("events", task.namespace, field_selector=f"involvedObject.uid={task.uid}")
+    except ApiError:
+        return []
+    events = msgspec.convert(found["items"], list[Event])
+    if task.events_on_failure:
+        for event in events:
+            log.info("Event of pod %s/%s: %s: %s", task.namespace, task.name, event.reason, event.message)
+    return events

@@ -1,0 +1,154 @@
+"""`kubectl exec`: one more process in a running container, with its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import struct
+import termios
+from collections.abc import AsyncIterator
+
+from kpo_async.localcluster.kubelet.containers import Container
+from kpo_async.localcluster.node import BadExecRequest, ExecNotStarted
+from kpo_async.localcluster.runtime.runtime import Process, ProcessSpec, Runtime, StartError
+
+_BLOCK = 32 * 1024
+_NOT_STARTED = (
+    "failed to exec in container: failed to start exec: OCI runtime exec failed: exec failed: "
+    "unable to start container process: "
+)
+
+
+class _Output:
+    """The reading end of a process's output, as chunks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        while self._descriptor >= 0:
+            readable = loop.create_future()
+            loop.add_reader(self._descriptor, _resolve, readable)
+            try:
+                await readable
+            finally:
+                loop.remove_reader(self._descriptor)
+            try:
+                data = os.read(self._descriptor, _BLOCK)
+            except OSError:  # what a terminal says once its last process has closed it
+                data = b""
+            if not data:
+                return
+            yield data
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class LocalExec:
+    """A command in a container (`node.ExecSession`)."""
+
+    def __init__(self, process: Process, stdin: int, stdout: int, stderr: int, *, tty: bool) -> None:
+        """Takes over the descriptors; -1 for a stream that is not there. With a tty stdin is a copy of stdout."""
+        self._process = process
+        self._stdin = stdin
+        self._output = _Output(stdout)
+        self._errors = _Output(stderr) if stderr >= 0 else None
+        self._terminal = stdout if tty else -1
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
+
+    async def write(self, data: bytes) -> None:
+        """Hand bytes to the command's stdin."""
+        loop = asyncio.get_running_loop()
+        while data and self._stdin >= 0:
+            try:
+                data = data[os.write(self._stdin, data) :]
+            except BlockingIOError:
+                writable = loop.create_future()
+                loop.add_writer(self._stdin, _resolve, writable)
+                try:
+                    await writable
+                finally:
+                    if self._stdin >= 0:
+                        loop.remove_writer(self._stdin)
+            except OSError:  # the command no longer reads
+                await self.close_stdin()
+
+    async def close_stdin(self) -> None:
+        """End of the command's input."""
+        if self._stdin >= 0:
+            asyncio.get_running_loop().remove_writer(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def stdout(self) -> AsyncIterator[bytes]:
+        """What the command writes."""
+        return self._output.chunks()
+
+    async def stderr(self) -> AsyncIterator[bytes]:
+        """What the command writes to stderr; nothing with a tty."""
+        if self._errors is not None:
+            async for data in self._errors.chunks():
+                yield data
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The size of the client's terminal."""
+        if self._terminal >= 0 and not self._process.exited.done():
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    async def wait(self) -> int:
+        """The exit code."""
+        return await asyncio.shield(self._process.exited)
+
+    async def kill(self) -> None:
+        """End the command and release its streams."""
+        self._process.signal(signal.SIGKILL)
+        await self.wait()
+        await self.close_stdin()
+        self._terminal = -1
+        self._output.close()
+        if self._errors is not None:
+            self._errors.close()
+
+
+async def start_exec(
+    runtime: Runtime, container: Container, command: list[str], *, stdin: bool, tty: bool
+) -> LocalExec:
+    """Start a command in a running container. Raises BadExecRequest."""
+    instance = container.instance
+    if instance is None or instance.process is None:
+        raise BadExecRequest(f'container not found ("{container.record.name}")')
+    spec = ProcessSpec(command, instance.spec.env, instance.spec.cwd, mounts=instance.spec.mounts)
+    ours, theirs = _terminal() if tty else _pipes(stdin=stdin)
+    try:
+        process = await runtime.exec(instance.process, spec, theirs, tty=tty)
+    except StartError as error:
+        for descriptor in ours:
+            if descriptor >= 0:
+                os.close(descriptor)
+        raise ExecNotStarted(f"{_NOT_STARTED}{error}: unknown") from error
+    return LocalExec(process, *ours, tty=tty)
+
+
+def _terminal() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    ours, theirs = os.openpty()
+    return (os.dup(ours), ours, -1), (theirs, os.dup(theirs), os.dup(theirs))
+
+
+def _pipes(*, stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    their_input, our_input = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), -1)
+    our_output, their_output = os.pipe()
+    our_errors, their_errors = os.pipe()
+    return (our_input, our_output, our_errors), (their_input, their_output, their_errors)

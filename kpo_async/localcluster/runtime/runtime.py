@@ -1,0 +1,321 @@
+"""The container runtime: asks the launcher for processes and hears of their ends.
+
+A container is one process with its descendants. Isolation is namespaces where the system allows it; elsewhere (`PLAIN`)
+paths below mount points are replaced in the command, its arguments and its environment, before the process starts.
+No thread and no task per process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from kpo_async.localcluster.runtime.launcher import main; main(*sys.argv[2:])"
+_PACKAGES = str(Path(__file__).resolve().parents[3])
+_CLOSING_SECONDS = 10.0
+KILLED = 137
+"""The exit code after SIGKILL: 128 + 9."""
+
+
+class Isolation(Enum):
+    """How far containers are kept apart from the host."""
+
+    NAMESPACES = "namespaces"
+    """Own mounts, processes and host name (Linux, as root or with user namespaces)."""
+    PLAIN = "plain"
+    """Ordinary processes whose paths are rewritten."""
+
+
+class StartError(Exception):
+    """A process could not be started; the text is what runc says."""
+
+
+class RuntimeLost(Exception):
+    """The launcher has ended by itself, and every container with it."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or directory of the host at a path of the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What to run. `argv` is not empty; `env` is complete."""
+
+    argv: Sequence[str]
+    env: dict[str, str]
+    cwd: str
+    hostname: str = "localhost"
+    mounts: Sequence[Mount] = ()
+
+
+class Process:
+    """A process that was asked for. `exited` holds its exit code: 128 + n after signal n."""
+
+    def __init__(self, runtime: Runtime, key: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.key = key
+        self.pid = 0
+        self.started: asyncio.Future[None] = loop.create_future()
+        self.exited: asyncio.Future[int] = loop.create_future()
+        self._runtime = runtime
+
+    def signal(self, number: int) -> None:
+        """To the container's first process, as a container runtime does. Nothing happens when it has ended."""
+        if not self.exited.done():
+            self._runtime.send({"op": "signal", "id": self.key, "signal": number})
+
+    def fail(self, message: str) -> None:
+        if not self.started.done():
+            self.started.set_exception(StartError(message))
+        if not self.exited.done():
+            self.exited.set_result(128)
+
+    def end(self, code: int) -> None:
+        if not self.started.done():
+            self.started.set_result(None)
+        if not self.exited.done():
+            self.exited.set_result(code if code >= 0 else 128 - code)
+
+
+class Runtime:
+    """Processes in containers. Make one with `open_runtime`, end it with `close`."""
+
+    def __init__(self, isolation: Isolation, directory: Path) -> None:
+        self.isolation = isolation
+        self.binaries = directory / "bin"
+        """Holds `python` and `python3`; first on the PATH of plain containers."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._directory = directory
+        self._processes: dict[int, Process] = {}
+        self._keys = itertools.count(1)
+        self._outgoing: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._incoming = b""
+        self._ready: asyncio.Future[str] = self._loop.create_future()
+        self._socket, self._theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        self._replies = -1
+        self._launcher: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> str:
+        """Start the launcher. Returns why this isolation does not work here, or nothing."""
+        sandbox, python = self._prepare()
+        self._replies, writing = os.pipe()
+        os.set_blocking(self._replies, False)
+        arguments = (str(self._theirs.fileno()), str(writing), str(sandbox), python, self.isolation.value)
+        try:
+            self._launcher = await asyncio.create_subprocess_exec(
+                *(python, "-I", "-S", "-c", _PROGRAM, _PACKAGES, *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(self._theirs.fileno(), writing),
+                env={"PATH": "/usr/bin:/bin"},
+                start_new_session=True,  # or Ctrl-C in a terminal would end it before its containers are stopped
+            )
+        finally:
+            self._theirs.close()
+            os.close(writing)
+        self._loop.add_reader(self._replies, self._receive)
+        return await self._ready
+
+    def _prepare(self) -> tuple[Path, str]:
+        sandbox = self._directory / "sandbox"
+        for directory in (sandbox, self.binaries):
+            directory.mkdir(parents=True, exist_ok=True)
+        # Not the virtual environment's: containers see the standard library, not what is installed around the cluster.
+        python = os.path.realpath(sys.executable)
+        for name in ("python", "python3"):
+            with contextlib.suppress(FileExistsError):
+                (self.binaries / name).symlink_to(python)
+        return sandbox, python
+
+    async def close(self) -> None:
+        """Kill what runs and return when it is gone."""
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for _, descriptors in self._outgoing:
+            close_all(descriptors)
+        self._outgoing.clear()
+        if self._launcher is not None:
+            try:
+                await asyncio.wait_for(self._launcher.wait(), _CLOSING_SECONDS)
+            except asyncio.TimeoutError:
+                self._launcher.kill()
+                await self._launcher.wait()
+        self._hang_up()
+        self.lost.cancel()
+
+    @property
+    def launcher_pid(self) -> int:
+        """The process that all containers end with."""
+        assert self._launcher is not None
+        return self._launcher.pid
+
+    def working_directory(self, scratch: Path) -> str:
+        """Where a container starts that does not say where: on the host it must not litter."""
+        return "/" if self.isolation is Isolation.NAMESPACES else str(scratch)
+
+    async def run(self, spec: ProcessSpec, output: int) -> Process:
+        """Start a container whose output goes to the descriptor `output`, which is closed here. Raises StartError."""
+        if self.isolation is Isolation.PLAIN:
+            spec = rewrite(spec, self.binaries)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        request = {
+            "op": "run",
+            "hostname": spec.hostname,
+            "mounts": [(mount.source, mount.target, mount.read_only) for mount in spec.mounts],
+        }
+        return await self._start(request, spec, (nothing, output, os.dup(output)))
+
+    async def exec(self, container: Process, spec: ProcessSpec, streams: Sequence[int], *, tty: bool) -> Process:
+        """Start another process in a running container; the three `streams` are closed here. Raises StartError."""
+        if self.isolation is Isolation.PLAIN:
+            spec = rewrite(spec, self.binaries)
+        return await self._start({"op": "exec", "in": container.key, "tty": tty}, spec, streams)
+
+    async def _start(self, request: dict[str, Any], spec: ProcessSpec, streams: Sequence[int]) -> Process:
+        process = Process(self, next(self._keys))
+        if self.lost.done():
+            close_all(streams)
+            raise StartError("the container runtime has ended")
+        self._processes[process.key] = process
+        command = {"id": process.key, "argv": list(spec.argv), "env": spec.env, "cwd": spec.cwd}
+        self.send({**request, **command}, streams)
+        try:
+            await process.started
+        except asyncio.CancelledError:
+            process.signal(9)
+            raise
+        return process
+
+    def send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Queue a request; its descriptors are closed once they have been handed over."""
+        if self._socket.fileno() < 0:  # closed: everything has been killed, or will be
+            close_all(descriptors)
+            return
+        if self._socket.fileno() < 0:  # closed: the launcher has ended, and everything that it started
+            close_all(descriptors)
+            return
+        body = json.dumps(request).encode()
+        self._outgoing.append((struct.pack("!I", len(body)) + body, descriptors))
+        if len(self._outgoing) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outgoing:
+            data, descriptors = self._outgoing[0]
+            try:
+                sent = socket.send_fds(self._socket, [data], list(descriptors))
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._flush)
+                return
+            except OSError:
+                sent = len(data)  # the launcher has ended: `_receive` tells everybody
+            close_all(descriptors)
+            if sent < len(data):
+                self._outgoing[0] = (data[sent:], ())
+            else:
+                self._outgoing.popleft()
+        self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        try:
+            data = os.read(self._replies, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._hang_up()
+            return
+        *lines, self._incoming = (self._incoming + data).split(b"\n")
+        for line in lines:
+            self._handle(json.loads(line))
+
+    def _handle(self, reply: dict[str, Any]) -> None:
+        event = reply["event"]
+        if event in ("ready", "unusable"):
+            self._ready.set_result(reply.get("message", ""))
+            return
+        process = self._processes[reply["id"]]
+        if event == "started":
+            process.pid = reply["pid"]
+            if not process.started.done():
+                process.started.set_result(None)
+        elif event == "failed":
+            del self._processes[process.key]
+            process.fail(reply["message"])
+        else:
+            del self._processes[process.key]
+            process.end(reply["code"])
+
+    def _hang_up(self) -> None:
+        if self._replies < 0:
+            return
+        self._loop.remove_reader(self._replies)
+        os.close(self._replies)
+        self._replies = -1
+        if not self._ready.done():
+            self._ready.set_result("the launcher ended at once")
+        if not self.lost.done():
+            self.lost.set_result(None)
+        for process in self._processes.values():
+            process.end(KILLED)
+        self._processes.clear()
+
+
+async def open_runtime(directory: Path, isolation: Isolation | None = None) -> Runtime:
+    """A runtime with the wanted isolation, or with the best that works here.
+
+    Raises RuntimeError if the wanted one does not work.
+    """
+    reason = ""
+    for candidate in [isolation] if isolation else list(Isolation):
+        runtime = Runtime(candidate, directory)
+        reason = "interrupted"
+        try:
+            reason = await runtime.start()
+        finally:
+            if reason:
+                await runtime.close()
+        if not reason:
+            return runtime
+    raise RuntimeError(f"containers cannot be started on this system: {reason}")
+
+
+def rewrite(spec: ProcessSpec, binaries: Path) -> ProcessSpec:
+    """The same command with the host's paths in place of the container's: `/data/x` becomes `<source of /data>/x`.
+
+    A path is found wherever its text stands, between characters that cannot belong to a longer path.
+    """
+    sources = {mount.target.rstrip("/"): mount.source for mount in spec.mounts}
+    longest_first = sorted(map(re.escape, sources), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(longest_first) or '(?!)'})(?![\w.-])")
+
+    def moved(text: str) -> str:
+        return pattern.sub(lambda found: sources[found[1]], text)
+
+    env = {name: moved(value) for name, value in spec.env.items()}
+    env["PATH"] = f"{binaries}:{env.get('PATH', os.defpath)}"
+    return replace(spec, argv=[moved(word) for word in spec.argv], env=env, cwd=moved(spec.cwd))
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""What an operator asks for, put in the terms that cross to the triggerer (`PodTask`).
+
+Callables cross as import paths. One that has none stays with the worker, which then does what needs it when it gets the
+task back: nothing is dropped, it comes later. That is said once, when the task defers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kpo_async.callbacks import CallbackEvent, Callbacks
+from kpo_async.exceptions import ImportPathError
+from kpo_async.import_path import to_import_path
+from kpo_async.operators.manifest import base_container_name, cluster_ref
+from kpo_async.pod_task import LogChoice, PodTask
+
+if TYPE_CHECKING:
+    from kpo_async.operators.pod import KubernetesPodOperator
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None) -> PodTask:
+    """What a worker itself needs to know to see `pod` through. `deadline` in seconds since the epoch."""
+    metadata = pod["metadata"]
+    return PodTask(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        cluster=cluster_ref(operator),
+        base_container=base_container_name(operator),
+        logs=_log_choice(operator),
+        xcom=operator.xcom_transport.value if operator.do_xcom_push else None,
+        schedule_timeout=operator.schedule_timeout_seconds,
+        startup_timeout=operator.startup_timeout_seconds,
+        deadline=deadline,
+        poll_interval=operator.poll_interval,
+        on_finish_action=operator.on_finish_action.value,
+        on_kill_action=operator.on_kill_action.value,
+        grace_period=operator.termination_grace_period,
+        skip_on_exit_code=list(operator.skip_on_exit_code),
+        multiple_outputs=operator.multiple_outputs,
+        spec_on_failure=operator.log_pod_spec_on_failure,
+        events_on_failure=operator.log_events_on_failure,
+        events_on_startup=operator.log_events_on_startup,
+        user_event=dict(operator.trigger_kwargs or {}),
+    )
+
+
+def for_triggerer(operator: KubernetesPodOperator, task: PodTask, deferred_at: float) -> PodTask:
+    """The same terms as far as a triggerer can keep them, and how the task ends."""
+    ends_here = operator.end_from_trigger and not _needs_worker_to_end(operator)
+    task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_here)
+    try:
+        paths, formatter = _import_paths(operator)
+    except ImportPathError as error:
+        log.warning("The worker will show the logs and call the callbacks when the pod has ended: %s", error)
+        return replace(task, logs=None, end_from_trigger=False)
+    logs = replace(task.logs, formatter=formatter) if task.logs else None
+    return replace(task, callbacks=paths, logs=logs)
+
+
+def stays_with_worker(operator: KubernetesPodOperator) -> bool:
+    """Whether the triggerer was given no callbacks, because it cannot import all that the user wrote."""
+    try:
+        _import_paths(operator)
+    except ImportPathError:
+        return True
+    return False
+
+
+def _import_paths(operator: KubernetesPodOperator) -> tuple[list[str], str | None]:
+    """Of the callbacks and of the formatter. Raises `ImportPathError` when one of them has none."""
+    callbacks = [to_import_path(callback) for callback in callback_classes(operator)]
+    return callbacks, to_import_path(operator.log_formatter) if operator.log_formatter else None
+
+
+def callback_classes(operator: KubernetesPodOperator) -> list[Any]:
+    """`callbacks` as a list, and the function of `progress_callback`."""
+    given = operator.callbacks
+    found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    return [*found, operator.progress_callback] if operator.progress_callback else found
+
+
+def _log_choice(operator: KubernetesPodOperator) -> LogChoice | None:
+    if not operator.get_logs and not operator.init_container_logs:
+        return None
+    containers = _names(operator.container_logs, default=[base_container_name(operator)]) if operator.get_logs else []
+    return LogChoice(
+        containers=containers,
+        init_containers=_names(operator.init_container_logs, default=[]),
+        prefix=operator.container_name_log_prefix_enabled,
+    )
+
+
+def _names(choice: Iterable[str] | str | bool | None, *, default: list[str]) -> bool | list[str]:
+    if choice is None or choice is False:
+        return default
+    if choice is True:
+        return True
+    return [choice] if isinstance(choice, str) else list(choice)
+
+
+def _needs_worker_to_end(operator: KubernetesPodOperator) -> bool:
+    """Whether the task's end has a part that Airflow, or the user, has on a worker only."""
+    resuming = Callbacks(callback_classes(operator)).wants(CallbackEvent.OPERATOR_RESUMING)
+    if operator.outlets or resuming:
+        log.warning("A worker ends this task in spite of end_from_trigger: it has outlets or an on_operator_resuming")
+        return True
+    return False

@@ -1,0 +1,42 @@
+"""When waiting for a pod ends, where the cluster's clock is not ours."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from kpo_async.api_types import Pod
+from kpo_async.kube.watch.subscription import Presence, View
+from kpo_async.lifecycle.deadlines import UNSEEN_PATIENCE, limit
+from kpo_async.pod.status import assess
+from kpo_async.pod_task import PodTask
+from tests.pod.samples import pod
+from tests.pod.test_status import moment
+
+NOW = moment(20 * 60)
+TASK = PodTask("pod", "default", "uid", schedule_timeout=100, startup_timeout=100)
+AHEAD = [timedelta(0), timedelta(minutes=10), timedelta(minutes=-10)]
+
+
+def until(seen: Pod | None, ahead: timedelta, **options: datetime) -> datetime | None:
+    view = View(Presence.UNKNOWN) if seen is None else View(Presence.PRESENT, seen)
+    found = limit(TASK, view, assess(seen, "base"), since=NOW, ahead=ahead, **options)
+    return None if found is None else found.at
+
+
+def starting(node: str | None) -> Pod:
+    """A pod that was created at second 0 and scheduled at second 1, if at all."""
+    return pod(phase="Pending", node=node)
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize(("node", "second"), [(None, 100), ("node-1", 101)], ids=["unscheduled", "scheduled"])
+def test_what_runs_from_the_clusters_times_ends_on_its_clock(node: str | None, second: int, ahead: timedelta) -> None:
+    assert until(starting(node), ahead) == moment(second) - ahead
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_what_runs_from_what_we_saw_ends_on_our_clock(ahead: timedelta) -> None:
+    assert until(None, ahead) == NOW + UNSEEN_PATIENCE
+    assert until(starting(None), ahead, ungated_at=NOW) == NOW + timedelta(seconds=100)
