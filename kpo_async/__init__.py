@@ -34,12 +34,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kpo_async._version import __version__
+
 if TYPE_CHECKING:
     from kpo_async.callbacks import KubernetesPodOperatorCallback
     from kpo_async.operators.pod import KubernetesPodOperator
     from kpo_async.secret import Secret
 
-__version__ = "0.1.0"
 __all__ = ["KubernetesPodOperator", "KubernetesPodOperatorCallback", "Secret", "__version__"]
 
 _HOMES = {

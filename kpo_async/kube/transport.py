@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from kpo_async import __version__
+from kpo_async._version import __version__
 from kpo_async.compat import Self, timeout_at
 from kpo_async.exceptions import ApiError, UnreachableError
 from kpo_async.kube.auth.config import ClusterConfig
