@@ -11,13 +11,13 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
+from kpo_async.json_types import Json
 from kpo_async.kube.auth.config import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
@@ -26,7 +26,6 @@ from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.shared import Shared
 from kpo_async.kube.transport import Pool, Request, Transport
 
-Json = dict[str, Any]
 _OBJECT = msgspec.json.Decoder(Json)
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.compat import timeout, timeout_at
 from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
+from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.watch.informer import Subscription
@@ -54,7 +55,6 @@ __all__ = [
     "wait",
 ]
 
-Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 LOG_DRAIN = 60.0

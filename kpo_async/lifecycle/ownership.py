@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from kpo_async.api_types import pod_from_dict
 from kpo_async.exceptions import (
@@ -20,6 +19,7 @@ from kpo_async.exceptions import (
     PodConflictError,
     PodStartError,
 )
+from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch.informer import follow
 from kpo_async.pod.diagnose import diagnose_refusal
@@ -27,7 +27,6 @@ from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR, 
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 
-Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 

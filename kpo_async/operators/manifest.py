@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kpo_async import models
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.json_types import Json
 from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from kpo_async.kube.auth.config import ClusterSource
     from kpo_async.operators.pod import KubernetesPodOperator
-
-Json = dict[str, Any]
 
 
 def build(operator: KubernetesPodOperator, context: Context | None, *, dry_run: bool = False) -> Json:

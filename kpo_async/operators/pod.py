@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.json_types import Json
 from kpo_async.operators.deprecated import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
 from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
 from kpo_async.pod.parameters import env_list
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from kpo_async.operators.worker import Run
 
-Json = dict[str, Any]
 Model = Any
 """A Kubernetes object: a plain dict in the API's spelling, or a model of `kubernetes` or `kubernetes_asyncio`."""
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.exceptions import ImportPathError
 from kpo_async.import_path import to_import_path
+from kpo_async.json_types import Json
 from kpo_async.operators.manifest import base_container_name, cluster_ref
 from kpo_async.pod_task import LogChoice, PodTask
 
 if TYPE_CHECKING:
     from kpo_async.operators.pod import KubernetesPodOperator
 
-Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 

@@ -21,6 +21,7 @@ from kpo_async.exceptions import KpoError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
+from kpo_async.json_types import Json
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from kpo_async.operators.pod import KubernetesPodOperator
 
-Json = dict[str, Any]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kpo_async.json_types import Json
 from kpo_async.models import is_unrendered, to_dict
 from kpo_async.pod import names, xcom_sidecar
-from kpo_async.pod.merge import Manifest, merge_pods
+from kpo_async.pod.merge import merge_pods
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
 from kpo_async.secret import Secret
@@ -42,7 +43,7 @@ def build_pod(
     connection: ConnectionDefaults | None = None,
     in_cluster: bool | None = None,
     airflow_version: str = "",
-) -> Manifest:
+) -> Json:
     """The manifest of the pod, all of it fresh: the caller may change it.
 
     Without a `task` (a dry run) the suffix is random and no label or annotation names an owner. `in_cluster` None
@@ -66,15 +67,15 @@ def _name(params: PodParameters, task: TaskIdentity | None) -> str | None:
     return names.clean(params.name)
 
 
-def _merged(params: PodParameters, name: str | None) -> Manifest:
+def _merged(params: PodParameters, name: str | None) -> Json:
     template: Mapping[str, Any] = params.pod_template or {}
     if params.full_pod_spec:
         template = merge_pods(template, params.full_pod_spec)
-    merged: Manifest = to_dict(merge_pods(template, _from_parameters(params, name)))
+    merged: Json = to_dict(merge_pods(template, _from_parameters(params, name)))
     return merged
 
 
-def _from_parameters(params: PodParameters, name: str | None) -> Manifest:
+def _from_parameters(params: PodParameters, name: str | None) -> Json:
     metadata = {
         "name": name,
         "namespace": params.namespace,
@@ -84,7 +85,7 @@ def _from_parameters(params: PodParameters, name: str | None) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": _given(metadata), "spec": _given(_spec(params))}
 
 
-def _spec(params: PodParameters) -> Manifest:
+def _spec(params: PodParameters) -> Json:
     return {
         "containers": [_given(_container(params))],
         "initContainers": params.init_containers,
@@ -111,7 +112,7 @@ def _spec(params: PodParameters) -> Manifest:
     }
 
 
-def _container(params: PodParameters) -> Manifest:
+def _container(params: PodParameters) -> Json:
     configmaps = [{"configMapRef": {"name": name}} for name in params.configmaps]
     return {
         "name": params.base_container_name,
@@ -129,12 +130,12 @@ def _container(params: PodParameters) -> Manifest:
     }
 
 
-def _given(fields: Manifest) -> Manifest:
+def _given(fields: Json) -> Json:
     return {key: value for key, value in fields.items() if value is not None}
 
 
 def _set_identity(
-    manifest: Manifest, params: PodParameters, task: TaskIdentity | None, connection: ConnectionDefaults
+    manifest: Json, params: PodParameters, task: TaskIdentity | None, connection: ConnectionDefaults
 ) -> None:
     metadata = manifest["metadata"]
     unique = None
@@ -144,7 +145,7 @@ def _set_identity(
     metadata["namespace"] = metadata.get("namespace") or connection.namespace or DEFAULT_NAMESPACE
 
 
-def _attach_sidecar(manifest: Manifest, params: PodParameters, connection: ConnectionDefaults) -> Manifest:
+def _attach_sidecar(manifest: Json, params: PodParameters, connection: ConnectionDefaults) -> Json:
     security_context: Mapping[str, Any] | None = params.xcom_sidecar_container_security_context
     if security_context is None:
         security_context = connection.xcom_sidecar_security_context
@@ -158,7 +159,7 @@ def _attach_sidecar(manifest: Manifest, params: PodParameters, connection: Conne
     )
 
 
-def _set_labels(manifest: Manifest, task: TaskIdentity | None, in_cluster: bool | None, airflow_version: str) -> None:
+def _set_labels(manifest: Json, task: TaskIdentity | None, in_cluster: bool | None, airflow_version: str) -> None:
     if task:
         manifest["metadata"]["labels"].update(names.task_labels(task))
         names.mark(manifest["metadata"], task.owner)

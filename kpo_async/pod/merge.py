@@ -13,15 +13,15 @@ from itertools import zip_longest
 from typing import Any
 
 from kpo_async.exceptions import ManifestError
+from kpo_async.json_types import Json
 
-Manifest = dict[str, Any]
 Base = Mapping[str, Any]
 
 CONCATENATED = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
 """Lists of a container that are template + argument, duplicates and all."""
 
 
-def merge_pods(base: Base, over: Base) -> Manifest:
+def merge_pods(base: Base, over: Base) -> Json:
     """`base` overridden by `over`. Raises ManifestError where a list is meant and something else was given."""
     merged = fill(base, over)
     for key, merge in (("metadata", merge_metadata), ("spec", merge_specs)):
@@ -30,7 +30,7 @@ def merge_pods(base: Base, over: Base) -> Manifest:
     return merged
 
 
-def fill(base: Base, over: Base) -> Manifest:
+def fill(base: Base, over: Base) -> Json:
     """The fields of `over`, with those of `base` where `over` says nothing."""
     merged = dict(over)
     for key, value in base.items():
@@ -39,7 +39,7 @@ def fill(base: Base, over: Base) -> Manifest:
     return merged
 
 
-def merge_metadata(base: Base, over: Base) -> Manifest:
+def merge_metadata(base: Base, over: Base) -> Json:
     """Labels and annotations by key, everything else whole."""
     merged = fill(base, over)
     for key in ("labels", "annotations"):
@@ -48,7 +48,7 @@ def merge_metadata(base: Base, over: Base) -> Manifest:
     return merged
 
 
-def merge_specs(base: Base, over: Base) -> Manifest:
+def merge_specs(base: Base, over: Base) -> Json:
     """Containers by position, init containers by name, volumes concatenated, everything else whole."""
     merged = fill(base, over)
     containers = zip_longest(_list(base, "containers"), _list(over, "containers"))
@@ -59,7 +59,7 @@ def merge_specs(base: Base, over: Base) -> Manifest:
     return merged
 
 
-def merge_containers(base: Base, over: Base) -> Manifest:
+def merge_containers(base: Base, over: Base) -> Json:
     """The `CONCATENATED` lists appended, everything else whole."""
     merged = fill(base, over)
     for key in CONCATENATED:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kpo_async.exceptions import ManifestError
+from kpo_async.json_types import Json
 from kpo_async.models import is_model, to_marked_dict
 from kpo_async.pod.schema import Warn, coerce
 from kpo_async.pod.template import read_template_file
 from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.secret import Secret
 
-Object = dict[str, Any]
-Objects = list[Object]
+Objects = list[Json]
 Strings = list[Any]
-StringMap = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +31,10 @@ class PodParameters:
     name: str | None = None
     random_name_suffix: bool = True
     namespace: str | None = None
-    labels: StringMap = field(default_factory=dict)
-    annotations: StringMap = field(default_factory=dict)
-    pod_template: Object | None = None
-    full_pod_spec: Object | None = None
+    labels: Json = field(default_factory=dict)
+    annotations: Json = field(default_factory=dict)
+    pod_template: Json | None = None
+    full_pod_spec: Json | None = None
 
     base_container_name: str = "base"
     image: str | None = None
@@ -49,19 +48,19 @@ class PodParameters:
     secrets: Objects = field(default_factory=list)
     ports: Objects = field(default_factory=list)
     volume_mounts: Objects = field(default_factory=list)
-    container_resources: Object | None = None
-    container_security_context: Object | None = None
+    container_resources: Json | None = None
+    container_security_context: Json | None = None
     termination_message_policy: str | None = "File"
 
     volumes: Objects = field(default_factory=list)
     init_containers: Objects = field(default_factory=list)
-    node_selector: StringMap = field(default_factory=dict)
-    affinity: Object = field(default_factory=dict)
+    node_selector: Json = field(default_factory=dict)
+    affinity: Json = field(default_factory=dict)
     tolerations: Objects = field(default_factory=list)
     image_pull_secrets: Objects = field(default_factory=list)
     host_aliases: Objects | None = None
-    security_context: Object = field(default_factory=dict)
-    dns_config: Object | None = None
+    security_context: Json = field(default_factory=dict)
+    dns_config: Json | None = None
     dnspolicy: str | None = None
     hostname: str | None = None
     subdomain: str | None = None
@@ -76,7 +75,7 @@ class PodParameters:
 
     do_xcom_push: bool = False
     xcom_transport: str = XComTransport.SIDECAR.value
-    xcom_sidecar_container_security_context: Object | None = None
+    xcom_sidecar_container_security_context: Json | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, warn: Warn) -> PodParameters:
@@ -112,16 +111,16 @@ def env_list(variables: Mapping[str, Any]) -> Objects:
     return [{"name": name} if value is None else {"name": name, "value": value} for name, value in variables.items()]
 
 
-def _template(values: Mapping[str, Any], warn: Warn) -> Object | None:
+def _template(values: Mapping[str, Any], warn: Warn) -> Json | None:
     path, given = values.get("pod_template_file"), values.get("pod_template_dict")
     if path:
         return _pod("pod_template_file", read_template_file(path, warn) or {}, warn)
     return _pod("pod_template_dict", given, warn) if given else None
 
 
-def _typed(name: str, value: Any, kind: str, warn: Warn) -> Object:
+def _typed(name: str, value: Any, kind: str, warn: Warn) -> Json:
     """A model as it is, anything else through the table of types, as the incumbent does with dicts."""
-    converted: Object = _convert(name, value)
+    converted: Json = _convert(name, value)
     return converted if is_model(value) else coerce(converted, kind, name, warn)
 
 
@@ -140,7 +139,7 @@ def _strings(name: str, value: Any, warn: Warn) -> Strings:
     return _expect(name, _convert(name, value), list, "a list") if value else []
 
 
-def _object(name: str, value: Any, warn: Warn) -> Object:
+def _object(name: str, value: Any, warn: Warn) -> Json:
     return _expect(name, _convert(name, value), dict, "a dict or a model") if value else {}
 
 
@@ -154,7 +153,7 @@ def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
     return [_text_value(variable) for variable in variables]
 
 
-def _text_value(variable: Object) -> Object:
+def _text_value(variable: Json) -> Json:
     return {**variable, "value": _text(variable["value"])} if "value" in variable else variable
 
 
@@ -162,7 +161,7 @@ def _texts(name: str, value: Any, warn: Warn) -> Strings:
     return [_text(item) for item in _strings(name, value, warn)]
 
 
-def _text_values(name: str, value: Any, warn: Warn) -> Object:
+def _text_values(name: str, value: Any, warn: Warn) -> Json:
     return {key: _text(item) for key, item in _object(name, value, warn).items()}
 
 
@@ -171,18 +170,18 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) else value
 
 
-def _pod(name: str, value: Any, warn: Warn) -> Object | None:
+def _pod(name: str, value: Any, warn: Warn) -> Json | None:
     return _typed(name, value, "Pod", warn) if value else None
 
 
-def _full_pod_spec(name: str, value: Any, warn: Warn) -> Object | None:
+def _full_pod_spec(name: str, value: Any, warn: Warn) -> Json | None:
     given = _convert(name, value)
     if isinstance(given, dict) and "containers" in given and "spec" not in given:
         raise ManifestError(f"{name} has its containers at the top, as a PodSpec: give a Pod, with them in its spec")
     return _pod(name, value, warn)
 
 
-def _affinity(name: str, value: Any, warn: Warn) -> Object:
+def _affinity(name: str, value: Any, warn: Warn) -> Json:
     return _typed(name, value, "Affinity", warn) if value else {}
 
 

@@ -27,8 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kpo_async.compat import StrEnum
-
-Json = dict[str, Any]
+from kpo_async.json_types import Json
 
 CONTAINER = "airflow-xcom-sidecar"
 IMAGE = "alpine:3.24.2"

@@ -37,13 +37,13 @@ from kpo_async.hooks.airflow import (
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
+from kpo_async.json_types import Json
 from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, connect
 from kpo_async.lifecycle import Formatter
 from kpo_async.logs.channel import delivered
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 
-Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 DEFERRED = "deferred"
