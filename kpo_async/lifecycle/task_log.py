@@ -24,6 +24,8 @@ from kpo_async.pod_task import PodTask
 
 Formatter: TypeAlias = Callable[[str, str], str]
 log = logging.getLogger(__name__)
+pod_log = logging.getLogger("kpo_async.pod_log")
+"""The logger of the containers' own lines, as users see it in the task's log."""
 
 RESTARTED_AFTER = 20.0
 """Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
@@ -58,7 +60,7 @@ async def streaming_logs(
     async with _progress(client, task, callbacks) as tell:
 
         def sink(record: LogRecord) -> None:
-            log.log(record.level, "%s", record.text)
+            pod_log.log(record.level, "%s", record.text)
             tell(record)
 
         work = _show(client, task, plan, sink, cursors)

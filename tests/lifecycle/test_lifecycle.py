@@ -18,6 +18,8 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import LogChoice, OnFinishAction, OnKillAction, Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
+LOG_LOGGERS = ("kpo_async.pod_log", "kpo_async.lifecycle.task_log")
+
 
 @pytest.fixture
 def client(local_client: Client) -> Client:
@@ -55,10 +57,10 @@ async def test_a_failure_names_the_pod_its_container_and_the_exit_code(client: C
 
 
 async def test_every_line_is_shown_once_and_in_order(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.task_log")
+    caplog.set_level(logging.INFO, logger="kpo_async")
     outcome = await waited(client, "for i in 1 2 3; do echo line $i; done; echo ERROR: oh; exit 1")
     shown = [
-        (r.levelname, line) for r in caplog.records if r.name.endswith("showing") for line in r.message.split("\n")
+        (r.levelname, line) for r in caplog.records if r.name == "kpo_async.pod_log" for line in r.message.split("\n")
     ]
     assert shown == [*(("INFO", f"[base] line {i}") for i in (1, 2, 3)), ("ERROR", "[base] ERROR: oh")]
     assert outcome.logs_complete
@@ -71,9 +73,9 @@ async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
         raise ValueError("no voice")
 
     pod = await started(client, "echo one; echo two")
-    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.task_log")
+    caplog.set_level(logging.INFO, logger="kpo_async")
     await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS, formatter=shout)
-    shown = [(r.levelname, r.message) for r in caplog.records if r.name.endswith("showing")]
+    shown = [(r.levelname, r.message) for r in caplog.records if r.name in LOG_LOGGERS]
     warnings = [message for level, message in shown if level == "WARNING"]
     assert "[base] one\n[base] two" in "\n".join(message for _, message in shown)
     assert len(warnings) == 1
@@ -363,10 +365,10 @@ async def test_a_retry_needs_no_right_to_list_pods(
 
 
 async def test_what_the_trigger_did_not_show_the_worker_shows(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.task_log")
+    caplog.set_level(logging.INFO, logger="kpo_async")
     pod = await started(client, "echo one; echo two")
     outcome = await lifecycle.wait(client, pod_task(pod, logs=None), NO_CALLBACKS)
     assert not outcome.logs_complete
     await lifecycle.emit_remaining_logs(client, pod_task(pod, logs=LogChoice(prefix=False)), outcome, NO_CALLBACKS)
-    shown = [r.message for r in caplog.records if r.name.endswith("showing")]
+    shown = [r.message for r in caplog.records if r.name == "kpo_async.pod_log"]
     assert "\n".join(shown).split("\n") == ["one", "two"]

@@ -33,7 +33,7 @@ async def shown_line(text: str) -> None:
     seen = asyncio.Event()
     handler = logging.Handler()
     handler.emit = lambda record: seen.set() if text in record.getMessage() else None  # type: ignore[method-assign]
-    logger = logging.getLogger("kpo_async.lifecycle.task_log")
+    logger = logging.getLogger("kpo_async.pod_log")
     logger.addHandler(handler)
     async with timeout(20):
         await seen.wait()
@@ -90,7 +90,7 @@ async def test_a_long_pod_is_not_held_back(local_cluster: LocalCluster, local_cl
 async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.task_log")
+    caplog.set_level(logging.INFO, logger="kpo_async")
     script = "echo one; echo two; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo three"
     task = await task_for(local_cluster, local_client, script, deferred_at=time.time() - 3600)
     first = asyncio.create_task(fired(task))
