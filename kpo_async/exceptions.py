@@ -17,11 +17,10 @@
     ├── ImportPathError        a callable that cannot travel to another process by its import path
     ├── PodError               the pod's story ended badly
     │   ├── PodConflictError       the name is taken by a pod that is not this task's
-    │   ├── PodStartError          the pod cannot start: image, config, quota, scheduling
-    │   ├── PodFailedError         the base container failed
-    │   ├── PodLostError           the pod was evicted, deleted or vanished
-    │   └── PodTimeoutError        a deadline of the task passed
-    └── XComError              the result file is missing, truncated or no JSON
+    │   └── PodStartError          the pod cannot be created: quota, Pod Security
+    └── XComError              the result file is missing, truncated or not valid JSON
+
+How a pod ended is a value, not an error: see `pod.diagnose.Category`.
 
 Messages name what is wrong, where, and what to do; they hold no secrets and at most `MESSAGE_LIMIT` bytes.
 """
@@ -141,18 +140,6 @@ class PodConflictError(PodError):
 
 class PodStartError(PodError):
     """The pod cannot start."""
-
-
-class PodFailedError(PodError):
-    """The base container ended with an error."""
-
-
-class PodLostError(PodError):
-    """The pod went away before its end was known."""
-
-
-class PodTimeoutError(PodError):
-    """A deadline passed."""
 
 
 class XComError(KpoError):

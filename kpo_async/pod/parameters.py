@@ -90,16 +90,6 @@ class PodParameters:
                 found[item.name] = None if value is item.default is None else read(item.name, value, warn)
         return cls(**found)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON. `from_dict` reads it back."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PodParameters:
-        """The parameters that `to_dict` wrote; names that this version does not know are passed over."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
 
 def read(name: str, value: Any, warn: Warn) -> Any:
     """The parameter `name` as plain values. Raises ManifestError for a wrong shape."""
