@@ -9,7 +9,7 @@ line too. There is one telling of the story, `lifecycle`, and it is async: worke
 
 Layers; each may import what is below it, and import-linter holds them to it:
 
-    cli, demo, migrate, reference          kpo-async ...
+    cli, demo, migrate                     kpo-async ...
     decorators                             @task.kubernetes_async, @task.kubernetes_cmd_async
     operators                              parameters and templates; a worker's part of the story
     triggers                               a triggerer's part of the story

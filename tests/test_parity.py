@@ -20,8 +20,8 @@ from kpo_async.exceptions import ManifestError
 from kpo_async.models import plain
 from kpo_async.pod import names, xcom_sidecar
 from kpo_async.pod.build import ConnectionDefaults
-from kpo_async.pod.differences import DIFFERENCES
 from kpo_async.pod.names import TaskIdentity
+from scripts.differences import DIFFERENCES
 
 incumbent = pytest.importorskip("tests.incumbent", reason="the incumbent is not installed", exc_type=ImportError)
 sets = pytest.importorskip("tests.keyword_sets", reason="the incumbent is not installed", exc_type=ImportError)

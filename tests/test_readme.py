@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kpo_async.pod.differences import DIFFERENCES
+from scripts.differences import DIFFERENCES
 
 README = Path(__file__).parents[1] / "README.md"
 ROWS = "\n".join(f"| {row.name} | {row.incumbent} | {row.here} |" for row in DIFFERENCES)

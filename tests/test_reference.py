@@ -7,14 +7,14 @@ import inspect
 import pytest
 
 from kpo_async.operators.pod import KubernetesPodOperator
-from kpo_async.reference.page import PATH, render, signature
-from kpo_async.reference.parameters import SECTIONS, Mode
+from scripts.parameters import SECTIONS, Mode
+from scripts.reference import PATH, render, signature
 
 ENTRIES = {name: entry for entries in SECTIONS.values() for name, entry in entries.items()}
 
 
 def test_the_page_is_current():
-    assert PATH.read_text(encoding="utf-8") == render(), "run `python -m kpo_async.reference`"
+    assert PATH.read_text(encoding="utf-8") == render(), "run `python -m scripts.reference`"
 
 
 def test_every_parameter_is_in_words_exactly_once():

@@ -13,5 +13,4 @@ timestamps.py   Kubernetes' times
 start.py        why a pod does not start, and whether waiting helps
 redact.py       a pod as it may be printed, without values that could be secret
 diagnose.py     pod + events -> a diagnosis
-differences.py  where a manifest deliberately differs from the incumbent's
 """

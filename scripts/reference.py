@@ -1,19 +1,24 @@
-"""Renders the page: words from `parameters`, everything else from the operator's own signature."""
+"""Write `kpo_async/REFERENCE.md`, the page of all parameters: `python -m scripts.reference [--check]`.
+
+`scripts.parameters` holds what only people can say (meaning, difference from the incumbent); type, default and template
+come from the operator itself. A test checks that the page is current and that every parameter is described.
+"""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 
 from kpo_async.operators.pod import KubernetesPodOperator
-from kpo_async.reference.parameters import SECTIONS, Entry
+from scripts.parameters import SECTIONS, Entry
 
-PATH = Path(__file__).parents[1] / "REFERENCE.md"
+PATH = Path(__file__).parents[1] / "kpo_async" / "REFERENCE.md"
 
 HEAD = """\
-<!-- Written by `python -m kpo_async.reference`; a test checks that it is current. -->
+<!-- Written by `python -m scripts.reference`; a test checks that it is current. -->
 
 # Parameters of `KubernetesPodOperator`
 
@@ -29,14 +34,25 @@ All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`
 TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|---|---|---|---|---|---|\n"
 
 
+def main(arguments: list[str]) -> int:
+    """Write the page, or with `--check` only compare it. Return 0 if it is current, 1 if `--check` found that not."""
+    page = render()
+    if "--check" in arguments:
+        current = PATH.exists() and PATH.read_text(encoding="utf-8") == page
+        print(f"{PATH} is {'current' if current else 'not current: run python -m scripts.reference'}")
+        return 0 if current else 1
+    PATH.write_text(page, encoding="utf-8")
+    return 0
+
+
 def signature() -> dict[str, inspect.Parameter]:
-    """The operator's own parameters, without those of every operator."""
+    """Return the operator's own parameters, without those of every operator."""
     parameters = inspect.signature(KubernetesPodOperator.__init__).parameters
     return {name: found for name, found in parameters.items() if found.kind is found.KEYWORD_ONLY}
 
 
 def render() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return HEAD + "\n".join(_section(title, entries) for title, entries in SECTIONS.items())
 
 
@@ -66,3 +82,7 @@ def _default(parameter: inspect.Parameter) -> str:
         return "`[operators] default_deferrable`"
     value = parameter.default
     return f"`{value.value if isinstance(value, Enum) else value!r}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
