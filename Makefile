@@ -43,7 +43,7 @@ done; \
 [ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
 endef
 
-.PHONY: help demo test conformance check lint soak bench kind lock clean install
+.PHONY: help demo test quick conformance check lint soak bench kind lock clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -66,15 +66,20 @@ demo: $(STAMP) ## 200 deferred pods in a whole Airflow; PODS= POD_SECONDS= KUBEC
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+quick: $(STAMP) ## all tests but the whole Airflows, on every core: for the inner loop
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not airflow and not soak' $(PYTEST_ARGS)
+
 conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)' $(PYTEST_ARGS)
 
-lint: $(STAMP) ## format, lint, types and layers
+lint: $(STAMP) ## format, lint, types, layers, shell programs, CI workflows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/shellcheck .ci/run $$(find kpo_async -name '*.sh')
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 check: lint ## lint, and the tests with the coverage gate
 	@$(BIN)/coverage erase

@@ -37,6 +37,9 @@ class Lazy(Sequence[str]):
     def __len__(self) -> int:
         return 2
 
+    def __repr__(self) -> str:
+        return "Lazy()"
+
 
 class Colour(str, enum.Enum):
     RED = "red"

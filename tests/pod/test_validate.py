@@ -16,6 +16,9 @@ class LaterValue:
     def resolve(self, context: Any) -> Any:
         raise AssertionError("nothing is resolved when the DAG is parsed")
 
+    def __repr__(self) -> str:
+        return "LATER"
+
 
 LATER = LaterValue()
 
