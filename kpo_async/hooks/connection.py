@@ -6,57 +6,29 @@ returns is never serialized. It knows nothing of clusters; `hooks.kubernetes` re
 
 from __future__ import annotations
 
-import asyncio
-import math
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
-
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import AirflowNotFoundException, get_connection, get_extra
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import DEFAULT_CONNECTION_ID
+from kpo_async.kube.shared import SingleFlight
 
 FRESH_FOR = 30.0
-"""Seconds that an answer serves everybody in the event loop: a question costs a triggerer 50 ms, its triggers ask at
-once, by the hundred, and each would ask for the same."""
+"""Seconds for which the triggers of an event loop share a fetched connection: a fetch costs a triggerer 50 ms, and its
+triggers, by the hundred, start at once and ask for the same one."""
 
 
-@dataclass
-class _Answers:
-    """What is known of connections in one event loop, and what is being asked for."""
-
-    kept: dict[str, tuple[float, Extras]] = field(default_factory=dict)
-    asked: dict[str, asyncio.Task[Extras]] = field(default_factory=dict)
-
-
-_answers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Answers] = WeakKeyDictionary()
+_FETCHES: SingleFlight[str, Extras] = SingleFlight("connection", fresh_for=FRESH_FOR)
 
 
 async def fetch_extras(conn_id: str | None) -> Extras:
-    """The extras of `conn_id`; none at all for `None` and for a `kubernetes_default` that nobody has defined.
+    """The extras of `conn_id`; none at all for `None` and for a `kubernetes_default` that is not defined.
 
     An answer may be `FRESH_FOR` seconds old; a failure is never kept. Raises `ConfigError` when another connection is
-    missing or its extra is no JSON object.
+    missing or its extra is not a JSON object.
     """
     if not conn_id:
         return Extras(None, {})
-    loop = asyncio.get_running_loop()
-    answers = _answers.setdefault(loop, _Answers())
-    fetched_at, extras = answers.kept.get(conn_id, (-math.inf, None))
-    if extras is not None and loop.time() - fetched_at < FRESH_FOR:
-        return extras
-    task = answers.asked.get(conn_id)
-    if task is None:
-        task = answers.asked[conn_id] = asyncio.create_task(_fetch(conn_id), name=f"connection {conn_id}")
-        task.add_done_callback(lambda done: _keep(answers, conn_id, done, loop.time()))
-    # Whoever asked first may be cancelled; the others still want to know.
-    return await asyncio.shield(task)
-
-
-def _keep(answers: _Answers, conn_id: str, done: asyncio.Task[Extras], now: float) -> None:
-    del answers.asked[conn_id]
-    if not done.cancelled() and done.exception() is None:
-        answers.kept[conn_id] = now, done.result()
+    return await _FETCHES.run(conn_id, lambda: _fetch(conn_id))
 
 
 async def _fetch(conn_id: str) -> Extras:

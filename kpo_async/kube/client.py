@@ -21,9 +21,9 @@ from kpo_async.json_types import Json
 from kpo_async.kube.auth.config import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
-from kpo_async.kube.retry import Backoff, RateLimit, is_retried
+from kpo_async.kube.retry import Backoff, TokenBucket, is_retried
 from kpo_async.kube.server_clock import ServerClock
-from kpo_async.kube.shared import Shared
+from kpo_async.kube.shared import SharedPerLoop
 from kpo_async.kube.transport import Pool, Request, Transport
 
 _OBJECT = msgspec.json.Decoder(Json)
@@ -48,7 +48,7 @@ class Client:
         self._transport = Transport(config)
         self._budget = retry_budget
         self._backoff = Backoff()
-        self._limit = RateLimit(rate, burst)
+        self._bucket = TokenBucket(rate, burst)
         self._closers: dict[Callable[[], Awaitable[None]], None] = {}
         self._version: tuple[int, int] | None = None
 
@@ -305,7 +305,7 @@ class Client:
     async def _call(self, request: Request) -> bytes:
         """One unary call under the one retry policy: repeated until the budget of seconds would be overdrawn."""
         loop = asyncio.get_running_loop()
-        await self._limit.take()
+        await self._bucket.take()
         deadline = loop.time() + self._budget
         failures = 0
         while True:
@@ -319,12 +319,12 @@ class Client:
                     raise
                 logger.info("%s; trying again in %.1f s", error, pause)
                 await asyncio.sleep(pause)
-                await self._limit.take()
+                await self._bucket.take()
                 if loop.time() >= deadline:
                     raise
 
 
-_CLIENTS: Shared[str, Client] = Shared(Client.aclose)
+_CLIENTS: SharedPerLoop[str, Client] = SharedPerLoop(Client.aclose)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""Which failures are worth another try, how soon, and how many calls a second one client may make.
+"""Retry policy, backoff and rate limit: everything that decides how soon a request is sent again.
 
-Arithmetic on the event loop's clock; the client does the waiting. The watch has a policy of its own, made of `Backoff`.
+Arithmetic only, except for `TokenBucket.take`. Callers do the waiting, so each pause ends when its caller is cancelled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kpo_async.exceptions import ApiError, UnreachableError
 from kpo_async.kube.errors import Unreachable
 
 _RETRIED_CODES = frozenset({429, 500, 502, 503, 504})
-_HOPELESS = frozenset({Unreachable.CERTIFICATE, Unreachable.ADDRESS})
+_NEVER_RETRIED = frozenset({Unreachable.CERTIFICATE, Unreachable.ADDRESS})
 
 
 def is_retried(error: ApiError) -> bool:
@@ -22,41 +22,92 @@ def is_retried(error: ApiError) -> bool:
     Never after a 409: following an ambiguous create it is the answer, and the caller knows what it means.
     """
     if isinstance(error, UnreachableError):
-        return error.reason not in _HOPELESS
+        return error.reason not in _NEVER_RETRIED
     return error.code in _RETRIED_CODES
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential delays with full jitter: each is uniform between nothing and a ceiling that doubles. Seconds."""
+    """Exponential delays with jitter, in seconds: `first`, multiplied by `factor` after each failure, up to `cap`.
+
+    `jitter` is the random share of a delay: 1 makes it uniform between 0 and its ceiling, 0 makes it the ceiling.
+    """
 
     first: float = 0.5
     factor: float = 2.0
     cap: float = 8.0
+    jitter: float = 1.0
 
     def ceiling(self, failures: int) -> float:
         """The longest delay after the `failures`-th failure in a row."""
         return min(self.cap, self.first * self.factor ** min(failures - 1, 64))
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
-        """How long to wait after the `failures`-th failure in a row; never less than the server asked for."""
-        return (retry_after or 0.0) + random.uniform(0, self.ceiling(failures))
+        """The delay after the `failures`-th failure in a row, added to what the server asked for."""
+        return (retry_after or 0.0) + self.ceiling(failures) * (1 - self.jitter * random.random())
 
 
-class RateLimit:
-    """A token bucket: `burst` calls at once, then `rate` a second, first come first served."""
+HEALTHY_AFTER = 120.0
+"""Seconds without a failure after which a stream counts as healthy and the next failure as the first."""
+RECONNECT_CAP = 12.0
+"""Seconds. client-go waits up to 30 s, for thousands of kubelets. One stream serves all pods of a process here, and the
+end of an outage, however long, must not go unnoticed for longer than this."""
+
+
+class ReconnectBackoff:
+    """The pauses of one long-lived stream between connections: 0.8 s, doubled up to `RECONNECT_CAP`, with full jitter.
+
+    Starts over after `HEALTHY_AFTER` seconds without a failure.
+    """
+
+    def __init__(self, backoff: Backoff | None = None) -> None:
+        self._backoff = backoff or Backoff(first=0.8, cap=RECONNECT_CAP)
+        self._failed_at = float("-inf")
+        self.failures = 0
+
+    def pause(self, now: float, retry_after: float | None = None) -> float:
+        """Seconds to wait after a failure at `now` (loop time); never less than the server asked for."""
+        if now - self._failed_at >= HEALTHY_AFTER:
+            self.failures = 0
+        self.failures += 1
+        pause = self._backoff.delay(self.failures, retry_after)
+        # Health is counted from the next attempt: the pause itself does not count.
+        self._failed_at = now + pause
+        return pause
+
+
+class TokenBucket:
+    """A rate limit: `burst` calls at once, then `rate` a second. Belongs to one event loop.
+
+    Either `await take()`, which is first come first served, or ask for `delay()`, wait elsewhere and `spend()`.
+    """
 
     def __init__(self, rate: float, burst: int) -> None:
-        self._interval = 1 / rate
-        self._slack = (burst - 1) * self._interval
-        self._due = 0.0
-        """Loop time at which the next call would be due if all calls were spaced evenly."""
+        self.rate = rate
+        """Tokens a second. May be changed at any time."""
+        self._burst = burst
+        self._tokens = float(burst)
+        self._counted_at = 0.0
+
+    @property
+    def tokens(self) -> float:
+        """Tokens in the bucket now. Below zero as long as calls wait for tokens that they have spent already."""
+        now = asyncio.get_running_loop().time()
+        self._tokens = min(self._burst, self._tokens + (now - self._counted_at) * self.rate)
+        self._counted_at = now
+        return self._tokens
+
+    def delay(self) -> float:
+        """Seconds until there is a whole token; 0 if there is one."""
+        return max(0.0, (1 - self.tokens) / self.rate)
+
+    def spend(self) -> None:
+        """Take a token out, even one that is not there yet."""
+        self._tokens = self.tokens - 1
 
     async def take(self) -> None:
-        """Wait for this call's turn. A cancelled waiter's turn is lost, which only errs towards fewer calls."""
-        now = asyncio.get_running_loop().time()
-        self._due = max(self._due, now)
-        wait = self._due - self._slack - now
-        self._due += self._interval
-        if wait > 0:
-            await asyncio.sleep(wait)
+        """Wait for a token and spend it. A cancelled caller's token is lost, which errs towards fewer calls."""
+        delay = self.delay()
+        self.spend()
+        if delay > 0:
+            await asyncio.sleep(delay)

@@ -1,23 +1,98 @@
-"""What many users of one event loop share: made for the first, kept a moment after the last, closed with the loop.
+"""What the tasks of one event loop share: values, calls under way, and resources that must be closed.
 
-The registry hangs on the loop by an async generator: `loop.shutdown_asyncgens`, which `asyncio.run` calls, runs its
-`finally` and so closes what is still open. No task lives here while nothing is being closed.
+    PerLoop        one value per event loop
+    SingleFlight   one call for all tasks that ask for the same thing at the same time
+    SharedPerLoop  one resource per key: opened for its first user, kept a moment after its last, closed with the loop
+
+asyncio's objects belong to the loop they were made on, and a process may have several loops, at once or in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 LINGER = 5.0
-"""Seconds a value outlives its last user: tasks come in waves, and opening anew costs a TLS handshake."""
+"""Seconds a resource outlives its last user: tasks come in waves, and opening it again costs a TLS handshake."""
+
+
+class PerLoop(Generic[Value]):
+    """One value per event loop, made on first use and forgotten after its loop was closed."""
+
+    def __init__(self, make: Callable[[], Value]) -> None:
+        self._make = make
+        self._values: dict[asyncio.AbstractEventLoop, Value] = {}
+
+    def get(self) -> Value:
+        """The value of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._values:
+            for closed in [other for other in list(self._values) if other.is_closed()]:
+                self._values.pop(closed, None)
+            self._values[loop] = self._make()
+        return self._values[loop]
+
+    def pop(self) -> Value | None:
+        """Remove the value of the running loop and return it, if there is one."""
+        return self._values.pop(asyncio.get_running_loop(), None)
+
+    def __iter__(self) -> Iterator[Value]:
+        """The values of all loops."""
+        return iter(list(self._values.values()))
+
+
+@dataclass
+class _Flight(Generic[Value]):
+    task: asyncio.Task[Value]
+    fresh_until: float = math.inf
+
+
+class SingleFlight(Generic[Key, Value]):
+    """One call per key and event loop at a time, as Go's `singleflight`: tasks that ask meanwhile get its result.
+
+    The call runs in a task of its own, so that a cancelled caller does not take it from the others, and in an empty
+    context, so that its log lines do not land in the log of the caller that came first.
+    """
+
+    def __init__(self, name: str, *, fresh_for: float = 0.0) -> None:
+        """`name`: of its tasks. `fresh_for`: seconds for which a result is reused. A failure never is."""
+        self._name = name
+        self._fresh_for = fresh_for
+        self._flights: PerLoop[dict[Key, _Flight[Value]]] = PerLoop(dict)
+
+    async def run(self, key: Key, call: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """The result of `call()`, or of a call for `key` that is under way or fresh. Raises what the call raised."""
+        flights = self._flights.get()
+        flight = flights.get(key)
+        if flight is None or flight.fresh_until <= asyncio.get_running_loop().time():
+            task = contextvars.Context().run(asyncio.create_task, call(), name=f"kpo-async {self._name}")
+            flight = flights[key] = _Flight(task)
+            task.add_done_callback(lambda _: self._landed(flights, key))
+        return await asyncio.shield(flight.task)
+
+    async def aclose(self) -> None:
+        """Cancel the calls that are under way on the running loop."""
+        under_way = [flight.task for flight in (self._flights.pop() or {}).values() if not flight.task.done()]
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+
+    def _landed(self, flights: dict[Key, _Flight[Value]], key: Key) -> None:
+        flight = flights[key]
+        # Reading the exception marks it as seen: all callers may have been cancelled.
+        if flight.task.cancelled() or flight.task.exception() is not None or not self._fresh_for:
+            del flights[key]
+        else:
+            flight.fresh_until = asyncio.get_running_loop().time() + self._fresh_for
 
 
 @dataclass
@@ -29,24 +104,28 @@ class _Entry(Generic[Value]):
 
 @dataclass
 class _Registry(Generic[Key, Value]):
-    """What one event loop shares."""
+    """The resources of one event loop."""
 
-    keeper: AsyncGenerator[None, None]
+    keeper: AsyncGenerator[None, None] | None = None
     entries: dict[Key, _Entry[Value]] = field(default_factory=dict)
     closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-class Shared(Generic[Key, Value]):
-    """One value per key and running event loop, for any number of users. `close` must not fail."""
+class SharedPerLoop(Generic[Key, Value]):
+    """One resource per key and event loop, for any number of users. `close` must not fail.
+
+    The resources hang on their loop by an async generator: `loop.shutdown_asyncgens`, which `asyncio.run` calls, runs
+    its `finally` and so closes what is still open. There is no task here except while something is being closed.
+    """
 
     def __init__(self, close: Callable[[Value], Awaitable[None]], linger: float = LINGER) -> None:
         self._close = close
         self._linger = linger
-        self._registries: dict[asyncio.AbstractEventLoop, _Registry[Key, Value]] = {}
+        self._registries: PerLoop[_Registry[Key, Value]] = PerLoop(_Registry)
 
     @asynccontextmanager
     async def use(self, key: Key, make: Callable[[], Value]) -> AsyncIterator[Value]:
-        """The value of `key`, made by `make` if there is none."""
+        """The resource of `key`, made by `make` if there is none."""
         registry = await self._registry()
         entry = registry.entries.get(key)
         if entry is None:
@@ -66,31 +145,26 @@ class Shared(Generic[Key, Value]):
 
     async def aclose(self) -> None:
         """Close everything of the running loop, in use or not."""
-        registry = self._registries.get(asyncio.get_running_loop())
-        if registry is not None:
+        registry = self._registries.pop()
+        if registry is not None and registry.keeper is not None:
             await registry.keeper.aclose()
 
     def __len__(self) -> int:
-        """How many values are open, in all loops."""
-        return sum(len(registry.entries) for registry in self._registries.values())
+        """How many resources are open, in all loops."""
+        return sum(len(registry.entries) for registry in self._registries)
 
     async def _registry(self) -> _Registry[Key, Value]:
-        loop = asyncio.get_running_loop()
-        if loop not in self._registries:
-            for dead in [other for other in self._registries if other.is_closed()]:
-                del self._registries[
-                    dead
-                ]  # It was closed without `shutdown_asyncgens`: nobody can await there any more.
-            keeper = self._keep(loop)
-            self._registries[loop] = _Registry(keeper)
-            await keeper.__anext__()
-        return self._registries[loop]
+        registry = self._registries.get()
+        if registry.keeper is None:
+            registry.keeper = self._keep(registry)
+            await registry.keeper.__anext__()
+        return registry
 
-    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    async def _keep(self, registry: _Registry[Key, Value]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            registry = self._registries.pop(loop)
+            self._registries.pop()
             for entry in registry.entries.values():
                 if entry.expiry is not None:
                     entry.expiry.cancel()

@@ -8,7 +8,7 @@ import pytest
 
 from kpo_async.exceptions import ApiError, ConflictError, ServerError, ThrottledError, UnreachableError
 from kpo_async.kube.errors import Action, Unreachable, from_response
-from kpo_async.kube.retry import Backoff, RateLimit, is_retried
+from kpo_async.kube.retry import Backoff, TokenBucket, is_retried
 from tests.kube.answering import answering, cut, hang, ok, page, refuse
 
 pytestmark = pytest.mark.virtual_time
@@ -43,9 +43,15 @@ def test_jitter_is_full_and_comes_on_top_of_what_the_server_asked_for() -> None:
     assert all(5 <= backoff.delay(1, retry_after=5) <= 6 for _ in range(100))
 
 
+def test_jitter_can_be_half_or_nothing() -> None:
+    half, none = Backoff(first=1.0, cap=1.0, jitter=0.5), Backoff(first=0.5, factor=1, jitter=0)
+    assert all(0.5 <= half.delay(1) <= 1 for _ in range(100))
+    assert {none.delay(failures) for failures in range(1, 20)} == {0.5}
+
+
 async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
     loop = asyncio.get_running_loop()
-    limit = RateLimit(rate=10, burst=5)
+    limit = TokenBucket(rate=10, burst=5)
     passed: list[float] = []
 
     async def call() -> None:
@@ -58,6 +64,19 @@ async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
     began = loop.time()
     await asyncio.gather(*(call() for _ in range(5)))
     assert loop.time() == began
+
+
+async def test_a_bucket_says_how_long_a_token_takes_at_the_rate_of_now() -> None:
+    bucket = TokenBucket(rate=10, burst=2)
+    assert (bucket.tokens, bucket.delay()) == (2, 0)
+    for _ in range(4):
+        bucket.spend()
+    assert (bucket.tokens, bucket.delay()) == (-2, pytest.approx(0.3))
+    bucket.rate = 100
+    assert bucket.delay() == pytest.approx(0.03)
+    await asyncio.sleep(0.03)
+    assert bucket.tokens == pytest.approx(1)
+    assert bucket.delay() == pytest.approx(0)
 
 
 async def test_a_client_keeps_its_calls_to_its_rate() -> None:

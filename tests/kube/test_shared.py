@@ -1,8 +1,9 @@
-"""Clients are shared by those who mean the same, linger a moment, and close with their event loop."""
+"""Values, calls and clients that the tasks of one event loop share."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from pathlib import Path
@@ -12,9 +13,92 @@ import pytest
 from kpo_async.exceptions import ConfigError
 from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
-from kpo_async.kube.shared import LINGER, Shared
+from kpo_async.kube.shared import LINGER, PerLoop, SharedPerLoop, SingleFlight
 from tests.kube.answering import answering, ok
 from tests.kube.auth.kubeconfigs import kubeconfig, write
+
+
+def test_each_loop_has_one_value_and_a_closed_loop_has_none() -> None:
+    values: PerLoop[object] = PerLoop(object)
+
+    async def twice() -> object:
+        assert values.get() is values.get()
+        return values.get()
+
+    first = asyncio.run(twice())
+    assert asyncio.run(twice()) is not first
+    assert len(list(values)) == 1
+
+
+class Calls:
+    """Counts its calls; each takes a second."""
+
+    def __init__(self, **options: float) -> None:
+        self.flights: SingleFlight[str, int] = SingleFlight("test", **options)
+        self.count = 0
+        self.failure: Exception | None = None
+
+    async def call(self) -> int:
+        self.count += 1
+        await asyncio.sleep(1)
+        if self.failure is not None:
+            raise self.failure
+        return self.count
+
+    def ask(self, key: str = "a") -> asyncio.Task[int]:
+        return asyncio.create_task(self.flights.run(key, self.call))
+
+
+@pytest.mark.virtual_time
+async def test_tasks_that_ask_at_the_same_time_share_one_call_though_the_first_is_cancelled() -> None:
+    calls = Calls()
+    first, *others = [calls.ask() for _ in range(5)]
+    await asyncio.sleep(0.5)
+    first.cancel()
+    assert await asyncio.gather(*others) == [1, 1, 1, 1]
+    assert await asyncio.gather(calls.ask(), calls.ask("b")) == [3, 3]
+
+
+@pytest.mark.virtual_time
+async def test_a_failure_reaches_every_task_that_waits_and_is_not_kept() -> None:
+    calls = Calls(fresh_for=60)
+    calls.failure = OSError("no")
+    results = await asyncio.gather(calls.ask(), calls.ask(), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    calls.failure = None
+    assert await calls.ask() == 2
+
+
+@pytest.mark.virtual_time
+async def test_a_result_is_reused_while_it_is_fresh() -> None:
+    calls = Calls(fresh_for=60)
+    assert await calls.ask() == 1
+    await asyncio.sleep(59)
+    assert await calls.ask() == 1
+    await asyncio.sleep(1)
+    assert await calls.ask() == 2
+
+
+@pytest.mark.virtual_time
+async def test_closing_cancels_a_call_under_way() -> None:
+    calls = Calls()
+    asked = calls.ask()
+    await asyncio.sleep(0.5)
+    await calls.flights.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await calls.flights.aclose()
+    assert await calls.ask() == 2
+
+
+async def test_a_call_runs_in_the_context_of_no_caller() -> None:
+    variables: SingleFlight[str, int] = SingleFlight("test")
+
+    async def count() -> int:
+        return len(contextvars.copy_context())
+
+    contextvars.ContextVar("of_the_caller").set(1)
+    assert await variables.run("a", count) == 0
 
 
 class Closing:
@@ -23,7 +107,7 @@ class Closing:
     def __init__(self) -> None:
         self.made = 0
         self.closed: list[str] = []
-        self.shared: Shared[str, str] = Shared(self.close)
+        self.shared: SharedPerLoop[str, str] = SharedPerLoop(self.close)
 
     def make(self) -> str:
         self.made += 1

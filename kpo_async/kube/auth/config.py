@@ -24,6 +24,7 @@ from kpo_async.kube.auth.auth_info import impersonation, user_of
 from kpo_async.kube.auth.credentials import FileUser, StaticUser, User
 from kpo_async.kube.auth.kubeconfig import Cluster, Selected, decode_data, here, read_files, read_inline, select
 from kpo_async.kube.auth.proxy import proxy_from_environment
+from kpo_async.kube.shared import SingleFlight
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its service account's `token`, `ca.crt` and `namespace`."""
@@ -92,28 +93,16 @@ class ClusterConfig:
             object.__setattr__(self, "identity", digest)
 
 
-_loading: dict[Hashable, asyncio.Future[ClusterConfig]] = {}
+_LOADS: SingleFlight[Hashable, ClusterConfig] = SingleFlight("kubeconfig")
 
 
 async def load(source: ClusterSource) -> ClusterConfig:
-    """The cluster that `source` names, read anew when its files changed. Raises `ConfigError`.
+    """The cluster that `source` names, read again when its files changed. Raises `ConfigError`.
 
     What is named wins; then the service account if this is a pod; then `$KUBECONFIG` or `~/.kube/config`.
     """
-    loop = asyncio.get_running_loop()
-    key = (loop, source.key)
-    reading = _loading.get(key)
-    if reading is None:
-        # Hundreds of triggers start at once and mean the same cluster: one thread reads for all of them.
-        reading = _loading[key] = loop.run_in_executor(None, load_blocking, source)
-        reading.add_done_callback(lambda future: _loaded(key, future))
-    return await asyncio.shield(reading)
-
-
-def _loaded(key: Hashable, reading: asyncio.Future[ClusterConfig]) -> None:
-    del _loading[key]
-    if not reading.cancelled():
-        reading.exception()  # All who waited may have been cancelled.
+    # Hundreds of triggers start at once and name the same cluster: one thread reads for all of them.
+    return await _LOADS.run(source.key, lambda: asyncio.to_thread(load_blocking, source))
 
 
 def load_blocking(source: ClusterSource) -> ClusterConfig:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextvars
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from kpo_async.kube.shared import SingleFlight
 
 FILE_LIFETIME = 60.0
 """Seconds until a token or certificate file is read again; the kubelet renews service account tokens long before."""
@@ -103,7 +104,7 @@ class Credential:
         self._source = user.open()
         self._grant: Grant | None = None
         self._due: float | None = None
-        self._renewal: asyncio.Task[Grant] | None = None
+        self._renewals: SingleFlight[str, Grant] = SingleFlight("credentials")
 
     async def grant(self) -> Grant:
         """The grant to use now. Raises `CredentialError`."""
@@ -125,28 +126,16 @@ class Credential:
 
     async def close(self) -> None:
         """Stop a renewal that is under way."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.wait([self._renewal])
+        await self._renewals.aclose()
 
     async def _renew(self) -> Grant:
-        if self._renewal is None:
-            # Belongs to nobody's context: log lines of a plugin must not land in the log of the task that came first.
-            self._renewal = contextvars.Context().run(asyncio.create_task, self._fetch(), name="kpo-async credentials")
-            self._renewal.add_done_callback(self._renewed)
-        # The shield lets one waiter be cancelled without taking the renewal from the others.
-        return await asyncio.shield(self._renewal)
+        return await self._renewals.run("grant", self._fetch)
 
     async def _fetch(self) -> Grant:
         grant = await self._source.fetch()
         now = asyncio.get_running_loop().time()
         self._grant, self._due = grant, None if grant.lifetime is None else now + grant.lifetime
         return grant
-
-    def _renewed(self, renewal: asyncio.Task[Grant]) -> None:
-        self._renewal = None
-        if not renewal.cancelled():
-            renewal.exception()  # Every waiter may have been cancelled; asyncio would then complain that nobody looked.
 
 
 def bearer(token: str) -> str:

@@ -27,9 +27,9 @@ from typing import Any
 
 from kpo_async.api_types import Pod
 from kpo_async.exceptions import ApiError, ForbiddenError
-from kpo_async.kube.backoff import Recovery
 from kpo_async.kube.client import Client
-from kpo_async.kube.shared import Shared
+from kpo_async.kube.retry import ReconnectBackoff
+from kpo_async.kube.shared import SharedPerLoop
 from kpo_async.kube.watch.resource_version import is_older
 from kpo_async.kube.watch.single_pod import GRACE, Follower, Turnstile
 from kpo_async.kube.watch.subscription import Presence, Slot, Subscription, View
@@ -119,7 +119,7 @@ class Informer:
         return Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
 
     async def _run(self) -> None:
-        recovery = Recovery()
+        recovery = ReconnectBackoff()
         try:
             while True:
                 try:
@@ -290,7 +290,7 @@ def _stop(slot: Slot) -> None:
         slot.alone = None
 
 
-_INFORMERS: Shared[tuple[Client, str, str], Informer] = Shared(Informer.close)
+_INFORMERS: SharedPerLoop[tuple[Client, str, str], Informer] = SharedPerLoop(Informer.close)
 _announced: set[tuple[str, str]] = set()
 
 

@@ -15,9 +15,8 @@ from contextlib import aclosing
 
 from kpo_async.api_types import Pod, pod_from_dict
 from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
-from kpo_async.kube.backoff import Recovery
 from kpo_async.kube.client import Client
-from kpo_async.kube.retry import RateLimit
+from kpo_async.kube.retry import ReconnectBackoff, TokenBucket
 from kpo_async.kube.watch.subscription import Presence, Slot
 from kpo_async.kube.watch.watcher import Delete, Init, InitDone, watch_pods
 
@@ -31,17 +30,17 @@ class Turnstile:
     """Lets those who follow pods alone ask only few at a time: 15 a second, 4 at once."""
 
     def __init__(self) -> None:
-        self._limit = RateLimit(rate=15.0, burst=5)
+        self._bucket = TokenBucket(rate=15.0, burst=5)
         self._places = asyncio.Semaphore(4)
 
     async def take(self) -> None:
         """Wait for a turn to open a watch."""
-        await self._limit.take()
+        await self._bucket.take()
 
     async def get(self, ask: Callable[[], Awaitable[Pod | None]]) -> Pod | None:
         """What `ask` answers when its turn has come."""
         async with self._places:
-            await self._limit.take()
+            await self._bucket.take()
             return await ask()
 
 
@@ -135,7 +134,7 @@ class Follower:
 
     async def _judge(self, ask: Callable[[], Awaitable[Pod | None]]) -> None:
         """Ask until there is an answer: the pod is there, or it is not, or another one has its name."""
-        slot, recovery = self._slot, Recovery()
+        slot, recovery = self._slot, ReconnectBackoff()
         while not slot.view.presence.final:
             try:
                 pod = await ask()

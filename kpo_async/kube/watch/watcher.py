@@ -27,9 +27,9 @@ import msgspec
 from kpo_async.api_types import Pod
 from kpo_async.compat import timeout
 from kpo_async.exceptions import ApiError, ExpiredError, InvalidError, UnreachableError
-from kpo_async.kube.backoff import Recovery
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action
+from kpo_async.kube.retry import ReconnectBackoff
 from kpo_async.kube.watch.decode import Change, Lines, PodList, WatchLine, decode_line, malformed
 from kpo_async.kube.watch.events import Apply, Delete, Init, InitApply, InitDone, WatchEvent
 from kpo_async.kube.watch.resource_version import is_older
@@ -130,7 +130,7 @@ class Watcher:
         self._fields = field_selector
         self._on_problem = on_problem
         self._hindered = False
-        self._recovery = Recovery()
+        self._recovery = ReconnectBackoff()
         self._paged = True
         self._quiet = True
         """Nothing was heard since the present was told."""
