@@ -81,7 +81,7 @@ def test_requests_and_watches_about_pods_of_a_namespace_are_counted() -> None:
     assert parse_metrics(text) == Traffic(Counter(POST=4, LOG=4, LIST=2), watches=1)
 
 
-def test_a_plain_line_tells_everything() -> None:
+def test_a_plain_line_has_everything() -> None:
     assert plain_line(sample()).strip().split("  ") == [
         "1.5 s",
         "pods: 3 Running, 2 gone",
@@ -93,7 +93,7 @@ def test_a_plain_line_tells_everything() -> None:
     ]
 
 
-def test_the_plain_view_says_a_line_every_five_seconds() -> None:
+def test_the_plain_view_prints_a_line_every_five_seconds() -> None:
     screen = io.StringIO()
     view = PlainView(Console(width=300, file=screen))
     for elapsed in (0.0, 0.5, 4.9, 5.0, 9.9, 10.0):
@@ -137,7 +137,7 @@ async def test_stopping_a_program_ends_what_it_forked_in_other_groups_and_orphan
     assert living_members({program.pid}) == []
 
 
-async def test_the_end_of_a_program_is_told_with_its_last_words(tmp_path: Path) -> None:
+async def test_the_error_about_a_programs_end_has_its_last_lines(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "exit('no more')"]
     program = await Program.start("quitter", command, os.environ, tmp_path / "log")
     with pytest.raises(ProgramError, match=r"(?s)quitter ended with 1.*no more"):
@@ -180,7 +180,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str
 
 @pytest.mark.airflow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("options", [pytest.param([], id="calm"), pytest.param(["--faults"], id="stormy")])
+@pytest.mark.parametrize("options", [pytest.param([], id="calm"), pytest.param(["--faults"], id="faults")])
 def test_the_demo_adds_up_what_its_pods_hand_over(tmp_path: Path, options: list[str]) -> None:
     picture = tmp_path / "demo.png"
     command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "12", "--pod-seconds", "3", "--plain"]

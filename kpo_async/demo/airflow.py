@@ -1,8 +1,8 @@
 """A whole Airflow in a temporary home: api-server, scheduler, dag-processor, triggerer; sqlite and LocalExecutor.
 
-It needs no password, listens on random loopback ports only, and leaves nothing behind. What is configured is what a
-single-user Airflow needs; what decides how tasks run is Airflow's default unless the caller says otherwise.
-What is true of task instances is read from its database, since asking its API would be a load of its own.
+It needs no password, listens on random loopback ports only, and leaves nothing behind. Only what a single-user Airflow
+needs is configured; whatever decides how tasks run keeps Airflow's default unless the caller changes it. The states of
+task instances come from its database, because polling its API would be a load of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from kpo_async.demo.processes import Program, ProgramError, stop_all
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STOP_GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL. A scheduler asked to end would wait for the tasks it runs."""
+"""Seconds between SIGTERM and SIGKILL. After SIGTERM a scheduler waits for the tasks it runs."""
 POLL = 0.25
-"""Seconds between two looks at something only its database or health page tells."""
+"""Seconds between two polls of its database or health page."""
 
 
 @dataclass(frozen=True)
 class TaskInstance:
-    """One row of what Airflow knows."""
+    """One row of Airflow's table of task instances."""
 
     task_id: str
     map_index: int
@@ -59,7 +59,7 @@ class DagRun:
 
 
 class Airflow:
-    """`async with Airflow(dags) as airflow:` starts it all, and stops it all."""
+    """A whole Airflow; `async with` starts and stops it."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Airflow:
     ) -> None:
         """`dags`: the folder of DAG files; `parallelism`: worker slots; `environment`: variables for all components.
 
-        `preload`: modules to import in every component. Tasks are forked from the scheduler: what it has imported, they
-        need not import again, twice per deferred task.
+        `preload`: modules to import in every component. The scheduler forks the tasks, so a task need not import
+        again what the scheduler has imported.
         """
         self._dags = dags
         self._parallelism = parallelism
@@ -103,30 +103,30 @@ class Airflow:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # A second Ctrl-C must not leave half of it running: the time this takes is bounded by the grace.
+        # A second Ctrl-C must not leave components running; the grace bounds the time this takes.
         await asyncio.shield(stop_all(self._programs.values(), STOP_GRACE))
         shutil.rmtree(self.home, ignore_errors=True)
 
     @property
     def url(self) -> str:
-        """Where its web page is."""
+        """The address of its web page."""
         return f"http://127.0.0.1:{self._api}"
 
     def program(self, component: str) -> Program:
-        """One of `COMPONENTS`."""
+        """Return one of `COMPONENTS`."""
         return self._programs[component]
 
     async def restart(self, component: str, grace: float = 0.0) -> None:
-        """End one of `COMPONENTS`, with `grace` seconds before it is killed, and start it again."""
+        """Stop one of `COMPONENTS`, kill it after `grace` seconds, and start it again."""
         await self._programs[component].stop(grace)
         self._programs[component] = await self._start(component, component)
 
     def cpu_seconds(self) -> float:
-        """CPU time of all components so far, with every task they have run."""
+        """Return the CPU seconds of all components so far, including every task they have run."""
         return sum(program.cpu_seconds() for program in self._programs.values())
 
     async def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
-        """Start a run of `dag_id`, as soon as the dag-processor has seen it."""
+        """Start a run of `dag_id` as soon as the dag-processor has parsed it."""
         async for _ in self.ticks(f"the DAG {dag_id} to be parsed", 120):
             if self._query("SELECT 1 FROM serialized_dag WHERE dag_id = ?", dag_id):
                 break
@@ -138,25 +138,25 @@ class Airflow:
         return DagRun(dag_id, answer["dag_run_id"])
 
     async def set_state(self, run: DagRun, task: TaskInstance, state: str) -> None:
-        """Mark a task instance as a user does: "failed" or "success"."""
+        """Set a task instance's state as a user does on the page: "failed" or "success"."""
         path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}"
         path += f"/{task.map_index}" if task.map_index >= 0 else ""
         await asyncio.to_thread(self.request, path, {"new_state": state}, method="PATCH")
 
     async def finished(self, run: DagRun, timeout: float) -> str:
-        """Wait for the run's last state: "success" or "failed"."""
+        """Wait until the run has ended; return "success" or "failed"."""
         async for _ in self.ticks(f"the run {run.run_id} of {run.dag_id} to end", timeout):
             if (state := self.run_state(run)) in ("success", "failed"):
                 return state
         raise AssertionError
 
     def run_state(self, run: DagRun) -> str:
-        """The state of the run as a whole."""
+        """Return the state of the run as a whole."""
         rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", run.dag_id, run.run_id)
         return str(rows[0][0]) if rows else "unknown"
 
     def task_instances(self, run: DagRun) -> list[TaskInstance]:
-        """All task instances of the run; of a mapped task, those that have been expanded."""
+        """Return all task instances of the run; of a mapped task, those that have been expanded."""
         rows = self._query(
             "SELECT task_id, map_index, try_number, state FROM task_instance WHERE dag_id = ? AND run_id = ?"
             " ORDER BY task_id, map_index",
@@ -166,11 +166,11 @@ class Airflow:
         return [TaskInstance(*row) for row in rows]
 
     def task_states(self, run: DagRun) -> Counter[str]:
-        """How many task instances are in which state; "none" is one the scheduler has not looked at."""
+        """Count the task instances by state; "none" is one that the scheduler has not looked at."""
         return Counter(instance.state or "none" for instance in self.task_instances(run))
 
     def xcom(self, run: DagRun, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
-        """A value from XCom. Raises `LookupError` when there is none."""
+        """Return a value from XCom. Raise `LookupError` when there is none."""
         rows = self._query(
             "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND key = ? AND map_index = ?",
             run.dag_id,
@@ -185,7 +185,7 @@ class Airflow:
         return json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
 
     def logs(self, run: DagRun, task: TaskInstance) -> list[dict[str, Any]]:
-        """The records of all tries of a task, the triggerer's among them, in the order of their time."""
+        """Return the log records of all tries of a task, including the triggerer's, in the order of their time."""
         folder = self.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}" / f"task_id={task.task_id}"
         if task.map_index >= 0:
             folder /= f"map_index={task.map_index}"
@@ -193,7 +193,7 @@ class Airflow:
         return sorted(records, key=lambda record: str(record.get("timestamp")))
 
     def error(self, run: DagRun, task: TaskInstance) -> str:
-        """The last error in a task's logs, on one line."""
+        """Return the last error in a task's logs, on one line."""
         for record in reversed(self.logs(run, task)):
             if details := record.get("error_detail"):
                 return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
@@ -202,7 +202,7 @@ class Airflow:
         return "no error in its log"
 
     def request(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
-        """Ask its API: GET, or POST when there is a body. Raises `urllib.error.HTTPError`."""
+        """Send a request to its API: GET, or POST when there is a body. Raise `urllib.error.HTTPError`."""
         if body is not None and not self._token:
             self._token = self.request("/auth/token")["access_token"]
         request = urllib.request.Request(
@@ -215,9 +215,9 @@ class Airflow:
             return json.load(response)
 
     async def ticks(self, what: str, timeout: float, interval: float = POLL) -> AsyncIterator[None]:
-        """A chance to look, every `interval` seconds.
+        """Yield every `interval` seconds, for polling.
 
-        Raises `ProgramError` after `timeout` seconds, and when a component has ended.
+        Raise `ProgramError` after `timeout` seconds, or when a component has ended.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -226,7 +226,7 @@ class Airflow:
                 if program := self._programs.get(component):
                     program.check()
             await asyncio.sleep(interval)
-        raise ProgramError(f"Waited {timeout:.0f} s in vain for {what}")
+        raise ProgramError(f"Timed out after {timeout:.0f} s waiting for {what}")
 
     def _environment(self, trigger_log_port: int, worker_log_port: int) -> dict[str, str]:
         # Settings of the caller's own Airflow must not leak in; PYTHONDONTWRITEBYTECODE would make every start compile.
@@ -262,7 +262,7 @@ class Airflow:
         await program.finished()
 
     async def _healthy(self) -> None:
-        """Wait until every component has reported itself alive."""
+        """Wait until every component has reported a heartbeat."""
         async for _ in self.ticks("Airflow to be healthy", 180):
             with contextlib.suppress(OSError, ValueError):
                 health = await asyncio.to_thread(self.request, "/api/v2/monitor/health")
@@ -282,7 +282,7 @@ class Airflow:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on now."""
+    """Return free ports of the loopback interface."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

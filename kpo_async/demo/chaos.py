@@ -1,6 +1,6 @@
 """An embedded cluster whose API server misbehaves: `python -m kpo_async.demo.chaos KUBECONFIG`.
 
-Every few seconds something goes wrong that happens to real API servers, and is told on a line. The pods run on.
+Every few seconds it injects a fault that real API servers have, and prints it as a line. The pods run on.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from kpo_async.demo.cluster import FAULT
+from kpo_async.demo.cluster import FAULT_PREFIX
 from kpo_async.localcluster.api.fault_kinds import Fault
 from kpo_async.localcluster.api.faults import Faults
 from kpo_async.localcluster.cluster import LocalCluster
 
-CALM = (2.0, 5.0)
-"""Seconds between two gusts, at random."""
+PAUSE = (2.0, 5.0)
+"""Shortest and longest pause between two faults, in seconds."""
 SEED = 7
 
 
@@ -40,46 +40,46 @@ async def _expire(faults: Faults) -> None:
 
 
 def _during(seconds: float, fault: Callable[[Faults], Fault]) -> Callable[[Faults], Awaitable[None]]:
-    async def gust(faults: Faults) -> None:
+    async def inject(faults: Faults) -> None:
         with fault(faults):
             await asyncio.sleep(seconds)
 
-    return gust
+    return inject
 
 
-GUSTS: dict[str, Callable[[Faults], Awaitable[None]]] = {
+FAULTS: dict[str, Callable[[Faults], Awaitable[None]]] = {
     "every connection is cut": _cut,
-    "the watch is told 410 Gone": _expire,
+    "the watch gets 410 Gone": _expire,
     "the API server restarts, 2 s": _restart,
-    "the API server restarts and has forgotten its history": _forgetful_restart,
+    "the API server restarts without its history": _forgetful_restart,
     "429 Too Many Requests, 2 s": _during(2, lambda faults: faults.throttle(resource="pods")),
     "503 Service Unavailable, 2 s": _during(2, lambda faults: faults.fail(503, resource="pods")),
     "the connections hang half-open, 3 s": _during(3, lambda faults: faults.half_open(reset=True, resource="pods")),
-    "every answer takes 1 s longer, 3 s": _during(3, lambda faults: faults.delay(1, resource="pods")),
+    "every response takes 1 s longer, 3 s": _during(3, lambda faults: faults.delay(1, resource="pods")),
     "streams come in pieces of one byte, 3 s": _during(3, lambda faults: faults.fragment(resource="pods")),
-    "events of the watch are told twice, 3 s": _during(3, lambda faults: faults.duplicate(verb="watch")),
+    "the watch delivers events twice, 3 s": _during(3, lambda faults: faults.duplicate(verb="watch")),
 }
 
 
-async def storm(faults: Faults) -> None:
-    """One gust after another, until cancelled. Each is told on a line of standard output before it strikes."""
+async def inject_faults(faults: Faults) -> None:
+    """Inject one fault after another until cancelled; print each one's name before it starts."""
     chance = random.Random(SEED)
     while True:
-        await asyncio.sleep(chance.uniform(*CALM))
-        name = chance.choice(list(GUSTS))
-        print(FAULT + name, flush=True)
-        await GUSTS[name](faults)
+        await asyncio.sleep(chance.uniform(*PAUSE))
+        name = chance.choice(list(FAULTS))
+        print(FAULT_PREFIX + name, flush=True)
+        await FAULTS[name](faults)
 
 
 async def _serve(kubeconfig: Path) -> None:
     """Run until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     async with LocalCluster(kubeconfig_path=kubeconfig) as cluster:
-        raging = asyncio.create_task(storm(cluster.faults), name="storm")
+        injecting = asyncio.create_task(inject_faults(cluster.faults), name="inject faults")
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, raging.cancel)
+            loop.add_signal_handler(number, injecting.cancel)
         with contextlib.suppress(asyncio.CancelledError):
-            await raging
+            await injecting
 
 
 if __name__ == "__main__":

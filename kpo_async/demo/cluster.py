@@ -1,6 +1,6 @@
 """Where the demo's pods run: the embedded cluster as a process of its own, or the cluster that a kubeconfig names.
 
-Either way the pods live in a new namespace, which goes when the demo ends.
+Either way the pods live in a new namespace, which the demo deletes when it ends.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from kpo_async.kube.client import Client
 
 START_TIMEOUT = 30.0
 STOP_GRACE = 10.0
-"""Seconds the embedded cluster has for ending its pods."""
+"""Seconds the embedded cluster has to end its pods."""
 METRICS_TIMEOUT = 2.0
-FAULT = "fault: "
-"""What a storm's line about a fault begins with."""
+FAULT_PREFIX = "fault: "
+"""Begins each line in which `chaos` announces a fault."""
 
 _SERIES = re.compile(r'^(apiserver_request_total|apiserver_longrunning_requests)\{(.*resource="pods".*)\} (\S+)$', re.M)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -36,7 +36,7 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class Traffic:
-    """What an API server has been asked about pods: requests by verb, and watches open now."""
+    """The requests about pods that an API server has received, by verb, and the watches that are open now."""
 
     requests: Counter[str] = field(default_factory=Counter)
     watches: int = 0
@@ -50,17 +50,17 @@ class Cluster:
     namespace: str
     client: Client
     log: Path | None
-    """What the embedded cluster prints, None for a real one: the faults of a storm, a line each."""
+    """What the embedded cluster prints, the injected faults among it; None for a real cluster."""
 
     @property
     def embedded(self) -> bool:
-        """Whether it is ours alone."""
+        """Whether the demo started this cluster."""
         return self.log is not None
 
     def faults(self) -> list[str]:
-        """What has gone wrong on purpose so far."""
+        """Return the faults injected so far, the oldest first."""
         lines = self.log.read_text().splitlines() if self.log else []
-        return [line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)]
+        return [line.removeprefix(FAULT_PREFIX) for line in lines if line.startswith(FAULT_PREFIX)]
 
     @property
     def connection(self) -> str:
@@ -69,7 +69,7 @@ class Cluster:
         return json.dumps({"conn_type": "kubernetes", "extra": extra})
 
     async def traffic(self) -> Traffic | None:
-        """What its API server was asked so far, ever and by everybody; None if its metrics are not for us."""
+        """Return the requests of all clients so far; None if this identity may not read the metrics."""
         try:
             async with timeout(METRICS_TIMEOUT):
                 return parse_metrics((await self.client.read_path("/metrics")).decode())
@@ -78,24 +78,24 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def open_cluster(kubeconfig: Path | None, folder: Path, *, storm: bool = False) -> AsyncIterator[Cluster]:
-    """The cluster of `kubeconfig`; without one, an embedded cluster that keeps its files in `folder`.
+async def open_cluster(kubeconfig: Path | None, folder: Path, *, faults: bool = False) -> AsyncIterator[Cluster]:
+    """Open the cluster of `kubeconfig`; without one, start an embedded cluster that keeps its files in `folder`.
 
-    `storm`: the embedded cluster's API server misbehaves all the time.
+    `faults`: run `chaos`, so that the embedded API server misbehaves all the time.
     """
     async with contextlib.AsyncExitStack() as stack:
         log = None if kubeconfig else folder / "cluster.log"
-        path = kubeconfig if kubeconfig else await stack.enter_async_context(_embedded(folder, storm))
+        path = kubeconfig if kubeconfig else await stack.enter_async_context(_embedded(folder, faults))
         client = await stack.enter_async_context(Client(await load(ClusterSource(config_file=str(path)))))
         namespace = await stack.enter_async_context(_namespace(client))
         yield Cluster(path.resolve(), namespace, client, log)
 
 
 @contextlib.asynccontextmanager
-async def _embedded(folder: Path, storm: bool) -> AsyncIterator[Path]:
-    """An embedded cluster beside us; its kubeconfig."""
+async def _embedded(folder: Path, faults: bool) -> AsyncIterator[Path]:
+    """Run an embedded cluster in a process of its own; yield its kubeconfig."""
     kubeconfig = folder / "kubeconfig"
-    module = ["kpo_async.demo.chaos"] if storm else ["kpo_async.localcluster", "--kubeconfig"]
+    module = ["kpo_async.demo.chaos"] if faults else ["kpo_async.localcluster", "--kubeconfig"]
     command = [sys.executable, "-m", *module, str(kubeconfig)]
     program = await Program.start("embedded cluster", command, os.environ, folder / "cluster.log")
     try:
@@ -120,7 +120,7 @@ async def _namespace(client: Client) -> AsyncIterator[str]:
 
 
 def parse_metrics(text: str) -> Traffic:
-    """Read Prometheus text. Only what concerns pods of one namespace: controllers watch all namespaces at once."""
+    """Parse Prometheus text. Count only requests about one namespace: controllers watch all namespaces at once."""
     requests: Counter[str] = Counter()
     watches = 0
     for metric, rest, value in _SERIES.findall(text):

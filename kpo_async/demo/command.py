@@ -32,7 +32,7 @@ PRELOADED = ("airflow.sdk.execution_time.task_runner", "kpo_async.operators.pod"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The command line's options."""
 
     pods: int
     pod_seconds: int
@@ -45,7 +45,7 @@ class Options:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `run` reads."""
+    """Declare the options that `run` reads."""
     parser.add_argument("--pods", type=int, default=200, help="how many pods (%(default)s)")
     parser.add_argument("--pod-seconds", type=int, default=30, help="how long each runs (%(default)s)")
     parser.add_argument("--slots", type=int, default=4, help="worker slots of the Airflow (%(default)s)")
@@ -57,14 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _examples() -> Path:
-    """The example DAGs: inside an installed package, beside the package in a checkout."""
+    """Return the folder of example DAGs: inside an installed package, beside the package in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "example_dags"
     return installed if installed.exists() else package.parent / "example_dags"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo; the exit code."""
+    """Run the demo and return the exit code."""
     if arguments.faults and arguments.kubeconfig:
         print("kpo-async demo: --faults breaks the embedded cluster only; leave out --kubeconfig", file=sys.stderr)
         return 2
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _interruptible(options: Options) -> int:
-    """Ctrl-C, SIGTERM and a closed terminal cancel the demo, which stops all it started; once is enough."""
+    """Run the demo. Ctrl-C, SIGTERM and a closed terminal cancel it once; it then stops everything it started."""
     demo = asyncio.create_task(_demo(options), name="demo")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -109,7 +109,7 @@ async def _demo(options: Options) -> int:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-async-cluster-")))
         with steps.timed("cluster", "Starting the embedded cluster" if not options.kubeconfig else "Connecting"):
-            cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder, storm=options.faults))
+            cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder, faults=options.faults))
         airflow = Airflow(
             options.dags,
             parallelism=options.slots,
@@ -132,11 +132,11 @@ async def _demo(options: Options) -> int:
 
 
 async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluster, run: DagRun) -> list[Sample]:
-    """Show the run until it ends."""
+    """Show the run until it ends, and return all samples."""
     samples = []
     timeout = 300 + options.pod_seconds + 3.0 * options.pods
     try:
-        async for sample in Observer(airflow, cluster, run, stormy=options.faults).samples(timeout):
+        async for sample in Observer(airflow, cluster, run, faults=options.faults).samples(timeout):
             samples.append(sample)
             view.show(sample)
     finally:
@@ -145,7 +145,7 @@ async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluste
 
 
 def _judge(options: Options, console: Console, airflow: Airflow, run: DagRun) -> bool:
-    """Say whether all went well, and what did not."""
+    """Print what went wrong, and return whether everything went well."""
     failed = [task for task in airflow.task_instances(run) if task.state != "success"]
     for task in failed[:SHOWN_FAILURES]:
         console.print(f"{task} is {task.state}: {airflow.error(run, task)}", markup=False, style="red")
@@ -156,7 +156,7 @@ def _judge(options: Options, console: Console, airflow: Airflow, run: DagRun) ->
         found = airflow.xcom(run, "add_up")
         console.print(f"The pods' numbers add up to {found}; expected {expected}", style="green bold")
         return found == expected and not failed
-    console.print("There is no sum: add_up did not run", style="red")
+    console.print("There is no sum, because add_up did not run", style="red")
     return False
 
 
@@ -181,7 +181,7 @@ def _rows(options: Options, cluster: Cluster, samples: list[Sample], steps: _Ste
 
 
 class _Steps:
-    """Says what is being done, and keeps how long it took."""
+    """Announces each step and records how long it took."""
 
     def __init__(self, view: View) -> None:
         self._view = view

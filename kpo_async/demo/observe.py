@@ -1,6 +1,6 @@
-"""What is going on in the demo, looked at from outside and put into one `Sample` a tick.
+"""Observe the demo from outside: one `Sample` per tick.
 
-Pods come from a watch of the demo's own, so that looking costs no request; task instances from Airflow's database;
+Pods come from the demo's own watch, so that a sample costs no request; task instances from Airflow's database;
 requests from the API server's metrics, minus the demo's own watch; log lines from Airflow's log files.
 """
 
@@ -21,12 +21,12 @@ from kpo_async.kube.watch.watcher import Apply, Delete, Init, InitApply, InitDon
 TICK = 0.5
 """Seconds between two samples."""
 GONE = "gone"
-"""What is shown as the phase of a pod that was deleted after it ended."""
+"""The phase shown for a pod that has been deleted."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was true at one moment, `elapsed` seconds after the DAG was triggered."""
+    """The state of everything, `elapsed` seconds after the DAG was triggered."""
 
     elapsed: float
     pods: Counter[str]
@@ -36,17 +36,17 @@ class Sample:
     traffic: Traffic | None
     log_lines: int
     faults: tuple[str, ...] = ()
-    """What has gone wrong on purpose so far, the oldest first."""
+    """The faults injected so far, the oldest first."""
 
     @property
     def slots(self) -> int:
-        """Worker slots held: a task instance is running on a worker, or it is not."""
+        """Worker slots held: every running task instance holds one."""
         return self.tasks["running"]
 
 
 @dataclass
 class _LogCounter:
-    """Lines of all log files of a run, reading each byte once."""
+    """Counts the lines of all log files of a run, reading each byte once."""
 
     folder: Path
     lines: int = 0
@@ -62,19 +62,19 @@ class _LogCounter:
 
 
 class Observer:
-    """`async with Observer(...) as observer:` watches; `samples()` tells."""
+    """Watches one run of the demo's DAG."""
 
-    def __init__(self, airflow: Airflow, cluster: Cluster, run: DagRun, *, stormy: bool = False) -> None:
+    def __init__(self, airflow: Airflow, cluster: Cluster, run: DagRun, *, faults: bool = False) -> None:
         self._airflow = airflow
         self._cluster = cluster
         self._run = run
-        self._stormy = stormy
+        self._show_faults = faults
         self._phases: dict[str, str] = {}
         self._traffic: Traffic | None = None
         self._logs = _LogCounter(airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}")
 
     async def samples(self, timeout: float) -> AsyncIterator[Sample]:
-        """A sample every `TICK` until the run has ended. Raises `ProgramError` after `timeout` seconds."""
+        """Yield a sample every `TICK` until the run has ended. Raise `ProgramError` after `timeout` seconds."""
         start = time.monotonic()
         before = await self._cluster.traffic()
         watching = asyncio.create_task(self._watch_pods(), name="demo's own watch")
@@ -91,11 +91,11 @@ class Observer:
     async def _sample(self, elapsed: float, before: Traffic | None) -> Sample:
         now = await self._cluster.traffic()
         if now and before:
-            # A watch counts as a request when it has ended: the demo's own is only among those that are open.
+            # A watch counts as a request once it has ended, so the demo's own is only among the open ones.
             self._traffic = Traffic(now.requests - before.requests, max(now.watches - before.watches - 1, 0))
         tasks = await asyncio.to_thread(self._airflow.task_states, self._run)
         log_lines = await asyncio.to_thread(self._logs.count)
-        faults = tuple(await asyncio.to_thread(self._cluster.faults)) if self._stormy else ()
+        faults = tuple(await asyncio.to_thread(self._cluster.faults)) if self._show_faults else ()
         return Sample(elapsed, Counter(self._phases.values()), tasks, self._traffic, log_lines, faults)
 
     async def _watch_pods(self) -> None:

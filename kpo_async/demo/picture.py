@@ -1,4 +1,4 @@
-"""The demo as one picture: pods running and worker slots held, over time."""
+"""Draw the demo as one picture: running pods and held worker slots over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kpo_async.demo.observe import Sample
 
 def draw(samples: Sequence[Sample], slots: int, path: Path) -> None:
     """Write a PNG to `path`."""
-    # Loading matplotlib takes a second that a demo which fails early need not spend.
+    # Importing matplotlib takes a second, which a demo that fails early need not spend.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

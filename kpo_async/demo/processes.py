@@ -1,7 +1,7 @@
-"""Programs that run beside us, each in a session of its own.
+"""Run programs beside this process, each in a session of its own.
 
-A session survives `setpgid`, which Airflow's supervisors do to every task they fork, and the death of a parent: "all of
-this program" is "every process in its session", and only `setsid` slips out.
+A process stays in its session after `setpgid`, which Airflow's supervisors call for every task they fork, and after its
+parent has died. So a program and all its descendants are the processes of its session; only `setsid` leaves it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 
 KILL_TIMEOUT = 5.0
-"""Seconds a killed process may take to be gone."""
+"""Seconds to wait until a killed process is gone."""
 
 
 class ProgramError(Exception):
-    """A program beside us ended, or did not get ready."""
+    """A program ended, or did not become ready."""
 
 
 class Program:
-    """One started program. `log` gets what it prints."""
+    """A started program. `log` is the file that receives its output."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
@@ -47,35 +47,35 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its session's id too."""
+        """The process id, which is also the session's id."""
         return self._process.pid
 
     def members(self) -> list[psutil.Process]:
-        """Every living process of its session."""
+        """Return every living process of its session."""
         return [process for process in psutil.process_iter() if _session(process.pid) == self.pid]
 
     def cpu_seconds(self) -> float:
-        """CPU time its session has used so far: what lives, and the children that what lives has waited for."""
+        """Return the CPU seconds of its living processes and of the children they have waited for."""
         return sum(sum(process.cpu_times()[:4]) for process in self.members() if process.is_running())
 
     async def finished(self) -> None:
-        """Wait for a good end. Raises `ProgramError` on a bad one."""
+        """Wait until it has ended. Raise `ProgramError` if it failed."""
         if await self._process.wait() != 0:
             raise self.death()
 
     def check(self) -> None:
-        """Raises `ProgramError` when it has ended."""
+        """Raise `ProgramError` if it has ended."""
         if self._process.returncode is not None:
             raise self.death()
 
     def death(self) -> ProgramError:
-        """What to say of its end, with the last lines it printed."""
+        """Return an error that describes its end, with the last lines it printed."""
         lines = self.log.read_text(errors="replace").splitlines()[-15:]
         text = "\n    ".join(lines)
         return ProgramError(f"{self.name} ended with {self._process.returncode}; its last lines were\n    {text}")
 
     async def stop(self, grace: float) -> None:
-        """Ask it to end; after `grace` seconds, kill its whole session."""
+        """Send SIGTERM; after `grace` seconds kill its whole session."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
@@ -89,7 +89,7 @@ class Program:
 
 
 async def stop_all(programs: Iterable[Program], grace: float) -> None:
-    """Stop them side by side."""
+    """Stop all programs concurrently."""
     await asyncio.gather(*(program.stop(grace) for program in programs))
 
 

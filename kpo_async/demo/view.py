@@ -1,7 +1,4 @@
-"""The demo on a terminal: one picture that changes, or plain lines where there is no terminal.
-
-It draws what it is given and knows nothing of where that came from.
-"""
+"""Show samples of the demo: as a panel that is redrawn, or as plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -25,16 +22,16 @@ STATES = {"running": "magenta", "queued": "yellow", "deferred": "cyan", "success
 
 
 class View(Protocol):
-    """What the demo tells its spectator."""
+    """Where the demo shows its progress."""
 
     def step(self, text: str) -> None:
-        """Something is being done."""
+        """Announce a step."""
 
     def show(self, sample: Sample) -> None:
-        """This is true now."""
+        """Show the current state."""
 
     def close(self) -> None:
-        """There is nothing more to show."""
+        """End the display."""
 
 
 class PlainView:
@@ -99,7 +96,7 @@ class LiveView:
 
 
 def plain_line(sample: Sample) -> str:
-    """A sample on one line."""
+    """Return a sample as one line."""
     tasks = _counts(sample.tasks, STATES)
     pods = _counts(sample.pods, PHASES)
     faults = f"  fault {len(sample.faults)}: {sample.faults[-1]}" if sample.faults else ""
@@ -108,7 +105,7 @@ def plain_line(sample: Sample) -> str:
 
 
 def summary(rows: Mapping[str, str]) -> Table:
-    """The table at the end."""
+    """Return the table that is printed at the end."""
     table = Table(show_header=False, title="What happened", title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -123,12 +120,12 @@ def _add_bar(table: Table, name: str, count: int, of: int, colour: str) -> None:
 
 def _requests(sample: Sample) -> str:
     if sample.traffic is None:
-        return "requests: not for us to see"
+        return "requests: metrics not readable"
     return f"watches open: {sample.traffic.watches}  requests: {requests_text(sample.traffic.requests)}"
 
 
 def requests_text(requests: Counter[str]) -> str:
-    """Requests by verb, the most frequent first."""
+    """Return the requests by verb, the most frequent first."""
     return ", ".join(f"{count} {verb}" for verb, count in requests.most_common()) or "none"
 
 
