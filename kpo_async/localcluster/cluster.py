@@ -50,7 +50,7 @@ class LocalCluster:
     ) -> None:
         """`kubelet` makes the node's kubelet; `clock` tells nanoseconds since the epoch.
 
-        Without TLS (or the `openssl` program) clients need no token, because kubectl sends none over plain HTTP.
+        Without TLS clients need no token, because kubectl sends none over plain HTTP.
         """
         self._wanted_port = port
         self._directory = directory

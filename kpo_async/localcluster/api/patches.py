@@ -1,12 +1,13 @@
-"""The four kinds of patches: JSON merge (RFC 7386), JSON patch (RFC 6902), strategic merge, and server-side apply.
+"""The four kinds of patch: JSON merge (RFC 7386), JSON patch (RFC 6902), strategic merge and server-side apply.
 
-Pure functions on plain JSON. Server-side apply is a strategic merge here: nobody's ownership of fields is tracked.
+Pure functions on plain JSON. Server-side apply is treated as a strategic merge: field ownership is not tracked.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
+
+import jsonpatch
 
 from kpo_async.localcluster.api import schema
 from kpo_async.localcluster.store.store import Object
@@ -92,68 +93,11 @@ def _merge_list(old: list[Any], patch: list[Any], kind: str, key: str) -> list[A
 
 
 def json_patch(target: Object, operations: list[Any]) -> Object:
-    """JSON patch. Raises PatchError when an operation cannot be done or a test fails."""
-    document: Any = copy.deepcopy(target)
-    for operation in operations:
-        try:
-            document = _operate(document, operation)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise PatchError(f"cannot apply {operation}") from error
-    if not isinstance(document, dict):
+    """Apply a JSON patch to a copy. Raises PatchError when an operation is invalid or its test fails."""
+    try:
+        patched = jsonpatch.JsonPatch(operations).apply(target)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError) as error:
+        raise PatchError(f"cannot apply the patch: {error}") from error
+    if not isinstance(patched, dict):
         raise PatchError("the result is not an object")
-    return document
-
-
-def _operate(document: Any, operation: Object) -> Any:
-    path = _pointer(operation["path"])
-    match operation["op"]:
-        case "add":
-            return _add(document, path, copy.deepcopy(operation["value"]))
-        case "remove":
-            _remove(document, path)
-        case "replace":
-            _find(document, path)
-            if not path:
-                return operation["value"]
-            parent = _find(document, path[:-1])
-            parent[_key(parent, path[-1])] = copy.deepcopy(operation["value"])
-        case "move":
-            return _add(document, path, _remove(document, _pointer(operation["from"])))
-        case "copy":
-            return _add(document, path, copy.deepcopy(_find(document, _pointer(operation["from"]))))
-        case "test":
-            if _find(document, path) != operation["value"]:
-                raise ValueError("test failed")
-        case other:
-            raise ValueError(f"unexpected kind: {other}")
-    return document
-
-
-def _pointer(text: str) -> list[str]:
-    return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
-
-
-def _key(parent: Any, part: str) -> Any:
-    return int(part) if isinstance(parent, list) else part
-
-
-def _find(document: Any, path: list[str]) -> Any:
-    for part in path:
-        document = document[_key(document, part)]
-    return document
-
-
-def _add(document: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    parent = _find(document, path[:-1])
-    if isinstance(parent, list):
-        parent.insert(len(parent) if path[-1] == "-" else int(path[-1]), value)
-    else:
-        parent[path[-1]] = value
-    return document
-
-
-def _remove(document: Any, path: list[str]) -> Any:
-    parent = _find(document, path[:-1])
-    return parent.pop(_key(parent, path[-1]))
+    return patched
