@@ -21,3 +21,20 @@ It shares no code with the rest of kpo_async: an emulator that shared our code w
       podlogs, logfile, execsession                                   its output, and entering it
       simulated                                                       pods without processes, by the thousand
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kpo_async.localcluster.cluster import LocalCluster
+
+__all__ = ["LocalCluster"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `LocalCluster` when it is first used: the launcher of containers imports this package, stdlib only."""
+    if name != "LocalCluster":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("kpo_async.localcluster.cluster").LocalCluster

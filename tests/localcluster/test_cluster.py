@@ -21,6 +21,18 @@ from kpo_async.localcluster.process import LocalClusterProcess
 from tests.conformance.api import Access, Api, asleep, pod
 
 
+def test_importing_the_package_loads_the_cluster_only_on_demand() -> None:
+    lines = (
+        "import sys; import kpo_async.localcluster as package",
+        "assert 'aiohttp' not in sys.modules and 'kpo_async.localcluster.cluster' not in sys.modules",
+        "from kpo_async.localcluster import LocalCluster",
+        "from kpo_async.localcluster.cluster import LocalCluster as same",
+        "assert LocalCluster is same",
+        "assert not hasattr(package, 'Nothing')",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
 async def test_the_ordinary_client_works_unchanged() -> None:
     async with LocalCluster() as cluster:
         configuration = client.Configuration()

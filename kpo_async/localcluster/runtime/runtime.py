@@ -23,7 +23,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from kpo_async.localcluster.runtime.launcher import main; main(*sys.argv[2:])"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from kpo_async.localcluster.runtime.launcher import main; main(*sys.argv[2:])"
+)
 _PACKAGES = str(Path(__file__).resolve().parents[3])
 _CLOSING_SECONDS = 10.0
 KILLED = 137
@@ -208,10 +211,7 @@ class Runtime:
 
     def send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Queue a request; its descriptors are closed once they have been handed over."""
-        if self._socket.fileno() < 0:  # closed: everything has been killed, or will be
-            close_all(descriptors)
-            return
-        if self._socket.fileno() < 0:  # closed: the launcher has ended, and everything that it started
+        if self._socket.fileno() < 0:  # Closed: the launcher has ended or is ending, and its processes with it.
             close_all(descriptors)
             return
         body = json.dumps(request).encode()
