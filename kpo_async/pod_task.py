@@ -1,22 +1,33 @@
-"""The two values that cross the border between worker and triggerer: `PodTask` in, `Outcome` back.
+"""The two values that cross between worker and triggerer: `PodTask` goes in, `Outcome` comes back.
 
-Both become JSON and lie in Airflow's database, so neither may hold a credential, a kubeconfig's content or the value of
-an environment variable: a connection travels as its id and is resolved where it is used, callables travel as import
-paths. Both carry a version: a triggerer that was upgraded before its workers says so instead of misreading a row.
+Both are stored as JSON in Airflow's database, so neither may hold a credential, a kubeconfig's content or the value of
+an environment variable: a connection is named by its id and resolved where it is used, callables are named by their
+import paths.
+
+Both carry the version of their format. Within one major version every reader accepts every writer: a reader ignores the
+fields it does not know and takes defaults for those it misses, so a new field needs a default that keeps the old
+meaning and raises `MINOR`. Renaming a field, or adding a value to an enum, breaks the older readers: raise `VERSION`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+import msgspec
 
 from kpo_async.compat import Self, StrEnum
 from kpo_async.exceptions import KpoError
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LogPlan
+from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
+"""The major version of the format, `version` in JSON. Another one is refused."""
+MINOR = 1
+"""The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 RESULT_LIMIT = 256 * 1024
-"""Characters of a result that travel with the outcome."""
+"""Characters of a result that are sent with the outcome."""
 
 
 class OnFinishAction(StrEnum):
@@ -36,7 +47,7 @@ class OnKillAction(StrEnum):
 
 
 class OutcomeStatus(StrEnum):
-    """How the pod's story ended, as far as the task is concerned."""
+    """How the task ended, as its pod shows."""
 
     SUCCEEDED = "succeeded"
     """The base container exited with 0."""
@@ -52,30 +63,36 @@ class OutcomeStatus(StrEnum):
     """The pod could not be followed at all (configuration, rights)."""
 
 
-@dataclass(frozen=True)
-class _Portable:
-    """JSON there and back, for frozen dataclasses of scalars, lists, dicts and each other."""
+class _Stored(msgspec.Struct, frozen=True):
+    """A value that is stored as JSON, with its version."""
 
     def to_dict(self) -> dict[str, Any]:
-        """This value as JSON types, with its version."""
-        return {"version": VERSION, **asdict(self)}
+        """Return this value as JSON types, with its version."""
+        return {"version": VERSION, "minor": MINOR, **msgspec.to_builtins(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The value that `to_dict` wrote. Raises `KpoError` when another version of this library wrote it."""
-        if data.get("version") != VERSION:
-            version = data.get("version")
+        """Return the value that `to_dict` wrote.
+
+        Raises `KpoError` when its major version is another one, or when it is not such a value.
+        """
+        version = data.get("version")
+        if version != VERSION:
             raise KpoError(
                 f"{cls.__name__} version {version!r} cannot be read here (this host speaks version {VERSION}): "
                 "install the same kpo-async on workers and triggerers, then clear the task"
             )
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in data.items() if key in known})
+        try:
+            return msgspec.convert(data, cls)
+        except msgspec.ValidationError as error:
+            raise KpoError(
+                f"{cls.__name__} cannot be read here: {error}; "
+                "install the same kpo-async on workers and triggerers, then clear the task"
+            ) from None
 
 
-@dataclass(frozen=True)
-class ClusterRef:
-    """Which cluster, by reference only. The same words as the operator's parameters; None means not given."""
+class ClusterRef(msgspec.Struct, frozen=True):
+    """Which cluster, by reference only. Fields are the operator's parameters; None means not given."""
 
     conn_id: str | None = None
     in_cluster: bool | None = None
@@ -83,33 +100,18 @@ class ClusterRef:
     context: str | None = None
 
 
-@dataclass(frozen=True)
-class LogChoice:
-    """Which containers' logs are wanted and how their lines look.
-
-    `containers` and `init_containers` are names, or True for all of them. `formatter` is the import path of a
-    `(container, message) -> line` callable.
-    """
-
-    containers: bool | list[str] = True
-    init_containers: bool | list[str] = False
-    prefix: bool = True
-    formatter: str | None = None
-
-
-@dataclass(frozen=True)
-class PodTask(_Portable):
-    """Everything the triggerer must know to see a pod through to its end."""
+class PodTask(_Stored, frozen=True):
+    """Everything a triggerer needs to see a pod through to its end."""
 
     name: str
     namespace: str
     uid: str
-    cluster: ClusterRef = field(default_factory=ClusterRef)
+    cluster: ClusterRef = ClusterRef()
     base_container: str = "base"
-    logs: LogChoice | None = field(default_factory=LogChoice)
+    logs: LogPlan | None = msgspec.field(default_factory=LogPlan)
     """None when no log is wanted (`get_logs=False`)."""
-    xcom: str | None = None
-    """How the result travels (`xcom.XComTransport`), None when none is wanted."""
+    xcom: XComTransport | None = None
+    """How the result leaves the pod; None when none is wanted."""
     schedule_timeout: float = 120
     """Seconds from the pod's creation to its being scheduled."""
     startup_timeout: float = 120
@@ -120,46 +122,38 @@ class PodTask(_Portable):
     """When the worker deferred, in seconds since the epoch."""
     poll_interval: float = 2.0
     """Seconds between GETs where the rights allow no watch."""
-    on_finish_action: str = OnFinishAction.DELETE_POD
-    on_kill_action: str = OnKillAction.DELETE_POD
+    on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
+    on_kill_action: OnKillAction = OnKillAction.DELETE_POD
     grace_period: int | None = None
     """Seconds between SIGTERM and SIGKILL on deletion; None leaves it to the pod."""
-    skip_on_exit_code: list[int] = field(default_factory=list)
-    callbacks: list[str] = field(default_factory=list)
+    skip_on_exit_code: list[int] = []
+    callbacks: list[str] = []
     """Import paths of callback classes that are called in the triggerer."""
     multiple_outputs: bool = False
     """Whether each key of a result that is an object becomes an XCom of its own."""
-    end_from_trigger: bool = False
+    end_from_trigger: bool = msgspec.field(default=False, name="end_here")
     """The triggerer ends the task itself, without a worker."""
     spec_on_failure: bool = True
-    """Show the pod, without its variables' values, when it did not succeed."""
+    """Log the pod, without its variables' values, when it did not succeed."""
     events_on_failure: bool = False
     events_on_startup: bool = True
-    user_event: dict[str, Any] = field(default_factory=dict)
+    user_event: dict[str, Any] = {}
     """The operator's `trigger_kwargs`: keys that are added to the event."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """See `_Stored.to_dict`. What the user gave is left as it is, for Airflow to serialize."""
+        own = super(PodTask, msgspec.structs.replace(self, user_event={})).to_dict()
+        return {**own, "user_event": dict(self.user_event)}
+
     def skips(self, outcome: Outcome) -> bool:
-        """Whether the pod ended with one of the codes by which it says that the task is to be skipped."""
+        """Whether the exit code is one of those by which a pod has its task skipped."""
         return outcome.exit_code in self.skip_on_exit_code
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """See `_Portable.from_dict`; the nested values are restored too."""
-        logs = data.get("logs")
-        return super().from_dict(
-            {
-                **data,
-                "cluster": ClusterRef(**data.get("cluster", {})),
-                "logs": LogChoice(**logs) if logs is not None else None,
-            }
-        )
 
-
-@dataclass(frozen=True)
-class Outcome(_Portable):
+class Outcome(_Stored, frozen=True):
     """How it went. `message` is one sentence for people, `category` a stable word for programs (`pod.diagnose`)."""
 
-    status: str
+    status: OutcomeStatus = msgspec.field(name="ending")
     exit_code: int | None = None
     category: str = ""
     message: str = ""
@@ -167,15 +161,15 @@ class Outcome(_Portable):
     """The task's XCom as JSON text."""
     result_known: bool = False
     """Whether the result was read: then None means that the pod left none."""
-    cursors: dict[str, list[Any]] = field(default_factory=dict)
-    """Container -> [timestamp, lines seen at it]: what of the logs has been shown."""
+    cursors: dict[str, Cursor] = {}
+    """Container -> how much of its log has been shown."""
     logs_complete: bool = True
     """Whether all the logs were shown, so that the worker need not ask again."""
 
-    def portable(self) -> Outcome:
-        """This outcome as far as it fits into a row of Airflow's database: a large result is left to be read again."""
+    def storable(self) -> Outcome:
+        """Return this outcome as Airflow's database can store it: without a large result, which is then read again."""
         if self.result is not None and len(self.result) > RESULT_LIMIT:
-            return replace(self, result=None, result_known=False)
+            return msgspec.structs.replace(self, result=None, result_known=False)
         return self
 
     @property

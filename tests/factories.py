@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kpo_async.callbacks import Callbacks
 from kpo_async.lifecycle.ownership import Owner

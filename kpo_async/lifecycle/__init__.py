@@ -30,10 +30,11 @@ from kpo_async.kube.watch.informer import Subscription
 from kpo_async.lifecycle import deadlines, xcom
 from kpo_async.lifecycle.ownership import Owner, abandon, delete, ensure_pod, existing, is_active, last_pod
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
-from kpo_async.lifecycle.task_log import Formatter, followed, streaming_logs
+from kpo_async.lifecycle.task_log import followed, streaming_logs
 from kpo_async.lifecycle.wait_result import WaitResult, describe_failure
 from kpo_async.lifecycle.xcom import XComResult
-from kpo_async.logs import Cursor
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LineFormat
 from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
@@ -42,7 +43,6 @@ from kpo_async.pod.xcom_sidecar import RESULT_PATH, XComTransport
 from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, OutcomeStatus, PodTask
 
 __all__ = [
-    "Formatter",
     "Owner",
     "abandon",
     "collect",
@@ -65,7 +65,7 @@ SETTLING = 5.0
 """Seconds an ended pod's phase may take to say so."""
 
 
-async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: Formatter | None = None) -> Outcome:
+async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: LineFormat | None = None) -> Outcome:
     """See the pod through to the end of its base container, showing its logs meanwhile, and say how it went.
 
     Asks nothing of the API server but the shared watch and the log streams. A pod that ran out of time is stopped.
@@ -87,7 +87,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         message=message,
         result=result.text if result is not None else None,
         result_known=result is not None,
-        cursors={container: cursor.to_list() for container, cursor in cursors.items()},
+        cursors=cursors,
         logs_complete=complete,
     )
 
@@ -142,10 +142,10 @@ async def _drained(task: PodTask, showing: asyncio.Task[bool] | None, end: WaitR
 
 
 async def emit_remaining_logs(
-    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: Formatter | None = None
+    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: LineFormat | None = None
 ) -> None:
     """Show what of an ended pod's logs the trigger has not shown."""
-    cursors = {container: Cursor.from_list(values) for container, values in outcome.cursors.items()}
+    cursors = dict(outcome.cursors)
     async with streaming_logs(client, task, callbacks, formatter, cursors) as showing:
         if showing is not None:
             _, late = await asyncio.wait([showing], timeout=REST_DRAIN)
@@ -174,14 +174,15 @@ async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
         return None if outcome.result is None else json.loads(outcome.result)
     try:
         async with followed(client, task) as feed:
-            return (await xcom.read(client, feed, base=task.base_container, transport=task.xcom or "")).value
+            transport = task.xcom or XComTransport.SIDECAR
+            return (await xcom.read(client, feed, base=task.base_container, transport=transport)).value
     except (XComError, ApiError):
         if outcome.succeeded:
             raise
         return None
 
 
-def _may_have_result(task: PodTask, status: str) -> bool:
+def _may_have_result(task: PodTask, status: OutcomeStatus) -> bool:
     return task.xcom is not None and status in (OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any
+
+import msgspec
 
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.compat import timeout
@@ -16,13 +17,15 @@ from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch.informer import Presence, Subscription, follow
 from kpo_async.lifecycle.ownership import last_pod
-from kpo_async.logs import Cursor, LogPlan, LogRecord, Sink, follow_pod
+from kpo_async.logs.emitter import LogRecord, Sink
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LineFormat, LogPlan
+from kpo_async.logs.pod import follow_pod
 from kpo_async.pod.names import CURSORS_ANNOTATION, SELECTOR
 from kpo_async.pod.status import assess
 from kpo_async.pod.timestamps import parse_time
 from kpo_async.pod_task import PodTask
 
-Formatter: TypeAlias = Callable[[str, str], str]
 log = logging.getLogger(__name__)
 pod_log = logging.getLogger("kpo_async.pod_log")
 """The logger of the containers' own lines, as users see it in the task's log."""
@@ -43,27 +46,21 @@ async def streaming_logs(
     client: Client,
     task: PodTask,
     callbacks: Callbacks,
-    formatter: Formatter | None,
+    formatter: LineFormat | None,
     cursors: dict[str, Cursor],
 ) -> AsyncIterator[asyncio.Task[bool] | None]:
     """Follow the logs in a task of their own for as long as the block runs; None when no logs are wanted here."""
     if task.logs is None:
         yield None
         return
-    plan = LogPlan(
-        base=task.base_container,
-        container_logs=task.logs.containers,
-        init_container_logs=task.logs.init_containers,
-        prefix=task.logs.prefix,
-        formatter=_told_of(formatter) if formatter is not None else None,
-    )
+    formatter = _told_of(formatter) if formatter is not None else None
     async with _progress(client, task, callbacks) as tell:
 
         def sink(record: LogRecord) -> None:
             pod_log.log(record.level, "%s", record.text)
             tell(record)
 
-        work = _show(client, task, plan, sink, cursors)
+        work = _show(client, task, task.logs, formatter, sink, cursors)
         showing = asyncio.create_task(work, name=f"logs of pod {task.namespace}/{task.name}")
         try:
             yield showing
@@ -75,7 +72,7 @@ async def streaming_logs(
             await _stop(showing)
 
 
-def _told_of(formatter: Formatter) -> Formatter:
+def _told_of(formatter: LineFormat) -> LineFormat:
     """The same, but the first time it fails is told: what it was to do to the lines is not seen in them then."""
     told = False
 
@@ -98,11 +95,20 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-async def _show(client: Client, task: PodTask, plan: LogPlan, sink: Sink, cursors: dict[str, Cursor]) -> bool:
+async def _show(
+    client: Client,
+    task: PodTask,
+    plan: LogPlan,
+    formatter: LineFormat | None,
+    sink: Sink,
+    cursors: dict[str, Cursor],
+) -> bool:
     if not cursors:
         cursors.update(await _left_cursors(client, task))
     async with followed(client, task) as feed:
-        return await follow_pod(client, feed, plan, sink, cursors=cursors)
+        return await follow_pod(
+            client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors
+        )
 
 
 async def _left_cursors(client: Client, task: PodTask) -> dict[str, Cursor]:
@@ -116,7 +122,7 @@ async def _left_cursors(client: Client, task: PodTask) -> dict[str, Cursor]:
     if left is not None:
         # Whether there was a triggerer in between, which was killed and could leave nothing, is not known.
         log.info("The log goes on where a triggerer stopped: what another one has shown since comes again")
-        return {container: Cursor.from_list(values) for container, values in json.loads(left).items()}
+        return msgspec.json.decode(left, type=dict[str, Cursor])
     state = assess(view.pod, task.base_container)
     if task.deferred_at and state.started_at and time.time() - task.deferred_at > RESTARTED_AFTER:
         log.info("The log is shown from its beginning: another triggerer may have shown a part of it before")
@@ -127,7 +133,7 @@ async def _leave_cursors(client: Client, task: PodTask, cursors: dict[str, Curso
     """Write on the pod how far its logs were shown, for the triggerer that goes on with it."""
     if not cursors or not task.deferred_at:
         return
-    left = json.dumps({container: cursor.to_list() for container, cursor in cursors.items()})
+    left = msgspec.json.encode(cursors).decode()
     patch = {"metadata": {"uid": task.uid, "annotations": {CURSORS_ANNOTATION: left}}}
     with suppress(ApiError, asyncio.TimeoutError):
         async with timeout(LEAVING):

@@ -9,25 +9,6 @@
     slots.py    how many streams at once, and who waits
 
 Nothing here judges the pod: its verdict comes from its status.
+
+Import from the modules: `plan` and `lines` are pure and cheap, and a DAG file's imports must not load the others.
 """
-
-from __future__ import annotations
-
-from kpo_async.logs.emitter import Emitter, LogRecord, Sink
-from kpo_async.logs.follow import Follower, Lifeline
-from kpo_async.logs.lines import Cursor, LogLine
-from kpo_async.logs.plan import LogPlan, level_of
-from kpo_async.logs.pod import follow_pod
-
-__all__ = [
-    "Cursor",
-    "Emitter",
-    "Follower",
-    "Lifeline",
-    "LogLine",
-    "LogPlan",
-    "LogRecord",
-    "Sink",
-    "follow_pod",
-    "level_of",
-]

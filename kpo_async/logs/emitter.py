@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from kpo_async.logs import channel
 from kpo_async.logs.lines import LogLine
-from kpo_async.logs.plan import LogPlan, level_of
+from kpo_async.logs.plan import LineFormat, level_of
 
 RECORD_BYTES = 64 * 1024
 """Text of one record; longer ones are cut and lost on Airflow's way to the file (apache/airflow#66158)."""
@@ -121,8 +121,8 @@ def emission_scheduler() -> EmissionScheduler:
 class Emitter:
     """Collects the lines of one follower and emits them when it is its turn. Close it: that emits the rest."""
 
-    def __init__(self, plan: LogPlan, sink: Sink, *, shared: EmissionScheduler | None = None) -> None:
-        self._plan, self._sink = plan, sink
+    def __init__(self, format_line: LineFormat, sink: Sink, *, shared: EmissionScheduler | None = None) -> None:
+        self._format_line, self._sink = format_line, sink
         self._pace = shared or emission_scheduler()
         self._context = contextvars.copy_context()
         self._pending: deque[LogLine] = deque()
@@ -195,7 +195,7 @@ class Emitter:
             self._failure = error
 
     def _show(self, lines: list[LogLine], level: int) -> None:
-        text = "\n".join(self._plan.format(line.container, line.text) for line in lines)
+        text = "\n".join(self._format_line(line.container, line.text) for line in lines)
         self._sink(LogRecord(level, text, tuple(lines)))
 
     def _take(self, limit: int) -> tuple[list[LogLine], int]:

@@ -9,11 +9,10 @@ the same, hence those are the first lines of the answer. No clock of this host i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kpo_async.compat import Self
+import msgspec
 
 MAX_LINE = 64 * 1024
 """Bytes of a line after which it is shown in pieces."""
@@ -36,9 +35,8 @@ class LogLine(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """How much of a container's log has been shown. The default is nothing."""
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """How much of a container's log has been shown. The default is nothing. In JSON it is an array of its fields."""
 
     since: str = ""
     """A whole second, to ask for as `sinceTime`: the one before the newest, for lines a little out of order."""
@@ -48,15 +46,6 @@ class Cursor:
     """The newest timestamp shown: when a line beyond it comes too early, the lines before it were rotated away."""
     part: int = 0
     """How many bytes of the line after those have been shown: it is a long one."""
-
-    def to_list(self) -> list[Any]:
-        """For JSON."""
-        return [self.since, self.seen, self.last, self.part]
-
-    @classmethod
-    def from_list(cls, values: list[Any]) -> Self:
-        """The cursor that `to_list` wrote."""
-        return cls(*values)
 
 
 class LineReader:

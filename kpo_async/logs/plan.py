@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
 
 from kpo_async.pod.containers import Container, ContainerKind
 from kpo_async.pod.status import PodState
 from kpo_async.pod.xcom_sidecar import CONTAINER as XCOM_SIDECAR
 
-Selection = bool | str | Iterable[str] | None
-"""As users write it: True for all, a name, names, None or False for none."""
+LineFormat: TypeAlias = Callable[[str, str], str]
+"""`(container, message) -> line`"""
 
 _LEVEL = re.compile(r"\s*\[?(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z0-9_])", re.IGNORECASE)
 _LEVELS = {
@@ -26,61 +28,56 @@ _LEVELS = {
 }
 
 
-@dataclass(frozen=True)
-class LogPlan:
-    """The operator's log parameters as one value."""
+class LogPlan(msgspec.Struct, frozen=True):
+    """Which containers' logs are wanted and how their lines look. Part of a trigger's row in Airflow's database.
 
-    base: str = "base"
-    get_logs: bool = True
-    container_logs: Selection = None
-    """Main containers; None means the base container."""
-    init_container_logs: Selection = None
+    `containers` and `init_containers` are names, or True for all of them. `formatter` is the import path of a
+    `(container, message) -> line` callable, which replaces the prefix.
+    """
+
+    containers: bool | list[str] = msgspec.field(default_factory=lambda: ["base"])
+    init_containers: bool | list[str] = False
     prefix: bool = True
     """`[container] ` before each line."""
-    formatter: Callable[[str, str], str] | None = None
-    """`(container, message) -> line`, instead of the prefix."""
+    formatter: str | None = None
 
     def select(self, state: PodState) -> tuple[Container, ...]:
-        """The containers to follow, in the order of the spec, init containers first."""
-        return tuple(container for container in state.containers if self._wants(container))
+        """Return the containers to follow, in the order of the spec, init containers first."""
+        return tuple(container for container in state.containers if self._selects(container))
 
-    def _wants(self, container: Container) -> bool:
+    def _selects(self, container: Container) -> bool:
         if container.name == XCOM_SIDECAR:
             return False  # its log is the result, packed
-        if container.kind is not ContainerKind.MAIN:
-            return _selects(self.init_container_logs, container.name)
-        if not self.get_logs:
-            return False
-        wanted = self.base if self.container_logs is None else self.container_logs
-        return _selects(wanted, container.name)
+        wanted = self.containers if container.kind is ContainerKind.MAIN else self.init_containers
+        return wanted if isinstance(wanted, bool) else container.name in wanted
 
-    def unknown(self, state: PodState) -> tuple[str, ...]:
-        """Names that were asked for and that no container has."""
-        have = {container.name for container in state.containers}
-        asked = {*_names(self.container_logs), *_names(self.init_container_logs)}
-        return tuple(sorted(asked - have))
 
-    def format(self, container: str, text: str) -> str:
-        """The line as it is shown. A formatter that fails is replaced by the prefix: a log must not fail a task."""
-        if self.formatter is not None:
-            try:
-                return self.formatter(container, text)
-            except Exception:  # the user's code, on every line
-                return f"[{container}] {text}"
-        return f"[{container}] {text}" if self.prefix else text
+def line_format(*, prefix: bool = True, formatter: LineFormat | None = None) -> LineFormat:
+    """Return the function that makes a line of the task's log out of a container's name and its line.
+
+    A `formatter` that raises is replaced by the prefix for that line: a log must not fail a task.
+    """
+    if formatter is None:
+        return _with_prefix if prefix else _as_it_is
+
+    def formatted(container: str, text: str) -> str:
+        try:
+            return formatter(container, text)
+        except Exception:  # the user's code, on every line
+            return _with_prefix(container, text)
+
+    return formatted
+
+
+def _with_prefix(container: str, text: str) -> str:
+    return f"[{container}] {text}"
+
+
+def _as_it_is(container: str, text: str) -> str:
+    return text
 
 
 def level_of(text: str) -> int:
     """The level a line claims by how it begins: `ERROR: x`, `[warning] x`. INFO if it claims none."""
     match = _LEVEL.match(text)
     return _LEVELS[match[1].upper()] if match else logging.INFO
-
-
-def _names(selection: Selection) -> tuple[str, ...]:
-    if selection is None or isinstance(selection, bool):
-        return ()
-    return (selection,) if isinstance(selection, str) else tuple(selection)
-
-
-def _selects(selection: Selection, name: str) -> bool:
-    return selection if isinstance(selection, bool) else name in _names(selection)

@@ -13,7 +13,7 @@ from kpo_async.kube.watch.informer import Subscription
 from kpo_async.logs.emitter import Emitter, Sink
 from kpo_async.logs.follow import Follower, Lifeline
 from kpo_async.logs.lines import Cursor
-from kpo_async.logs.plan import LogPlan
+from kpo_async.logs.plan import LineFormat, LogPlan, line_format
 from kpo_async.pod.status import PodState, assess
 
 COMPANION_LINGER = 2.0
@@ -26,16 +26,27 @@ async def follow_pod(
     plan: LogPlan,
     sink: Sink,
     *,
+    base: str = "base",
+    formatter: LineFormat | None = None,
     cursors: MutableMapping[str, Cursor] | None = None,
 ) -> bool:
     """Emit the logs of the pod's containers as they come, until they are drained. Whether all were read to their end.
 
-    `feed` must be a subscription of its own. `cursors` says what was shown before, and is kept up to date. A deadline
+    `feed` must be a subscription of its own. `base` is the name of the main container, `formatter` the callable that
+    `plan` names. `cursors` says what was shown before, and is kept up to date. A deadline
     is set by cancelling: what was read has then been emitted, and the cursors say how far that is.
     Raises what `feed` or `sink` raised.
     """
     async with TaskGroup() as group:
-        pod = _PodLogs(client, plan, sink, {} if cursors is None else cursors, group)
+        pod = _PodLogs(
+            client,
+            plan,
+            sink,
+            base=base,
+            format_line=line_format(prefix=plan.prefix, formatter=formatter),
+            cursors={} if cursors is None else cursors,
+            group=group,
+        )
         pump = pod.start("views", pod.pump(feed))
         await pod.base_drained.wait()
         with suppress(asyncio.TimeoutError):
@@ -52,15 +63,23 @@ class _PodLogs:
     """The followers of one pod, and what they are told."""
 
     def __init__(
-        self, client: Client, plan: LogPlan, sink: Sink, cursors: MutableMapping[str, Cursor], group: TaskGroup
+        self,
+        client: Client,
+        plan: LogPlan,
+        sink: Sink,
+        *,
+        base: str,
+        format_line: LineFormat,
+        cursors: MutableMapping[str, Cursor],
+        group: TaskGroup,
     ) -> None:
         self._client, self._plan, self._sink, self._cursors, self._group = client, plan, sink, cursors, group
+        self._base, self._format_line = base, format_line
         self.followers: dict[str, Follower] = {}
         self.failure: Exception | None = None
         self.base_drained = asyncio.Event()
         self._lives: dict[str, Lifeline] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._base_ended = False
 
     async def pump(self, feed: Subscription) -> None:
         """Tell the followers what each new view says of their containers, starting them as they get known."""
@@ -68,7 +87,7 @@ class _PodLogs:
         while not final:
             view = await feed.next()
             final = view.presence.final
-            state = assess(view.pod, self._plan.base, gone=final)
+            state = assess(view.pod, self._base, gone=final)
             if view.pod is not None:
                 self._follow_new(state, view.pod.metadata.name, view.pod.metadata.namespace)
             self._tell(state, gone=final)
@@ -97,7 +116,7 @@ class _PodLogs:
         for container in self._plan.select(state):
             if container.name not in self.followers:
                 life = self._lives[container.name] = Lifeline()
-                emitter = Emitter(self._plan, self._sink)
+                emitter = Emitter(self._format_line, self._sink)
                 follower = self.followers[container.name] = Follower(
                     self._client,
                     name,
@@ -117,14 +136,14 @@ class _PodLogs:
         finally:
             emitter.close()
             self._cursors[container] = follower.cursor
-        if container == self._plan.base:
+        if container == self._base:
             self.base_drained.set()
 
     def _tell(self, state: PodState, *, gone: bool) -> None:
         for name, life in self._lives.items():
             container = state.container(name)
             if container is not None:
-                over = gone or container.ended or (name == self._plan.base and state.verdict.ended)
+                over = gone or container.ended or (name == self._base and state.verdict.ended)
                 life.tell(started=container.started, ended=over)
-        if (state.verdict.ended or gone) and self._plan.base not in self.followers:
+        if (state.verdict.ended or gone) and self._base not in self.followers:
             self.base_drained.set()

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.exceptions import ImportPathError
 from kpo_async.import_path import to_import_path
 from kpo_async.json_types import Json
+from kpo_async.logs.plan import LogPlan
 from kpo_async.operators.manifest import base_container_name, cluster_ref
-from kpo_async.pod_task import LogChoice, PodTask
+from kpo_async.pod_task import PodTask
 
 if TYPE_CHECKING:
     from kpo_async.operators.pod import KubernetesPodOperator
@@ -34,13 +36,13 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
         cluster=cluster_ref(operator),
         base_container=base_container_name(operator),
         logs=_log_choice(operator),
-        xcom=operator.xcom_transport.value if operator.do_xcom_push else None,
+        xcom=operator.xcom_transport if operator.do_xcom_push else None,
         schedule_timeout=operator.schedule_timeout_seconds,
         startup_timeout=operator.startup_timeout_seconds,
         deadline=deadline,
         poll_interval=operator.poll_interval,
-        on_finish_action=operator.on_finish_action.value,
-        on_kill_action=operator.on_kill_action.value,
+        on_finish_action=operator.on_finish_action,
+        on_kill_action=operator.on_kill_action,
         grace_period=operator.termination_grace_period,
         skip_on_exit_code=list(operator.skip_on_exit_code),
         multiple_outputs=operator.multiple_outputs,
@@ -86,11 +88,11 @@ def callback_classes(operator: KubernetesPodOperator) -> list[Any]:
     return [*found, operator.progress_callback] if operator.progress_callback else found
 
 
-def _log_choice(operator: KubernetesPodOperator) -> LogChoice | None:
+def _log_choice(operator: KubernetesPodOperator) -> LogPlan | None:
     if not operator.get_logs and not operator.init_container_logs:
         return None
     containers = _names(operator.container_logs, default=[base_container_name(operator)]) if operator.get_logs else []
-    return LogChoice(
+    return LogPlan(
         containers=containers,
         init_containers=_names(operator.init_container_logs, default=[]),
         prefix=operator.container_name_log_prefix_enabled,

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from airflow.triggers.base import (
     TaskSuccessEvent,
     TriggerEvent,
 )
+from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode
@@ -40,8 +40,8 @@ from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
 from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.lifecycle import Formatter
 from kpo_async.logs.channel import delivered
+from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 
 log = logging.getLogger(__name__)
@@ -170,17 +170,17 @@ class KubernetesPodTrigger(BaseTrigger):
     def _event(self, outcome: Outcome) -> Json:
         task = self.pod_task
         return {
-            "status": STATUS.get(OutcomeStatus(outcome.status), "failed"),
+            "status": STATUS.get(outcome.status, "failed"),
             "name": task.name,
             "namespace": task.namespace,
             "uid": task.uid,
             "message": outcome.message,
-            "outcome": outcome.portable().to_dict(),
+            "outcome": outcome.storable().to_dict(),
             **task.user_event,
         }
 
 
-def _users_code(task: PodTask, source: ClusterSource) -> tuple[Callbacks, Formatter | None]:
+def _users_code(task: PodTask, source: ClusterSource) -> tuple[Callbacks, LineFormat | None]:
     """The task's callbacks and log formatter, imported. Raises `ImportPathError` naming what this host lacks."""
     classes = [from_import_path(path) for path in task.callbacks]
     callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=partial(core_v1, source))

@@ -15,7 +15,9 @@ from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
 from kpo_async.exceptions import NotFoundError, PodConflictError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.pod_task import LogChoice, OnFinishAction, OnKillAction, Outcome, OutcomeStatus
+from kpo_async.logs.plan import LogPlan
+from kpo_async.pod.xcom_sidecar import XComTransport
+from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 LOG_LOGGERS = ("kpo_async.pod_log", "kpo_async.lifecycle.task_log")
@@ -86,16 +88,16 @@ async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
 @pytest.mark.parametrize(
     ("logs", "parameters", "hint"),
     [
-        pytest.param(LogChoice(), {}, "see the task's log for what the program said", id="shown"),
+        pytest.param(LogPlan(), {}, "see the task's log for what the program said", id="shown"),
         pytest.param(None, {}, "with get_logs=True, the task's log says what the program said", id="not shown"),
         pytest.param(
-            LogChoice(init_containers=True),
+            LogPlan(init_containers=True),
             {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
             "see the task's log for what it said",
             id="an init container, shown",
         ),
         pytest.param(
-            LogChoice(),
+            LogPlan(),
             {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
             "see that container's log, with init_container_logs=True",
             id="an init container, not shown",
@@ -103,7 +105,7 @@ async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
     ],
 )
 async def test_a_failure_says_where_to_look_with_the_logs_that_are_shown(
-    client: Client, logs: LogChoice | None, parameters: dict, hint: str
+    client: Client, logs: LogPlan | None, parameters: dict, hint: str
 ) -> None:
     outcome = await waited(client, "exit 1", {"logs": logs}, **parameters)
     assert outcome.message.endswith(f"({hint})")
@@ -129,7 +131,7 @@ async def test_the_result_arrives_as_it_was_written(client: Client, text: str, r
     pod = await started(
         client, 'printf %s "$RESULT" > /airflow/xcom/return.json', do_xcom_push=True, env_vars={"RESULT": text}
     )
-    task = pod_task(pod, xcom="sidecar")
+    task = pod_task(pod, xcom=XComTransport.SIDECAR)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
     assert outcome.result_known
     assert await lifecycle.collect(client, task, outcome) == result
@@ -138,7 +140,7 @@ async def test_the_result_arrives_as_it_was_written(client: Client, text: str, r
 
 async def test_a_result_that_is_no_json_fails_a_task_that_succeeded(client: Client) -> None:
     pod = await started(client, "echo {oops > /airflow/xcom/return.json", do_xcom_push=True)
-    task = pod_task(pod, xcom="sidecar")
+    task = pod_task(pod, xcom=XComTransport.SIDECAR)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
     with pytest.raises(XComError, match="no JSON"):
         await lifecycle.collect(client, task, outcome)
@@ -146,7 +148,7 @@ async def test_a_result_that_is_no_json_fails_a_task_that_succeeded(client: Clie
 
 async def test_the_result_of_a_pod_that_failed_is_still_collected(client: Client) -> None:
     pod = await started(client, "echo 5 > /airflow/xcom/return.json; exit 1", do_xcom_push=True)
-    task = pod_task(pod, xcom="sidecar")
+    task = pod_task(pod, xcom=XComTransport.SIDECAR)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
     assert outcome.status == OutcomeStatus.FAILED
     assert await lifecycle.collect(client, task, outcome) == 5
@@ -369,6 +371,6 @@ async def test_what_the_trigger_did_not_show_the_worker_shows(client: Client, ca
     pod = await started(client, "echo one; echo two")
     outcome = await lifecycle.wait(client, pod_task(pod, logs=None), NO_CALLBACKS)
     assert not outcome.logs_complete
-    await lifecycle.emit_remaining_logs(client, pod_task(pod, logs=LogChoice(prefix=False)), outcome, NO_CALLBACKS)
+    await lifecycle.emit_remaining_logs(client, pod_task(pod, logs=LogPlan(prefix=False)), outcome, NO_CALLBACKS)
     shown = [r.message for r in caplog.records if r.name == "kpo_async.pod_log"]
     assert "\n".join(shown).split("\n") == ["one", "two"]

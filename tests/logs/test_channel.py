@@ -18,7 +18,7 @@ from kpo_async.kube.client import Client
 from kpo_async.logs import channel
 from kpo_async.logs.emitter import UNREAD_BYTES, Emitter, LogRecord
 from kpo_async.logs.lines import LogLine
-from kpo_async.logs.plan import LogPlan
+from kpo_async.logs.plan import line_format
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell what is unread")
@@ -89,7 +89,7 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
         log.info(record.text)
 
     lines = [LogLine("base", "2026-11-21T09:00:00.0Z", f"{n} " + "z" * 200) for n in range(5000)]
-    emitter = Emitter(LogPlan(prefix=False), sink)
+    emitter = Emitter(line_format(prefix=False), sink)
     emitter.put(lines)
     emptied = asyncio.create_task(emitter.emptied())
     highest = received = 0

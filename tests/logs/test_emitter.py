@@ -20,9 +20,10 @@ from kpo_async.logs.emitter import (
     EmissionScheduler,
     Emitter,
     LogRecord,
+    emission_scheduler,
 )
 from kpo_async.logs.lines import LogLine
-from kpo_async.logs.plan import LogPlan
+from kpo_async.logs.plan import line_format
 from tests.virtual_time import VirtualTimeLoop
 
 
@@ -48,7 +49,7 @@ async def settle() -> None:
 @pytest.mark.virtual_time
 async def test_a_few_lines_are_a_record_each_at_once() -> None:
     records: list[LogRecord] = []
-    emitter = Emitter(LogPlan(), records.append)
+    emitter = Emitter(line_format(), records.append)
     emitter.put(lines("one", "two", "three"))
     await settle()
     assert [record.text for record in records] == ["[base] one", "[base] two", "[base] three"]
@@ -58,7 +59,7 @@ async def test_a_few_lines_are_a_record_each_at_once() -> None:
 @pytest.mark.virtual_time
 async def test_many_lines_are_few_records() -> None:
     records: list[LogRecord] = []
-    emitter = Emitter(LogPlan(), records.append)
+    emitter = Emitter(line_format(), records.append)
     texts = [str(n) for n in range(10_000)]
     emitter.put(lines(*texts))
     await settle()
@@ -70,7 +71,7 @@ async def test_many_lines_are_few_records() -> None:
 @pytest.mark.virtual_time
 async def test_no_record_is_longer_than_airflow_can_carry() -> None:
     records: list[LogRecord] = []
-    emitter = Emitter(LogPlan(prefix=False), records.append)
+    emitter = Emitter(line_format(prefix=False), records.append)
     emitter.put(lines(*["x" * 1000] * 500))
     await settle()
     assert sum(len(record.lines) for record in records) == 500
@@ -80,7 +81,7 @@ async def test_no_record_is_longer_than_airflow_can_carry() -> None:
 @pytest.mark.virtual_time
 async def test_a_record_holds_lines_of_one_level() -> None:
     records: list[LogRecord] = []
-    emitter = Emitter(LogPlan(), records.append)
+    emitter = Emitter(line_format(), records.append)
     emitter.put(lines(*["x"] * 200, *["ERROR y"] * 200, *["x"] * 200))
     await settle()
     assert [record.level for record in records] == [logging.INFO, logging.ERROR, logging.INFO]
@@ -94,7 +95,7 @@ def test_a_chatty_container_does_not_use_up_the_records_of_the_process() -> None
 async def _a_chatty_container() -> None:
     loop = asyncio.get_running_loop()
     records: list[tuple[float, LogRecord]] = []
-    emitter = Emitter(LogPlan(), lambda record: records.append((loop.time(), record)))
+    emitter = Emitter(line_format(), lambda record: records.append((loop.time(), record)))
     for n in range(10_000):
         emitter.put(lines(f"{n} {loop.time()}"))
         await asyncio.sleep(0.001)
@@ -118,7 +119,7 @@ async def _chatty_containers(pods: int) -> None:
     def sink(record: LogRecord) -> None:
         delays.extend(loop.time() - float(line.text) for line in record.lines)
 
-    emitters = [Emitter(LogPlan(), sink) for _ in range(pods)]
+    emitters = [Emitter(line_format(), sink) for _ in range(pods)]
     for _ in range(25):
         for emitter in emitters:
             emitter.put(lines(str(loop.time())))
@@ -137,7 +138,7 @@ async def test_the_loop_gets_its_turn_after_every_record() -> None:
         run += 1
         longest = max(longest, run)
 
-    emitters = [Emitter(LogPlan(), sink) for _ in range(10)]
+    emitters = [Emitter(line_format(), sink) for _ in range(10)]
     for emitter in emitters:
         emitter.put(lines("x"))
     for _ in range(100):
@@ -148,7 +149,7 @@ async def test_the_loop_gets_its_turn_after_every_record() -> None:
 
 @pytest.mark.virtual_time
 async def test_who_collected_enough_waits_for_room() -> None:
-    emitter = Emitter(LogPlan(), lambda record: None)
+    emitter = Emitter(line_format(), lambda record: None)
     emitter.put(lines(*["x" * RECORD_BYTES] * (2 * PENDING_BYTES // RECORD_BYTES)))
     waiting = asyncio.ensure_future(emitter.room())
     await asyncio.sleep(0)
@@ -159,7 +160,7 @@ async def test_who_collected_enough_waits_for_room() -> None:
 
 @pytest.mark.virtual_time
 async def test_all_together_collect_no_more_than_their_budget() -> None:
-    emitters = [Emitter(LogPlan(), lambda record: None) for _ in range(ALL_PENDING_BYTES // 200_000 + 2)]
+    emitters = [Emitter(line_format(), lambda record: None) for _ in range(ALL_PENDING_BYTES // 200_000 + 2)]
     for emitter in emitters:
         emitter.put(lines("x" * 200_000))
     last = asyncio.ensure_future(emitters[-1].room())
@@ -173,7 +174,7 @@ async def test_all_together_collect_no_more_than_their_budget() -> None:
 @pytest.mark.virtual_time
 async def test_closing_shows_what_is_left() -> None:
     records: list[LogRecord] = []
-    emitter = Emitter(LogPlan(), records.append)
+    emitter = Emitter(line_format(), records.append)
     emitter.put(lines("one", "two"))
     emitter.close()
     await settle()
@@ -188,7 +189,7 @@ async def test_records_are_logged_in_the_context_of_who_follows() -> None:
 
     async def follow(name: str) -> None:
         task.set(name)
-        Emitter(LogPlan(), lambda record: seen.append(task.get())).put(lines("x"))
+        Emitter(line_format(), lambda record: seen.append(task.get())).put(lines("x"))
         await settle()
 
     await asyncio.gather(*(asyncio.create_task(follow(name)) for name in ("a", "b", "c")))
@@ -200,7 +201,7 @@ async def test_what_the_sink_raises_reaches_who_follows() -> None:
     def sink(record: LogRecord) -> None:
         raise OSError("the disk is full")
 
-    emitter = Emitter(LogPlan(), sink)
+    emitter = Emitter(line_format(), sink)
     emitter.put(lines("one"))
     await settle()
     with pytest.raises(OSError, match="the disk is full"):
@@ -213,7 +214,7 @@ def test_the_lines_of_each_container_stay_in_order(puts: list[tuple[int, int, fl
     async def run() -> None:
         shared = EmissionScheduler()
         records: list[LogRecord] = []
-        emitters = [Emitter(LogPlan(), records.append, shared=shared) for _ in range(4)]
+        emitters = [Emitter(line_format(), records.append, shared=shared) for _ in range(4)]
         expected: list[list[str]] = [[] for _ in emitters]
         for which, count, pause in puts:
             texts = [f"{which} {len(expected[which]) + n}" for n in range(count)]

@@ -11,7 +11,7 @@ import pytest
 from kpo_async.kube.client import Client
 from kpo_async.logs.emitter import Emitter, LogRecord
 from kpo_async.logs.follow import DRAIN_SILENCE, SILENCE, Follower, Lifeline
-from kpo_async.logs.plan import LogPlan
+from kpo_async.logs.plan import line_format
 from kpo_async.logs.stream_limit import StreamLimit
 from tests.logs.kubelet import Cut, LogKubelet
 
@@ -45,7 +45,7 @@ class Following:
     def __init__(self, client: Client, kubelet: LogKubelet, *, slots: StreamLimit | None = None) -> None:
         self.kubelet, self.log = kubelet, kubelet.log()
         self.life, self.shown = Lifeline(), Shown()
-        self.emitter = Emitter(LogPlan(), self.shown)
+        self.emitter = Emitter(line_format(), self.shown)
         self.follower = Follower(client, "pod", "ns", "base", life=self.life, emitter=self.emitter, slots=slots)
         self.task = asyncio.create_task(self.follower.run())
 

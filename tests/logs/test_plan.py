@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from kpo_async.api_types import pod_from_dict
-from kpo_async.logs.plan import LogPlan, Selection, level_of
+from kpo_async.logs.plan import LogPlan, level_of, line_format
 from kpo_async.pod.status import assess
 from kpo_async.pod.xcom_sidecar import attach
 
@@ -27,48 +27,33 @@ STATE = assess(pod_from_dict(POD), "base")
     ("plan", "names"),
     [
         pytest.param(LogPlan(), ["base"], id="the base container by default"),
-        pytest.param(LogPlan(get_logs=False), [], id="none"),
-        pytest.param(LogPlan(container_logs=True), ["base", "companion"], id="all"),
-        pytest.param(LogPlan(container_logs=False), [], id="false"),
-        pytest.param(LogPlan(container_logs="companion"), ["companion"], id="a name"),
-        pytest.param(LogPlan(container_logs=["companion", "base"]), ["base", "companion"], id="order of the spec"),
-        pytest.param(LogPlan(init_container_logs=True), ["fetch", "mesh", "base"], id="init containers first"),
-        pytest.param(LogPlan(init_container_logs="fetch"), ["fetch", "base"], id="one init container"),
-        pytest.param(LogPlan(get_logs=False, init_container_logs=True), ["fetch", "mesh"], id="only init containers"),
-        pytest.param(LogPlan(base="companion"), ["companion"], id="another base container"),
+        pytest.param(LogPlan(containers=True), ["base", "companion"], id="all"),
+        pytest.param(LogPlan(containers=False), [], id="none"),
+        pytest.param(LogPlan(containers=["companion"]), ["companion"], id="a name"),
+        pytest.param(LogPlan(containers=["companion", "base"]), ["base", "companion"], id="order of the spec"),
+        pytest.param(LogPlan(init_containers=True), ["fetch", "mesh", "base"], id="init containers first"),
+        pytest.param(LogPlan(init_containers=["fetch"]), ["fetch", "base"], id="one init container"),
+        pytest.param(LogPlan(containers=False, init_containers=True), ["fetch", "mesh"], id="only init containers"),
     ],
 )
 def test_the_wanted_containers_are_followed_but_never_the_xcom_sidecar(plan: LogPlan, names: list[str]) -> None:
     assert [container.name for container in plan.select(STATE)] == names
 
 
-@pytest.mark.parametrize(
-    ("wanted", "unknown"),
-    [
-        pytest.param(None, (), id="nothing"),
-        pytest.param(True, (), id="all"),
-        pytest.param("typo", ("typo",), id="a typo"),
-        pytest.param(["base", "b", "a"], ("a", "b"), id="some typos"),
-    ],
-)
-def test_names_that_no_container_has_are_told(wanted: Selection, unknown: tuple[str, ...]) -> None:
-    assert LogPlan(container_logs=wanted).unknown(STATE) == unknown
-
-
 def test_a_line_carries_the_name_of_its_container() -> None:
-    assert LogPlan().format("base", "x") == "[base] x"
+    assert line_format()("base", "x") == "[base] x"
 
 
 def test_the_prefix_can_be_left_out() -> None:
-    assert LogPlan(prefix=False).format("base", "x") == "x"
+    assert line_format(prefix=False)("base", "x") == "x"
 
 
 def test_a_formatter_replaces_the_prefix() -> None:
-    assert LogPlan(formatter=lambda container, message: f"{container}> {message}").format("base", "x") == "base> x"
+    assert line_format(formatter=lambda container, message: f"{container}> {message}")("base", "x") == "base> x"
 
 
 def test_a_formatter_that_fails_does_not_cost_the_line() -> None:
-    assert LogPlan(formatter=lambda container, message: str(1 / 0)).format("base", "x") == "[base] x"
+    assert line_format(formatter=lambda container, message: str(1 / 0))("base", "x") == "[base] x"
 
 
 @pytest.mark.parametrize(

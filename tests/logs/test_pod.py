@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
-from kpo_async.logs import Cursor, LogPlan, follow_pod
-from kpo_async.logs.pod import COMPANION_LINGER
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LogPlan
+from kpo_async.logs.pod import COMPANION_LINGER, follow_pod
 from tests.logs.kubelet import LogKubelet
 from tests.logs.test_follow import Shown
 from tests.pod.samples import ended, pod, running, waiting
@@ -71,7 +73,7 @@ async def test_the_base_container_is_followed_from_its_start_to_its_end() -> Non
 async def test_init_containers_come_first() -> None:
     story = Story(init_containers=[{"name": "prepare"}])
     story.kubelet.log("prepare").write("preparing")
-    async with story.followed(LogPlan(init_container_logs=True)) as task:
+    async with story.followed(LogPlan(init_containers=True)) as task:
         story.tell(phase="Pending", init_statuses=[running("prepare")], statuses=[waiting()])
         await story.shown.until("preparing")
         story.kubelet.log("prepare").finish()
@@ -86,7 +88,7 @@ async def test_init_containers_come_first() -> None:
 
 async def test_a_companion_that_never_ends_is_left_soon_after_the_base_container() -> None:
     story = Story(containers=[{"name": "base"}, {"name": "companion"}])
-    async with story.followed(LogPlan(container_logs=True)) as task:
+    async with story.followed(LogPlan(containers=True)) as task:
         story.kubelet.log("companion").write("for ever")
         story.tell(statuses=[running(), running("companion")])
         await story.shown.until("for ever")
@@ -135,10 +137,10 @@ async def test_whoever_goes_on_later_starts_where_the_cursors_say() -> None:
         log.write("one", "two")
         story.tell(statuses=[running()])
         await story.shown.until("two")
-    handed_over = {name: cursor.to_list() for name, cursor in story.cursors.items()}
+    handed_over = msgspec.json.encode(story.cursors)
     later = Story()
     later.kubelet = story.kubelet
-    later.cursors = {name: Cursor.from_list(values) for name, values in handed_over.items()}
+    later.cursors = msgspec.json.decode(handed_over, type=dict[str, Cursor])
     async with later.followed() as task:
         log.write("three")
         log.finish()
@@ -166,7 +168,7 @@ async def test_what_the_sink_raises_is_raised_and_not_wrapped() -> None:
 
 async def test_without_any_wanted_log_nothing_is_asked_and_the_end_is_noticed() -> None:
     story = Story()
-    async with story.followed(LogPlan(get_logs=False)) as task:
+    async with story.followed(LogPlan(containers=False)) as task:
         story.tell(statuses=[running()])
         await asyncio.sleep(5)
         assert not task.done()

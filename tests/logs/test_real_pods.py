@@ -8,7 +8,10 @@ from typing import Any
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch.informer import follow
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.logs import Cursor, LogPlan, LogRecord, follow_pod
+from kpo_async.logs.emitter import LogRecord
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LogPlan, line_format
+from kpo_async.logs.pod import follow_pod
 from kpo_async.pod.names import SELECTOR
 from kpo_async.pod.xcom_sidecar import attach
 
@@ -39,7 +42,8 @@ async def show(client: Client, uid: str, plan: LogPlan, *, begun: asyncio.Event 
 
     async with follow(client, "default", "p", uid, selector=SELECTOR) as feed:
         assert await follow_pod(client, feed, plan, sink)
-    return [plan.format(line.container, line.text) for record in records for line in record.lines]
+    shown = line_format(prefix=plan.prefix)
+    return [shown(line.container, line.text) for record in records for line in record.lines]
 
 
 async def test_init_containers_and_the_base_container_are_shown_once_and_the_xcom_sidecar_never(
@@ -48,7 +52,7 @@ async def test_init_containers_and_the_base_container_are_shown_once_and_the_xco
     prepare = {"name": "prepare", "image": IMAGE, "command": ["sh", "-c", "echo preparing"]}
     script = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo $i; done; echo 1 > /airflow/xcom/return.json; printf end"
     uid = await create(local_client, script, initContainers=[prepare])
-    shown = await show(local_client, uid, LogPlan(init_container_logs=True))
+    shown = await show(local_client, uid, LogPlan(init_containers=True))
     assert shown == ["[prepare] preparing", *(f"[base] {n}" for n in range(1, 501)), "[base] end"]
 
 
