@@ -1,32 +1,33 @@
 """The deferrable KubernetesPodOperator for Apache Airflow: one shared watch, live logs, no worker slot held.
 
-    worker     execute      build the manifest -> create the pod (or adopt it) -> defer, giving the slot back
-    triggerer  trigger.run  subscribe to the shared informer -> stream logs live -> know the verdict -> one event
-    worker     resume       the rest of the logs, the XCom, callbacks -> on_finish_action -> success / failed / skipped
+    worker     execute      build the manifest, create the pod (or adopt it), defer: the worker slot is free again
+    triggerer  trigger.run  subscribe to the shared informer, stream logs, wait for the result, fire one event
+    worker     resume       emit the remaining logs, read the XCom, run callbacks, apply on_finish_action, end the task
 
-`deferrable=False`: the worker does all of it, with the same code. `end_from_trigger=True`: the triggerer does the last
-line too. There is one telling of the story, `lifecycle`, and it is async: workers run it, triggers await it.
+With `deferrable=False` the worker does all of it, with the same code. With `end_from_trigger=True` the triggerer does
+the last line too. The story is written once, in `lifecycle`, and is async: workers run it, triggers await it.
 
-Layers; each may import what is below it, and import-linter holds them to it:
+Layers. Each imports only what is below it; import-linter enforces this for every module (pyproject.toml):
 
-    cli, demo, migrate                     kpo-async ...
-    decorators                             @task.kubernetes_async, @task.kubernetes_cmd_async
-    operators                              parameters and templates; a worker's part of the story
-    triggers                               a triggerer's part of the story
-    hooks                                  connections; what is particular to Airflow's versions.   Airflow ends here.
-    lifecycle                              ensure_pod -> wait -> collect -> finish
-    ownership, showing, narrator, deadlines   its parts: one pod for one try; logs; one line per change; time limits
-    logs, xcom, callbacks                  what comes out of a pod, and the user's code along the way
-    kube                                   one API server: config, client, watch, informer. A pod is a slim Struct
-    pod                                    pure: build and merge manifests, names, status, diagnosis
-    handover, import_path                  PodTask and Outcome, the only values that cross between worker and triggerer
-    models, secret, resources              users' objects as plain dicts; typed views of the API's JSON
+    cli, demo, migrate               the command `kpo-async`
+    decorators                       @task.kubernetes_async, @task.kubernetes_cmd_async
+    operators                        parameters, templates, and what a worker does
+    triggers                         what a triggerer does
+    hooks                            connections; differences between Airflow's versions. Nothing below imports Airflow
+    lifecycle                        ensure_pod, wait, collect, finish: the story of one pod for one try
+    pod_task, import_path            PodTask and Outcome, the values sent between worker and triggerer
+    logs, callbacks                  follow containers' logs; call the user's code
+    kube                             one API server: auth, transport, client, watch (the informer)
+    pod                              pure functions: build and merge manifests, names, status, diagnosis
+    secret, models                   users' objects as plain dicts
+    api_types, json_types            the API's objects as slim Structs; the type of JSON objects
     exceptions, compat
 
-    localcluster                           an API server and kubelet for tests and demos. Shares no code with the rest
+    localcluster                     an API server and a kubelet for tests and demos. Shares no code with the rest
 
-aiohttp is imported in `kube` and `localcluster` only, `kubernetes` inside functions that hand its objects to users'
-code, `kubernetes_asyncio` nowhere. Importing `kpo_async.operators.pod` loads none of them: DAGs are parsed all day.
+Only `kube` and `localcluster` import aiohttp. Only `kube` imports `kubernetes_asyncio`, and only for credentials that
+need it. `kubernetes` is imported inside functions that give its objects to users' code. Importing
+`kpo_async.operators.pod` loads none of them, because Airflow parses DAG files again and again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are asked for."""
+    """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

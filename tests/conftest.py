@@ -1,8 +1,8 @@
-"""What every test gets: virtual time on request, and a failure for anything left behind or any blocked loop.
+"""Checks and fixtures for every test: virtual time, leaked tasks, blocking calls, an embedded cluster.
 
 - `@pytest.mark.virtual_time`: the test's event loop jumps over idle time (`tests/virtual_time.py`).
 - An asyncio task that outlives its test fails it. Unclosed sessions and sockets are ResourceWarnings, hence errors.
-- A blocking call of the library on the event loop (file, sleep, subprocess, socket) raises `BlockingError` there.
+- A blocking call of the library on the event loop (file, sleep, subprocess, socket) raises `BlockingError`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Else pytest-asyncio, looking for a loop to put back after a test, makes one that nobody closes.
+    # Without this, pytest-asyncio creates a loop to restore after a test, and never closes it.
     asyncio.set_event_loop(None)
     config.addinivalue_line("markers", "virtual_time: the test's event loop jumps over idle time")
 
@@ -41,7 +41,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 @pytest.fixture(autouse=True)
 def clean_loop(request: pytest.FixtureRequest) -> None:
-    """Only async tests pay for the checks of the event loop."""
+    """Check the event loop of async tests; other tests have none."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("nothing_left_behind")
         request.getfixturevalue("nothing_blocks_the_loop")
@@ -56,13 +56,13 @@ async def nothing_left_behind() -> AsyncIterator[None]:
     for task in leaked:
         task.cancel()
     await asyncio.gather(*leaked, return_exceptions=True)
-    gc.collect(1)  # young garbage is enough to find what this test left, and costs no milliseconds
+    gc.collect(1)  # the young generations hold what this test left, and take less than a millisecond
     assert not leaked, "tasks left behind: " + ", ".join(str(task) for task in leaked)
 
 
 @pytest.fixture
 def nothing_blocks_the_loop() -> Iterator[None]:
-    # The emulator's node is local processes and files by design, and it has a loop of its own outside tests.
+    # The emulator's node works with local files and processes by design; outside tests it has its own event loop.
     detector = BlockBuster(scanned_modules=["kpo_async"], excluded_modules=["kpo_async.localcluster", "kpo_async.demo"])
     detector.activate()
     yield
@@ -71,14 +71,14 @@ def nothing_blocks_the_loop() -> Iterator[None]:
 
 @pytest.fixture
 async def local_cluster() -> AsyncIterator[LocalCluster]:
-    """An embedded cluster of the test's own."""
+    """An embedded cluster for one test."""
     async with LocalCluster() as cluster:
         yield cluster
-        await aclose_all()  # else the server waits for the clients that linger
+        await aclose_all()  # otherwise the server waits for idle clients
 
 
 @pytest.fixture
 async def local_client(local_cluster: LocalCluster) -> AsyncIterator[Client]:
-    """A client of it, with all rights."""
+    """A client of `local_cluster` with all rights."""
     async with connect(ClusterSource(config_file=str(local_cluster.kubeconfig))) as client:
         yield client

@@ -1,4 +1,4 @@
-"""The README says what is true of the code."""
+"""The README agrees with the code."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def test_the_table_of_differences_is_the_one_the_parity_test_allows() -> None:
     assert found[1] == TABLE
 
 
-def test_it_stays_short() -> None:
+def test_the_readme_is_shorter_than_150_lines() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) < 150

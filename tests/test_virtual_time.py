@@ -1,4 +1,4 @@
-"""The virtual clock does what the tests that stand on it believe."""
+"""The virtual clock behaves as the tests that use it assume."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from tests.virtual_time import time_held
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_an_hour_passes_at_once() -> None:
+async def test_an_hour_takes_no_real_time() -> None:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     begin = loop.time()
@@ -29,7 +29,7 @@ async def test_timers_fire_in_order_at_their_times() -> None:
     assert seen == pytest.approx([1.0, 10.0, 30.0])
 
 
-async def test_time_stands_still_while_a_thread_works() -> None:
+async def test_time_does_not_advance_while_a_thread_works() -> None:
     loop = asyncio.get_running_loop()
     timer = loop.call_later(0.001, lambda: None)
     began = threading.Event()

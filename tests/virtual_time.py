@@ -1,8 +1,8 @@
 """An event loop whose time jumps when it is idle, so that tests of minutes take milliseconds.
 
-Mark a test `@pytest.mark.virtual_time`: `asyncio.sleep(3600)` then returns at once, and `loop.time()` moved by 3600.
-Real sockets and threads keep working: time stands still while a thread of the executor is busy, inside `time_held()`,
-and until nothing has arrived for `GRACE` real seconds.
+Mark a test `@pytest.mark.virtual_time`: `asyncio.sleep(3600)` returns at once and `loop.time()` advances by 3600.
+Real sockets and threads keep working: time does not advance while a thread of the executor is busy, inside
+`time_held()`, or until no I/O has arrived for `GRACE` real seconds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 GRACE = 0.02
-"""Real seconds without I/O before time jumps; loopback traffic within one process needs microseconds."""
+"""Real seconds without I/O before time jumps; loopback traffic within one process takes microseconds."""
 _BUSY_WAIT = 1.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for I/O only briefly, then moves `now` to the next timer instead of waiting for it."""
+    """Wait for I/O briefly, then advance `now` to the next timer instead of waiting for it."""
 
     now = 0.0
     holds = 0
@@ -37,10 +37,10 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """A selector event loop on the clock of its selector."""
+    """A selector event loop whose clock is its selector's."""
 
     def __init__(self, grace: float = GRACE) -> None:
-        """`grace` may be 0 where nothing but timers can happen."""
+        """`grace`: real seconds without I/O before time jumps; 0 if the loop has timers only."""
         self.clock = _JumpingSelector()
         self.clock.grace = grace
         super().__init__(self.clock)
@@ -64,7 +64,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def time_held() -> Iterator[None]:
-    """No jumps inside: for waiting on something real that the loop cannot see, such as a child process."""
+    """Do not advance time inside the block, for example while waiting for a child process, which the loop cannot see."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop), "mark the test with pytest.mark.virtual_time"
     loop.clock.holds += 1

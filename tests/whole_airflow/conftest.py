@@ -1,6 +1,6 @@
-"""One whole Airflow on an embedded cluster, for all tests here: starting one takes a quarter of a minute.
+"""One Airflow on an embedded cluster, shared by all tests of this folder, because it takes 15 s to start.
 
-It runs in an event loop of its own thread, so that tests stay plain functions that say `airflow.run(...)`.
+It runs in an event loop in a thread of its own, so that tests are plain functions that call `airflow.run(...)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class WholeAirflow:
-    """A running Airflow, from the outside."""
+    """A running Airflow, observed from outside."""
 
     def __init__(self, airflow: Airflow, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
         self.airflow = airflow
@@ -31,7 +31,7 @@ class WholeAirflow:
         self._loop = loop
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 180) -> DagRun:
-        """Run a DAG to its end."""
+        """Run a DAG and wait for its end."""
         return self.wait(self._run(dag_id, conf, timeout))
 
     def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
@@ -39,7 +39,7 @@ class WholeAirflow:
         return self.wait(self.airflow.trigger(dag_id, conf))
 
     def until(self, what: str, condition: Callable[[], bool], timeout: float = 120) -> None:
-        """Wait for something to be so."""
+        """Wait until `condition` holds; `what` describes it in the error after `timeout` seconds."""
 
         async def look() -> None:
             async for _ in self.airflow.ticks(what, timeout):
@@ -55,11 +55,11 @@ class WholeAirflow:
 
     @property
     def connection(self) -> str:
-        """The definition of `kubernetes_default`, as JSON."""
+        """The connection `kubernetes_default`, as JSON."""
         return self._cluster.connection
 
     def failures(self, run: DagRun) -> dict[str, str]:
-        """The task instances that did not succeed, and the error that each of them logged."""
+        """The task instances that did not succeed, each with the error it logged."""
         failed = [task for task in self.airflow.task_instances(run) if task.state != "success"]
         return {str(task): self.airflow.error(run, task) for task in failed}
 
@@ -73,7 +73,7 @@ class WholeAirflow:
         return run
 
     def wait(self, awaited: Coroutine[Any, Any, T]) -> T:
-        """Await something in the Airflow's own loop."""
+        """Run a coroutine in Airflow's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(awaited, self._loop).result()
 
 
