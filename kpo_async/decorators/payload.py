@@ -1,8 +1,9 @@
-"""A function and its arguments as environment variables of a pod, and the command that runs them there.
+"""Pack a function and its arguments into environment variables of a pod, with the command that runs them there.
 
-Linux takes no string over 128 KiB in a process's environment, so the parcel (a zip file, in base64 because Kubernetes
-expands `$` in values) is spread over several. All of it is part of the pod, which etcd limits; `LIMIT` stays below.
-No volume, no ConfigMap, no right to create one, nothing left behind. The image needs `sh` and a Python, 3.7 or newer.
+Linux limits each string of a process's environment to 128 KiB, so the payload is spread over several variables. It is a
+zip file in base64, because Kubernetes expands `$` in values. All of it is part of the pod, and etcd limits the size of
+an object; `LIMIT` stays below. The pod needs no volume and no ConfigMap, so nothing is left behind, and its image needs
+only `sh` and Python 3.7 or newer.
 """
 
 from __future__ import annotations
@@ -16,38 +17,27 @@ import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from kpo_async.compat import StrEnum
-from kpo_async.decorators import pod_entrypoint as in_pod
+from kpo_async.decorators import pod_entrypoint, unpack
 from kpo_async.decorators.source import function_source
+from kpo_async.decorators.unpack import PREFIX
 from kpo_async.exceptions import ManifestError
 
-PREFIX = "KPO_ASYNC_PARCEL"
 PART = 120_000
-"""Bytes of a variable's value; the kernel's MAX_ARG_STRLEN (128 KiB) counts the name too."""
+"""Bytes of a variable's value. The kernel's MAX_ARG_STRLEN (128 KiB) includes the name."""
 LIMIT = 1_400_000
-"""Bytes of all parts: etcd takes requests of 1.5 MiB, and the rest of the pod and its status must fit as well."""
+"""Bytes of all parts. etcd accepts requests of 1.5 MiB, and the rest of the pod and its status must fit as well."""
 PICKLE_PROTOCOL = 4
-"""The newest that Python 3.7 reads."""
-
-_UNPACK = f"""\
-import base64, io, os, zipfile
-parts = [os.environ.pop("{PREFIX}_%d" % part) for part in range(int(os.environ.pop("{PREFIX}_PARTS")))]
-parcel = zipfile.ZipFile(io.BytesIO(base64.b64decode("".join(parts))))
-script = {{"__name__": "kpo_async_in_pod", "__file__": "<kpo_async>"}}
-exec(compile(parcel.read("in_pod.py"), "<kpo_async>", "exec"), script)
-script["run"](parcel)
-"""
-_FIND_PYTHON = """\
-for python in python3 python; do command -v $python >/dev/null 2>&1 && exec $python -u -c "$0"; done
-echo "kpo_async: this image has no python3 and no python" >&2; exit 127"""
+"""The newest protocol that Python 3.7 reads."""
 
 
 class Serializer(StrEnum):
-    """How arguments travel. All but pickle must be installed in the image as on the worker."""
+    """How arguments are serialized. All but pickle must be installed on the worker and in the image."""
 
     PICKLE = "pickle"
     CLOUDPICKLE = "cloudpickle"
@@ -55,8 +45,8 @@ class Serializer(StrEnum):
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What the base container is started with."""
+class Payload:
+    """Command and environment of the base container."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -69,27 +59,27 @@ def pack(
     *,
     serializer: Serializer = Serializer.PICKLE,
     result: str | None = None,
-) -> Parcel:
-    """`function(*args, **kwargs)` as a parcel. `result`: the file in the pod that its return value is written to.
+) -> Payload:
+    """Return the payload that calls `function(*args, **kwargs)` in a pod. The same input gives the same payload.
 
-    The same input makes the same parcel. Raises ManifestError when the function has no source that could be sent, when
-    an argument cannot be pickled, or when all of it is too large for a pod.
+    `result` is the path in the pod that the return value is written to as JSON. Raises `ManifestError` when the
+    function has no source that can be sent, an argument cannot be pickled, or the payload is too large for a pod.
     """
     source = function_source(function)
     pickled = _pickle(function, args, kwargs, serializer) if args or kwargs else None
-    order = {
+    call = {
         "name": source.name,
         "file": source.file,
         "serializer": serializer.value if pickled is not None else None,
         "result": result,
     }
-    files = {
-        "in_pod.py": inspect.getsource(in_pod).encode(),
+    content = {
+        "pod_entrypoint.py": inspect.getsource(pod_entrypoint).encode(),
         "function.py": source.text.encode(),
-        "order.json": json.dumps(order).encode(),
+        "call.json": json.dumps(call).encode(),
         "arguments": pickled or b"",
     }
-    text = base64.b64encode(_zip(files)).decode()
+    text = base64.b64encode(_zip(content)).decode()
     if len(text) > LIMIT:
         raise ManifestError(
             f"{source.name}: its source ({len(source.text):,} bytes) and its arguments ({len(pickled or b''):,} bytes) "
@@ -99,7 +89,8 @@ def pack(
     parts = [text[start : start + PART] for start in range(0, len(text), PART)]
     environment = {f"{PREFIX}_PARTS": str(len(parts))}
     environment.update({f"{PREFIX}_{number}": part for number, part in enumerate(parts)})
-    return Parcel(("sh", "-c", _FIND_PYTHON, _UNPACK), environment)
+    find_python = files(__package__).joinpath("find_python.sh").read_text(encoding="utf-8")
+    return Payload(("sh", "-c", find_python, inspect.getsource(unpack)), environment)
 
 
 def _pickle(
@@ -110,7 +101,7 @@ def _pickle(
     except ModuleNotFoundError:
         raise ManifestError(f"serializer={serializer.value!r} is not installed on this worker") from None
     try:
-        with _by_value(module, function) if serializer is Serializer.CLOUDPICKLE else _nothing():
+        with _by_value(module, function) if serializer is Serializer.CLOUDPICKLE else nullcontext():
             pickled: bytes = module.dumps((list(args), dict(kwargs)), protocol=PICKLE_PROTOCOL)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ManifestError(
@@ -122,7 +113,7 @@ def _pickle(
 
 @contextmanager
 def _by_value(cloudpickle: Any, function: Callable[..., Any]) -> Iterator[None]:
-    """Classes of the DAG file are sent whole: its module does not exist in the pod."""
+    """Pickle classes of the DAG file by value: its module does not exist in the pod."""
     module = sys.modules.get(function.__module__)
     if module is None or function.__module__ in cloudpickle.list_registry_pickle_by_value():
         yield
@@ -134,15 +125,10 @@ def _by_value(cloudpickle: Any, function: Callable[..., Any]) -> Iterator[None]:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    """A zip file that depends on nothing but its content: no time, no owner."""
+def _zip(content: Mapping[str, bytes]) -> bytes:
+    """Return a zip file that depends only on its content: it holds no time and no owner."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
+        for name, data in content.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, 9)
     return buffer.getvalue()

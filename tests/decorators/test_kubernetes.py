@@ -14,7 +14,7 @@ from airflow.sdk.definitions.xcom_arg import _MapResult
 
 from kpo_async.decorators.kubernetes import kubernetes_task
 from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
-from kpo_async.decorators.payload import PREFIX
+from kpo_async.decorators.unpack import PREFIX
 from kpo_async.exceptions import ManifestError
 from kpo_async.operators.pod import KubernetesPodOperator
 
@@ -35,8 +35,8 @@ def base_of(manifest: dict[str, Any]) -> dict[str, Any]:
 def arguments_of(manifest: dict[str, Any]) -> Any:
     """What the function is called with in the pod."""
     environment = {variable["name"]: variable["value"] for variable in base_of(manifest)["env"]}
-    parcel = zipfile.ZipFile(io.BytesIO(base64.b64decode(environment[f"{PREFIX}_0"])))
-    return pickle.loads(parcel.read("arguments"))
+    payload = zipfile.ZipFile(io.BytesIO(base64.b64decode(environment[f"{PREFIX}_0"])))
+    return pickle.loads(payload.read("arguments"))
 
 
 # -- @task.kubernetes_async
@@ -68,7 +68,7 @@ def test_users_variables_stay_beside_the_parcel_and_the_operator_is_left_as_it_w
     operator = dag.get_task("f")
     names = [variable["name"] for variable in base_of(operator.build_pod_request_obj())["env"]]
     again = [variable["name"] for variable in base_of(operator.build_pod_request_obj())["env"]]
-    assert names == again == ["A", "KPO_ASYNC_PARCEL_PARTS", "KPO_ASYNC_PARCEL_0"]
+    assert names == again == ["A", "KPO_ASYNC_PAYLOAD_PARTS", "KPO_ASYNC_PAYLOAD_0"]
     assert operator.env_vars == {"A": "1"}
 
 

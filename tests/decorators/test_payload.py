@@ -1,4 +1,4 @@
-"""A function as a parcel: packed here, run by a shell and an interpreter that know nothing of us, as in a pod."""
+"""A function as a payload: packed here, run by a shell and an interpreter that know nothing of us, as in a pod."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kpo_async.decorators.payload import LIMIT, PART, Parcel, Serializer, pack
+from kpo_async.decorators.payload import LIMIT, PART, Payload, Serializer, pack
 from kpo_async.exceptions import ManifestError
 
 Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -45,16 +45,16 @@ def image(tmp_path: Path) -> Path:
 def run(image: Path, tmp_path: Path) -> Callable[..., Ran]:
     def run(function: Callable[..., Any], *args: Any, serializer: Serializer = Serializer.PICKLE, **kwargs: Any) -> Ran:
         result = tmp_path / "return.json"
-        parcel = pack(function, args, kwargs, serializer=serializer, result=str(result))
-        done = start(parcel, image)
+        payload = pack(function, args, kwargs, serializer=serializer, result=str(result))
+        done = start(payload, image)
         return Ran(done.returncode, done.stdout, result.read_text() if result.exists() else None)
 
     return run
 
 
-def start(parcel: Parcel, image: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": str(image), **parcel.environment}
-    command = [str(image / parcel.command[0]), *parcel.command[1:]]
+def start(payload: Payload, image: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": str(image), **payload.environment}
+    command = [str(image / payload.command[0]), *payload.command[1:]]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.run(command, env=environment, cwd=image, text=True, **streams)
 
@@ -195,11 +195,11 @@ def test_an_exit_code_of_the_functions_own_is_kept(run):
     assert run(exits) == Ran(99, "", None)
 
 
-def test_the_function_does_not_inherit_the_parcel(run):
+def test_the_function_does_not_inherit_the_payload(run):
     def names() -> list[str]:
         import os
 
-        return [name for name in os.environ if "PARCEL" in name]
+        return [name for name in os.environ if "KPO_ASYNC" in name]
 
     assert run(names).result == "[]"
 
@@ -209,11 +209,11 @@ def test_arguments_far_beyond_one_environment_string_travel(run):
     assert run(length, noise).result == "900000"
 
 
-def test_no_string_of_a_large_parcel_is_longer_than_linux_takes():
-    parcel = pack(length, [os.urandom(450_000).hex()], {})
-    strings = [f"{name}={value}" for name, value in parcel.environment.items()]
+def test_no_string_of_a_large_payload_is_longer_than_linux_takes():
+    payload = pack(length, [os.urandom(450_000).hex()], {})
+    strings = [f"{name}={value}" for name, value in payload.environment.items()]
     assert len(strings) > 5
-    assert max(len(string) for string in (*strings, *parcel.command)) < MAX_ARG_STRLEN
+    assert max(len(string) for string in (*strings, *payload.command)) < MAX_ARG_STRLEN
     assert sum(len(string) for string in strings) < LIMIT + PART
 
 
@@ -224,13 +224,13 @@ def test_arguments_that_no_pod_can_carry_are_refused_with_sizes_and_the_way_out(
         pack(length, [os.urandom(1_000_000).hex()], {})
 
 
-def test_the_same_input_makes_the_same_parcel():
+def test_the_same_input_makes_the_same_payload():
     assert pack(greet, ["Bob"], {}) == pack(greet, ["Bob"], {})
 
 
 def test_nothing_in_the_pod_is_taken_for_a_reference_by_kubernetes():
-    parcel = pack(greet, ["$(HOME) $$"], {})
-    assert not any("$(" in text or "$$" in text for text in (*parcel.environment.values(), *parcel.command))
+    payload = pack(greet, ["$(HOME) $$"], {})
+    assert not any("$(" in text or "$$" in text for text in (*payload.environment.values(), *payload.command))
 
 
 def test_an_image_with_only_the_name_python_works(image: Path):
