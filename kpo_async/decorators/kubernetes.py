@@ -1,4 +1,4 @@
-"""`@task.kubernetes_async`: the function runs in the pod. It is `@task.kubernetes` too, where that name is free."""
+"""`@task.kubernetes_async`: the function runs in the pod. Without the incumbent it is `@task.kubernetes` too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from kpo_async.decorators.payload import Serializer, pack
 from kpo_async.hooks.airflow import load_lazy
 from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import RESULT_PATH
 
 if TYPE_CHECKING:
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 def kubernetes_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> TaskDecorator:
-    """Run the decorated function in a pod of `image`, which needs `sh` and Python 3.7 or newer, and nothing else.
+    """Run the decorated function in a pod of `image`, which needs only `sh` and Python 3.7 or newer.
 
-    Only the function itself is sent: it imports and defines inside of it what it needs. What it returns must be JSON,
-    and becomes the task's XCom with `do_xcom_push=True`. Takes all parameters of `KubernetesPodOperator` except `cmds`
-    and `arguments`, and `serializer` ("pickle", "cloudpickle" or "dill") for arguments that pickle cannot express.
+    Only the function itself is sent: it must import and define inside of it what it needs. With `do_xcom_push=True` its
+    return value, which must be JSON serializable, becomes the task's XCom. The decorator takes all parameters of
+    `KubernetesPodOperator` except `cmds` and `arguments`, and `serializer` ("pickle", "cloudpickle" or "dill") for
+    arguments that pickle cannot express.
 
     :param python_callable: the function, when the decorator is used without parentheses.
-    :param multiple_outputs: push the keys of a returned dict as XComs of their own; inferred from the return type.
+    :param multiple_outputs: push each key of a returned dict as its own XCom; by default inferred from the return type.
     """
     return task_decorator_factory(
         python_callable=python_callable,
@@ -44,7 +46,7 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         "op_kwargs",
         *(field for field in KubernetesPodOperator.template_fields if field not in {"cmds", "arguments"}),
     )
-    # Arguments are not changed here, and some cannot be copied deeply.
+    # Some functions cannot be copied deeply.
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
 
     def __init__(
@@ -64,7 +66,7 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
 
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> dict[str, Any]:
         """The manifest, with the function and its arguments in it. See `KubernetesPodOperator`."""
-        parcel = pack(
+        payload = pack(
             self.python_callable,
             load_lazy(self.op_args),
             load_lazy(self.op_kwargs),
@@ -72,16 +74,9 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
             result=RESULT_PATH if self.do_xcom_push else None,
         )
         given = self.env_vars
-        self.cmds, self.arguments = list(parcel.command), []
-        self.env_vars = [*_listed(given), *_listed(parcel.environment)]
+        self.cmds, self.arguments = list(payload.command), []
+        self.env_vars = [*(env_list(given) if isinstance(given, dict) else given or ()), *env_list(payload.environment)]
         try:
             return super().build_pod_request_obj(context, dry_run=dry_run)
         finally:
             self.env_vars = given
-
-
-def _listed(env_vars: Any) -> list[Any]:
-    """Variables as a list, whichever way they were given."""
-    if isinstance(env_vars, dict):
-        return [{"name": name, "value": value} for name, value in env_vars.items()]
-    return list(env_vars or ())

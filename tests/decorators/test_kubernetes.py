@@ -72,6 +72,17 @@ def test_users_variables_stay_beside_the_parcel_and_the_operator_is_left_as_it_w
     assert operator.env_vars == {"A": "1"}
 
 
+@pytest.mark.parametrize("given", [{"A": None}, [{"name": "A"}]], ids=["as a dict", "as a list"])
+def test_a_variable_without_a_value_is_the_same_in_the_decorator_and_in_the_operator(dag: DAG, given: Any):
+    @kubernetes_task(image="python", env_vars=given)
+    def f() -> None: ...
+
+    f()
+    plain = KubernetesPodOperator(task_id="plain", image="python", env_vars=given)
+    assert base_of(plain.build_pod_request_obj())["env"] == [{"name": "A"}]
+    assert base_of(dag.get_task("f").build_pod_request_obj())["env"][0] == {"name": "A"}
+
+
 def test_a_variable_given_as_a_model_is_kept(dag: DAG):
     client = pytest.importorskip("kubernetes.client")
 
