@@ -1,14 +1,15 @@
-"""Containers' logs, live and each line once.
+"""Containers' logs, live, each line once.
 
-    plan.py     whose logs, and how a line looks
-    pod.py      `follow_pod`: all wanted containers of a pod, told by an informer's views
-    follow.py   one container, through every cut
-    lines.py    bytes to lines; the cursor
-    emit.py     lines to records, at the pace the process can bear
-    channel.py  how records leave the process, and whether they have arrived
-    slots.py    how many streams at once, and who waits
+    plan.py          which containers' logs are wanted, and how a line looks
+    pod.py           `follow_pod`: all wanted containers of one pod
+    follow.py        `ContainerLogFollower`: one container, through every cut
+    stage.py         how far a container has come, which decides whether its log may go on
+    lines.py         bytes to lines; the cursor
+    emitter.py       lines to log records, at a pace that the process can bear
+    channel.py       the socket by which records leave the process, and whether they have been read
+    stream_limit.py  how many logs are streamed at once
 
-Nothing here judges the pod: its verdict comes from its status.
+The pod's verdict does not come from here but from its status.
 
 Import from the modules: `plan` and `lines` are pure and cheap, and a DAG file's imports must not load the others.
 """

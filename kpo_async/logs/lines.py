@@ -1,9 +1,9 @@
-"""Bytes of a container's log to lines, each line once: parser and cursor. Pure.
+"""Parse the bytes of a container's log into lines, each line once. Pure.
 
-Where to resume is counted, not compared. The API server cuts `sinceTime` down to whole seconds, and the runtime stamps
-stdout and stderr apart, so that a log's timestamps are not even in order (both seen on Kubernetes 1.34). So a cursor is
-a whole second and the number of lines seen from it on: the file only grows and the server's choice of lines is always
-the same, hence those are the first lines of the answer. No clock of this host is involved.
+Where to resume is counted, not compared. The API server truncates `sinceTime` to whole seconds, and the runtime stamps
+stdout and stderr separately, so that a log's timestamps are not even in order (both seen on Kubernetes 1.34). So a
+cursor is a whole second and the number of lines seen from it on. The file only grows and the server always selects the
+same lines, hence those are the first lines of the answer. No clock of this host is involved.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import NamedTuple
 import msgspec
 
 MAX_LINE = 64 * 1024
-"""Bytes of a line after which it is shown in pieces."""
+"""Bytes of a line after which it is returned in pieces."""
 CONTINUED = "\u2026"
-"""Ends a piece that goes on, and begins the piece that goes on from there."""
+"""Ends a piece that another one follows, and begins the one that follows."""
 
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)(?: |$)")
 _STAMP_ROOM = 64
 _PLAIN = len("2026-11-21T09:00:00.123456789Z")
-"""Length of a timestamp as kubelets write it, except those that live in a zone of their own."""
+"""Length of a timestamp as most kubelets write it: in UTC, with nanoseconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ENDLESS = 1 << 62
 
 
 class LogLine(NamedTuple):
-    """One line of a container. `timestamp` is the runtime's, RFC 3339 with nanoseconds, or "" if none was ever seen."""
+    """One line of a container. `timestamp` is the runtime's, RFC 3339 with nanoseconds, or "" if there was none yet."""
 
     container: str
     timestamp: str
@@ -36,22 +36,22 @@ class LogLine(NamedTuple):
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """How much of a container's log has been shown. The default is nothing. In JSON it is an array of its fields."""
+    """How much of a container's log has been read. The default is nothing. In JSON it is an array of its fields."""
 
     since: str = ""
-    """A whole second, to ask for as `sinceTime`: the one before the newest, for lines a little out of order."""
+    """A whole second, for `sinceTime`: the one before the newest, because lines may be a little out of order."""
     seen: int = 0
-    """How many of the lines from `since` on have been shown."""
+    """How many of the lines from `since` on have been read."""
     last: str = ""
-    """The newest timestamp shown: when a line beyond it comes too early, the lines before it were rotated away."""
+    """The newest timestamp read. If an answer gets beyond it before `seen` lines, lines were rotated away."""
     part: int = 0
-    """How many bytes of the line after those have been shown: it is a long one."""
+    """How many bytes of the next line have been read, if it is a long one."""
 
 
 class LineReader:
     """Turns the chunks of one answer to `pods/log?timestamps=true` into the lines that come after a cursor.
 
-    The answer must have been asked for with the cursor's `since`. A line without a timestamp (the kubelet's own words)
+    The request must have had the cursor's `since`. A line without a timestamp (a message of the kubelet itself)
     inherits the one before it and is not counted.
     """
 
@@ -61,12 +61,12 @@ class LineReader:
         self.gap = False
         """Whether lines are missing before the first one returned: the log was rotated, or the container restarted."""
         self._rest = b""
-        # The line that is being read: where we are in it, how much of it is not to be shown.
+        # The current line: how much of it was read, and how much of it is not to be returned.
         self._begun = self._stamped = False
         self._offset = self._hide = 0
-        # What was shown before, and comes again at the beginning of this answer.
+        # What was read before, and comes again at the beginning of this answer.
         self._skip, self._resume_part = self._start.seen, self._start.part
-        # What the next cursor is made of: lines in the newest second, and in the second before it.
+        # For the next cursor: the lines of the newest second, and of the second before it.
         since = _STAMP.match(self._start.since.encode())
         self._second = _epoch_second(since) + 1 if since else 0
         self._count = self._count_before = 0
@@ -75,12 +75,12 @@ class LineReader:
         self._newest_stamp = self._start.last
         self._stamp = ""
         self._known_second: tuple[bytes, bytes, int] = (b"", b"", 0)
-        self._usual = b""
-        """How lines of the newest second begin, once the ordinary way of reading them has been gone."""
+        self._fast_prefix = b""
+        """Prefix of lines in the newest second; enables the fast path."""
 
     @property
     def cursor(self) -> Cursor:
-        """Where to go on after the lines returned so far."""
+        """Where to resume after the lines returned so far."""
         if self._skip:
             return self._start
         part = max(self._offset, self._hide) if self._begun else self._resume_part
@@ -90,26 +90,26 @@ class LineReader:
         return Cursor(since, self._count_before + self._count, self._newest_stamp, part)
 
     def feed(self, chunk: bytes) -> list[LogLine]:
-        """The lines that `chunk` completes, and the pieces of a long one that it goes on with."""
+        """Return the lines that `chunk` completes, and the pieces of a long line that it continues."""
         found: list[LogLine] = []
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            if not (self._usual and line.startswith(self._usual) and self._read_usual(line, found)):
+            if not (self._fast_prefix and line.startswith(self._fast_prefix) and self._read_fast(line, found)):
                 self._read(line, found, complete=True)
         if len(self._rest) > MAX_LINE + _STAMP_ROOM:
             self._rest = self._read(self._rest, found, complete=False)
         return found
 
     def end(self) -> list[LogLine]:
-        """The last line, if it lacks its line end. Only for an answer that came whole."""
+        """Return the last line, if it lacks its line end. Only for an answer that came whole."""
         found: list[LogLine] = []
         if self._rest:
             self._read(self._rest, found, complete=True)
             self._rest = b""
         return found
 
-    def _read_usual(self, line: bytes, found: list[LogLine]) -> bool:
-        """The short way, for nearly all lines: whole, plain timestamp, of the newest second. Whether it was one."""
+    def _read_fast(self, line: bytes, found: list[LogLine]) -> bool:
+        """Read a whole line of the newest second with a plain timestamp, as nearly all are. Return False for others."""
         if self._begun or len(line) > MAX_LINE or line[_PLAIN - 1 : _PLAIN + 1] != b"Z " or b"\r" in line:
             return False
         self._stamp = line[:_PLAIN].decode()
@@ -121,7 +121,7 @@ class LineReader:
         return True
 
     def _read(self, data: bytes, found: list[LogLine], *, complete: bool) -> bytes:
-        """Go on with the current line; returns what of it is left for the next time."""
+        """Continue with the current line. Return what of it is left for the next chunk."""
         if not self._begun:
             data = self._begin(data)
         if self._offset < self._hide:
@@ -133,7 +133,7 @@ class LineReader:
         while len(data) > MAX_LINE or (complete and data):
             piece = data if len(data) <= MAX_LINE else data[: _boundary(data, MAX_LINE)]
             data = data[len(piece) :]
-            text = _as_terminals_show(piece.decode("utf-8", "backslashreplace"))
+            text = _apply_carriage_returns(piece.decode("utf-8", "backslashreplace"))
             before = CONTINUED if self._offset else ""
             after = CONTINUED if data or not complete else ""
             found.append(LogLine(self._container, self._stamp, before + text + after))
@@ -143,7 +143,7 @@ class LineReader:
         return data
 
     def _begin(self, line: bytes) -> bytes:
-        """Read the timestamp, decide how much of the line is known already; returns its text."""
+        """Read the timestamp and decide how much of the line was read before. Return its text."""
         self._begun = True
         self._offset = 0
         match = _STAMP.match(line)
@@ -168,14 +168,14 @@ class LineReader:
         if order <= self._newest:
             return
         if self._skip:
-            # Beyond all that was shown, yet we are not through with what was shown: the answer lacks the beginning.
+            # This line is new, yet lines that were read before are still to come: the answer lacks the beginning.
             self.gap, self._skip, self._resume_part = True, 0, 0
         self._newest, self._newest_stamp = order, self._stamp
         if second > self._second:
             self._count_before = self._count if second == self._second + 1 else 0
             self._second, self._count = second, 0
         plain = len(self._stamp) == _PLAIN and zone == b"Z" and not self._skip and not self._resume_part
-        self._usual = date + b"." if plain else b""
+        self._fast_prefix = date + b"." if plain else b""
 
     def _finish(self) -> None:
         if self._stamped:
@@ -188,7 +188,7 @@ class LineReader:
 
 
 def _epoch_second(match: re.Match[bytes]) -> int:
-    """Seconds since 1970. Zones matter: nodes stamp in their own, and change it twice a year."""
+    """Return seconds since 1970. Zones matter: nodes stamp in their own, which may change twice a year."""
     date, zone = match[1], match[3].decode()
     try:
         moment = datetime.strptime(date.decode(), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
@@ -199,20 +199,20 @@ def _epoch_second(match: re.Match[bytes]) -> int:
 
 
 def _order(match: re.Match[bytes], second: int) -> tuple[int, bytes]:
-    """What timestamps compare by."""
+    """Return what timestamps are compared by."""
     return second, (match[2] or b"").ljust(9, b"0")
 
 
 def _boundary(text: bytes, limit: int) -> int:
-    """Where to cut, at most at `limit`, without cutting a character of UTF-8."""
+    """Return where to cut, at most at `limit`, without cutting a UTF-8 character."""
     for end in range(limit, limit - 4, -1):
         if text[end] & 0xC0 != 0x80:
             return end
     return limit
 
 
-def _as_terminals_show(text: str) -> str:
-    """A carriage return starts the line over: of a progress bar its last state is shown."""
+def _apply_carriage_returns(text: str) -> str:
+    """Apply carriage returns, which start a line over: of a progress bar, only the last state remains."""
     if "\r" not in text:
         return text
     return next((part for part in reversed(text.split("\r")) if part.strip()), "")

@@ -1,4 +1,4 @@
-"""Whose logs are wanted, and what a line of them looks like. Pure."""
+"""Which containers' logs are wanted, and what a line of them looks like. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def line_format(*, prefix: bool = True, formatter: LineFormat | None = None) -> 
     def formatted(container: str, text: str) -> str:
         try:
             return formatter(container, text)
-        except Exception:  # the user's code, on every line
+        except Exception:  # the user's code
             return _with_prefix(container, text)
 
     return formatted
@@ -78,6 +78,6 @@ def _as_it_is(container: str, text: str) -> str:
 
 
 def level_of(text: str) -> int:
-    """The level a line claims by how it begins: `ERROR: x`, `[warning] x`. INFO if it claims none."""
+    """Return the level that a line begins with: `ERROR: x`, `[warning] x`. INFO if it begins with none."""
     match = _LEVEL.match(text)
     return _LEVELS[match[1].upper()] if match else logging.INFO

@@ -1,4 +1,4 @@
-"""Follow all wanted containers of one pod, from the views that an informer gives."""
+"""Follow the logs of all wanted containers of one pod, started and ended by the informer's views of it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from kpo_async.compat import TaskGroup, timeout
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch.informer import Subscription
 from kpo_async.logs.emitter import Emitter, Sink
-from kpo_async.logs.follow import Follower, Lifeline
+from kpo_async.logs.follow import ContainerLogFollower, LogState
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat, LogPlan, line_format
+from kpo_async.logs.stage import ContainerStage, Stage
+from kpo_async.pod.containers import Container
 from kpo_async.pod.status import PodState, assess
 
-COMPANION_LINGER = 2.0
-"""Seconds for which other containers' logs are still read once the base container's has been drained."""
+COMPANION_GRACE = 2.0
+"""Seconds for which other containers' logs are still read once the base container's has been emitted."""
 
 
 async def follow_pod(
@@ -30,11 +32,11 @@ async def follow_pod(
     formatter: LineFormat | None = None,
     cursors: MutableMapping[str, Cursor] | None = None,
 ) -> bool:
-    """Emit the logs of the pod's containers as they come, until they are drained. Whether all were read to their end.
+    """Emit the logs of the pod's containers as they come, to their end. Return whether all were read to their end.
 
     `feed` must be a subscription of its own. `base` is the name of the main container, `formatter` the callable that
-    `plan` names. `cursors` says what was shown before, and is kept up to date. A deadline
-    is set by cancelling: what was read has then been emitted, and the cursors say how far that is.
+    `plan` names. `cursors` says what was emitted before, and is kept up to date. Set a deadline by cancelling: what was
+    read has then been emitted, and the cursors say how far that is.
     Raises what `feed` or `sink` raised.
     """
     async with TaskGroup() as group:
@@ -47,20 +49,20 @@ async def follow_pod(
             cursors={} if cursors is None else cursors,
             group=group,
         )
-        pump = pod.start("views", pod.pump(feed))
-        await pod.base_drained.wait()
+        tracking = pod.start("views", pod.track(feed))
+        await pod.base_emitted.wait()
         with suppress(asyncio.TimeoutError):
-            async with timeout(COMPANION_LINGER):
-                await pod.all_drained()
+            async with timeout(COMPANION_GRACE):
+                await pod.wait_for_followers()
         pod.stop()
-        pump.cancel()
+        tracking.cancel()
     if pod.failure is not None:
         raise pod.failure
-    return all(follower.complete for follower in pod.followers.values())
+    return all(follower.state is LogState.COMPLETE for follower in pod.followers.values())
 
 
 class _PodLogs:
-    """The followers of one pod, and what they are told."""
+    """The followers of one pod, and the stages of its containers."""
 
     def __init__(
         self,
@@ -75,14 +77,14 @@ class _PodLogs:
     ) -> None:
         self._client, self._plan, self._sink, self._cursors, self._group = client, plan, sink, cursors, group
         self._base, self._format_line = base, format_line
-        self.followers: dict[str, Follower] = {}
+        self.followers: dict[str, ContainerLogFollower] = {}
         self.failure: Exception | None = None
-        self.base_drained = asyncio.Event()
-        self._lives: dict[str, Lifeline] = {}
+        self.base_emitted = asyncio.Event()
+        self._stages: dict[str, ContainerStage] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def pump(self, feed: Subscription) -> None:
-        """Tell the followers what each new view says of their containers, starting them as they get known."""
+    async def track(self, feed: Subscription) -> None:
+        """Start a follower for each container that appears, and raise the containers' stages with each view."""
         final = False
         while not final:
             view = await feed.next()
@@ -90,60 +92,66 @@ class _PodLogs:
             state = assess(view.pod, self._base, gone=final)
             if view.pod is not None:
                 self._follow_new(state, view.pod.metadata.name, view.pod.metadata.namespace)
-            self._tell(state, gone=final)
+            self._raise_stages(state, gone=final)
 
     def start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(self._guarded(work), name=f"logs: {what}")
 
-    async def all_drained(self) -> None:
+    async def wait_for_followers(self) -> None:
         """Wait for the followers that run now."""
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 
     def stop(self) -> None:
-        for life in self._lives.values():
-            life.tell(stopped=True)
+        for stage in self._stages.values():
+            stage.rise_to(Stage.UNWANTED)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        # Kept here and raised by `follow_pod`: out of a TaskGroup it would come wrapped in an ExceptionGroup.
+        # Kept and raised by `follow_pod`: out of a TaskGroup it would come wrapped in an ExceptionGroup.
         try:
             await work
         except Exception as error:
             self.failure = self.failure or error
-            self.base_drained.set()
+            self.base_emitted.set()
 
     def _follow_new(self, state: PodState, name: str, namespace: str) -> None:
         for container in self._plan.select(state):
             if container.name not in self.followers:
-                life = self._lives[container.name] = Lifeline()
+                stage = self._stages[container.name] = ContainerStage()
                 emitter = Emitter(self._format_line, self._sink)
-                follower = self.followers[container.name] = Follower(
+                follower = self.followers[container.name] = ContainerLogFollower(
                     self._client,
                     name,
                     namespace,
                     container.name,
-                    life=life,
+                    stage=stage,
                     emitter=emitter,
                     cursor=self._cursors.get(container.name),
                 )
                 work = self._run(container.name, follower, emitter)
                 self._tasks[container.name] = self.start(container.name, work)
 
-    async def _run(self, container: str, follower: Follower, emitter: Emitter) -> None:
+    async def _run(self, container: str, follower: ContainerLogFollower, emitter: Emitter) -> None:
         try:
             await follower.run()
-            await emitter.emptied()
+            await emitter.wait_until_empty()
         finally:
             emitter.close()
             self._cursors[container] = follower.cursor
         if container == self._base:
-            self.base_drained.set()
+            self.base_emitted.set()
 
-    def _tell(self, state: PodState, *, gone: bool) -> None:
-        for name, life in self._lives.items():
+    def _raise_stages(self, state: PodState, *, gone: bool) -> None:
+        for name, stage in self._stages.items():
             container = state.container(name)
             if container is not None:
-                over = gone or container.ended or (name == self._base and state.verdict.ended)
-                life.tell(started=container.started, ended=over)
+                ended = gone or container.ended or (name == self._base and state.verdict.ended)
+                stage.rise_to(_stage(container, ended=ended))
         if (state.verdict.ended or gone) and self._base not in self.followers:
-            self.base_drained.set()
+            self.base_emitted.set()
+
+
+def _stage(container: Container, *, ended: bool) -> Stage:
+    if ended:
+        return Stage.ENDED if container.started else Stage.NEVER_RAN
+    return Stage.RUNNING if container.started else Stage.WAITING

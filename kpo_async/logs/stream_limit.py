@@ -1,7 +1,8 @@
-"""How many logs are streamed at once from one API server, and who waits.
+"""How many logs are streamed at once from one API server.
 
-Each stream is a connection through the API server to a kubelet. When there are more containers than slots, a stream
-that has had its time gives way to who has waited longest, and queues up again: pods that run for days starve nobody.
+Each stream is a connection through the API server to a kubelet. When there are more logs than streams, a stream that
+has had its time is preempted by the follower that has waited longest, and queues up again: no log starves, however
+long the pods run.
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ from weakref import WeakKeyDictionary
 
 from kpo_async.kube.client import Client
 
-STREAMS = 300
+MAX_STREAMS = 300
 QUANTUM = 5.0
-"""Seconds that a stream may keep its slot while others wait."""
+"""Seconds that a stream may go on while others wait."""
 
 
 @dataclass(eq=False)
 class _Holder:
     preempt: Callable[[], None]
     since: float
-    asked: asyncio.TimerHandle | None = None
+    preemption: asyncio.TimerHandle | None = None
 
 
 class StreamLimit:
-    """A fair semaphore whose holders can be asked to give way."""
+    """A fair semaphore whose holders can be preempted."""
 
-    def __init__(self, streams: int = STREAMS, *, quantum: float = QUANTUM) -> None:
+    def __init__(self, streams: int = MAX_STREAMS, *, quantum: float = QUANTUM) -> None:
         self._free, self._quantum = streams, quantum
         self._holders: deque[_Holder] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def hold(self, preempt: Callable[[], None]) -> AsyncIterator[None]:
-        """A slot for the block. `preempt` is called, once, when somebody else should have it."""
+        """Hold one of the streams for the block. `preempt` is called at most once, when the block should end."""
         if self._free and not self._waiting:
             self._free -= 1
         else:
@@ -46,18 +47,18 @@ class StreamLimit:
         self._holders.append(holder)
         try:
             if self._waiting:
-                self._ask_one()
+                self._preempt_next()
             yield
         finally:
-            if holder.asked is not None:
-                holder.asked.cancel()
+            if holder.preemption is not None:
+                holder.preemption.cancel()
             self._holders.remove(holder)
             self._release()
 
     async def _wait(self) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        self._ask_one()
+        self._preempt_next()
         try:
             await turn
         except asyncio.CancelledError:
@@ -76,19 +77,19 @@ class StreamLimit:
                 return
         self._free += 1
 
-    def _ask_one(self) -> None:
-        """Ask the longest holder that has not been asked yet, once its time is over."""
+    def _preempt_next(self) -> None:
+        """Preempt the oldest holder that is not being preempted yet, at the end of its quantum."""
         loop = asyncio.get_running_loop()
-        holder = next((holder for holder in self._holders if holder.asked is None), None)
+        holder = next((holder for holder in self._holders if holder.preemption is None), None)
         if holder is not None:
-            holder.asked = loop.call_at(max(loop.time(), holder.since + self._quantum), holder.preempt)
+            holder.preemption = loop.call_at(max(loop.time(), holder.since + self._quantum), holder.preempt)
 
 
-_slots: WeakKeyDictionary[Client, StreamLimit] = WeakKeyDictionary()
+_limits: WeakKeyDictionary[Client, StreamLimit] = WeakKeyDictionary()
 
 
 def stream_limit_of(client: Client) -> StreamLimit:
-    """The slots that all followers share who use this client."""
-    if client not in _slots:
-        _slots[client] = StreamLimit()
-    return _slots[client]
+    """The stream limit that all followers using `client` share."""
+    if client not in _limits:
+        _limits[client] = StreamLimit()
+    return _limits[client]

@@ -40,7 +40,7 @@ from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
 from kpo_async.kube.auth.config import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.logs.channel import delivered
+from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 
@@ -76,7 +76,7 @@ class KubernetesPodTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Show the logs while the pod runs, then fire the one event that ends or resumes the task."""
         event = await self._story()
-        await delivered()
+        await wait_until_read()
         yield event
 
     async def _story(self) -> TriggerEvent:

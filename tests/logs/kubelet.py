@@ -1,4 +1,4 @@
-"""Serves `pods/log` as an API server and kubelet do, from logs that a test writes, and fails when it is told to."""
+"""A scripted kubelet: serves `pods/log` as an API server does, from logs that a test writes, with faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.logs.test_lines import Entry, answer
 
 @dataclass
 class ContainerLog:
-    """The log of one container, and its life."""
+    """The log of one container, and whether that runs."""
 
     entries: list[Entry] = field(default_factory=list)
     tail: bytes = b""

@@ -1,4 +1,4 @@
-"""What was logged is waited for until the far end of the socket has read it; the loop never stands still for it."""
+"""Records are waited for until the supervisor has read them; the loop never blocks on a full socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import line_format
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell what is unread")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not say what is unread")
 log = logging.getLogger("a task")
 
 
@@ -29,7 +29,7 @@ log = logging.getLogger("a task")
 def supervisor() -> Iterator[socket.socket]:
     """The far end of the socket that this process logs to."""
     near, far = socket.socketpair()
-    # What would block shows as an error instead.
+    # A write that would block is an error instead.
     near.setblocking(False)
     far.setblocking(False)
     stream = codecs.getwriter("utf-8")(os.fdopen(os.dup(near.fileno()), "wb", buffering=0))
@@ -54,36 +54,36 @@ def read(far: socket.socket) -> int:
             return size
 
 
-async def test_nobody_waits_for_a_log_that_needs_no_reader() -> None:
-    assert channel.unread() == 0
+async def test_a_log_without_a_socket_is_not_waited_for() -> None:
+    assert channel.unread_bytes() == 0
     async with timeout(1):
-        await channel.delivered()
+        await channel.wait_until_read()
 
 
-async def test_what_was_logged_is_waited_for_until_it_is_read(supervisor: socket.socket) -> None:
+async def test_records_are_waited_for_until_they_are_read(supervisor: socket.socket) -> None:
     log.info("x" * 10_000)
-    waiting = asyncio.create_task(channel.delivered())
-    await asyncio.wait([waiting], timeout=3 * channel.LOOK)
+    waiting = asyncio.create_task(channel.wait_until_read())
+    await asyncio.wait([waiting], timeout=3 * channel.POLL_INTERVAL)
     assert not waiting.done()
     assert read(supervisor) > 10_000
     async with timeout(5):
         await waiting
 
 
-async def test_what_others_log_meanwhile_is_not_waited_for(supervisor: socket.socket) -> None:
+async def test_records_logged_meanwhile_are_not_waited_for(supervisor: socket.socket) -> None:
     log.info("x" * 10_000)
-    waiting = asyncio.create_task(channel.delivered())
+    waiting = asyncio.create_task(channel.wait_until_read())
     async with timeout(5):
         while not waiting.done():
-            await asyncio.sleep(channel.LOOK)
+            await asyncio.sleep(channel.POLL_INTERVAL)
             read(supervisor)
-            await asyncio.sleep(channel.LOOK)
+            await asyncio.sleep(channel.POLL_INTERVAL)
             log.info("y" * 1000)
-    assert channel.unread() > 0
+    assert channel.unread_bytes() > 0
 
 
 async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) -> None:
-    """Writing into a full socket would stop the loop; here it would lose the record."""
+    """Writing into a full socket would block the loop; in this test, it would lose the record."""
 
     def sink(record: LogRecord) -> None:
         log.info(record.text)
@@ -91,12 +91,12 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
     lines = [LogLine("base", "2026-11-21T09:00:00.0Z", f"{n} " + "z" * 200) for n in range(5000)]
     emitter = Emitter(line_format(prefix=False), sink)
     emitter.put(lines)
-    emptied = asyncio.create_task(emitter.emptied())
+    emitting = asyncio.create_task(emitter.wait_until_empty())
     highest = received = 0
     async with timeout(60):
-        while not emptied.done():
+        while not emitting.done():
             await asyncio.sleep(0)
-            highest = max(highest, channel.unread())
+            highest = max(highest, channel.unread_bytes())
             received += read(supervisor) if highest > UNREAD_BYTES else 0
     received += read(supervisor)
     assert received == sum(len(line.text) + 1 for line in lines)
@@ -104,7 +104,7 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
 
 
 @pytest.mark.usefixtures("supervisor")
-async def test_a_log_that_nobody_reads_is_given_up_with_a_word(
+async def test_a_log_that_the_supervisor_does_not_read_is_cut_off_with_a_warning(
     local_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "REST_DRAIN", 0.5)

@@ -1,4 +1,4 @@
-"""Lines become records at a pace: each its own while there is time, many in one when there is not."""
+"""Lines become records at a pace: one record per line while there is time, many lines per record under load."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from kpo_async.logs.plan import line_format
 from tests.virtual_time import VirtualTimeLoop
 
 
-def at_once(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run it where nothing but timers happens, so that a thousand of them take no time."""
+def run_in_virtual_time(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that only needs timers, without waiting for any."""
     loop = VirtualTimeLoop(grace=0)
     try:
         loop.run_until_complete(coroutine)
@@ -41,7 +41,7 @@ def lines(*texts: str, container: str = "base") -> list[LogLine]:
 
 
 async def settle() -> None:
-    """Until nothing is left to do now, without time passing."""
+    """Let the loop do all that is due, without time passing."""
     for _ in range(1000):
         await asyncio.sleep(0)
 
@@ -89,7 +89,7 @@ async def test_a_record_holds_lines_of_one_level() -> None:
 
 def test_a_chatty_container_does_not_use_up_the_records_of_the_process() -> None:
     """One line a millisecond for ten seconds: few records, none late, and each line once."""
-    at_once(_a_chatty_container())
+    run_in_virtual_time(_a_chatty_container())
 
 
 async def _a_chatty_container() -> None:
@@ -109,7 +109,7 @@ async def _a_chatty_container() -> None:
 
 @pytest.mark.parametrize("pods", [200, 1000])
 def test_with_many_chatty_containers_every_line_still_appears_within_two_seconds(pods: int) -> None:
-    at_once(_chatty_containers(pods))
+    run_in_virtual_time(_chatty_containers(pods))
 
 
 async def _chatty_containers(pods: int) -> None:
@@ -148,10 +148,10 @@ async def test_the_loop_gets_its_turn_after_every_record() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_who_collected_enough_waits_for_room() -> None:
+async def test_a_full_buffer_has_no_room_until_half_of_it_is_emitted() -> None:
     emitter = Emitter(line_format(), lambda record: None)
     emitter.put(lines(*["x" * RECORD_BYTES] * (2 * PENDING_BYTES // RECORD_BYTES)))
-    waiting = asyncio.ensure_future(emitter.room())
+    waiting = asyncio.ensure_future(emitter.wait_for_room())
     await asyncio.sleep(0)
     assert not waiting.done()
     await settle()
@@ -159,11 +159,11 @@ async def test_who_collected_enough_waits_for_room() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_all_together_collect_no_more_than_their_budget() -> None:
+async def test_all_buffers_together_stay_within_their_budget() -> None:
     emitters = [Emitter(line_format(), lambda record: None) for _ in range(ALL_PENDING_BYTES // 200_000 + 2)]
     for emitter in emitters:
         emitter.put(lines("x" * 200_000))
-    last = asyncio.ensure_future(emitters[-1].room())
+    last = asyncio.ensure_future(emitters[-1].wait_for_room())
     await asyncio.sleep(0)
     assert not last.done()
     await asyncio.sleep(5)
@@ -172,7 +172,7 @@ async def test_all_together_collect_no_more_than_their_budget() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_closing_shows_what_is_left() -> None:
+async def test_closing_emits_what_is_left() -> None:
     records: list[LogRecord] = []
     emitter = Emitter(line_format(), records.append)
     emitter.put(lines("one", "two"))
@@ -182,9 +182,9 @@ async def test_closing_shows_what_is_left() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_records_are_logged_in_the_context_of_who_follows() -> None:
+async def test_records_are_logged_in_the_context_of_the_follower() -> None:
     """Airflow finds a trigger's log file by a context variable."""
-    task = contextvars.ContextVar("task", default="nobody")
+    task = contextvars.ContextVar("task", default="none")
     seen: list[str] = []
 
     async def follow(name: str) -> None:
@@ -197,7 +197,7 @@ async def test_records_are_logged_in_the_context_of_who_follows() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_what_the_sink_raises_reaches_who_follows() -> None:
+async def test_an_error_of_the_sink_is_raised_by_the_next_put() -> None:
     def sink(record: LogRecord) -> None:
         raise OSError("the disk is full")
 
@@ -212,9 +212,9 @@ async def test_what_the_sink_raises_reaches_who_follows() -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400), st.floats(0, 0.3)), max_size=30))
 def test_the_lines_of_each_container_stay_in_order(puts: list[tuple[int, int, float]]) -> None:
     async def run() -> None:
-        shared = EmissionScheduler()
+        scheduler = EmissionScheduler()
         records: list[LogRecord] = []
-        emitters = [Emitter(line_format(), records.append, shared=shared) for _ in range(4)]
+        emitters = [Emitter(line_format(), records.append, scheduler=scheduler) for _ in range(4)]
         expected: list[list[str]] = [[] for _ in emitters]
         for which, count, pause in puts:
             texts = [f"{which} {len(expected[which]) + n}" for n in range(count)]
@@ -226,6 +226,6 @@ def test_the_lines_of_each_container_stay_in_order(puts: list[tuple[int, int, fl
         for which, texts in enumerate(expected):
             shown = [line.text for record in records for line in record.lines if line.container == str(which)]
             assert shown == texts
-        assert shared.pending == 0
+        assert scheduler.pending == 0
 
-    at_once(run())
+    run_in_virtual_time(run())

@@ -1,4 +1,4 @@
-"""Bytes to lines, each once: whatever the cuts, the order of the timestamps, the bytes."""
+"""Bytes become lines, each once, whatever the cuts, the order of the timestamps and the bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kpo_async.logs.lines import CONTINUED, MAX_LINE, Cursor, LineReader, LogLin
 
 
 def stamp(nanoseconds: int, zone: int = 0) -> str:
-    """A timestamp so many nanoseconds after nine o'clock, told in a zone so many hours ahead."""
+    """A timestamp so many nanoseconds after nine o'clock, written in a zone so many hours ahead."""
     seconds, fraction = divmod(nanoseconds, 10**9)
     offset = "Z" if zone == 0 else f"{'+' if zone > 0 else '-'}{abs(zone):02d}:00"
     return f"2026-11-21T{9 + zone:02d}:{seconds // 60:02d}:{seconds % 60:02d}.{fraction:09d}{offset}"
@@ -78,7 +78,7 @@ jittered = st.lists(
     cuts=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 60)), max_size=6),
     chunk=st.sampled_from([1, 7, 64, 4096]),
 )
-def test_any_cutting_yields_each_line_once_and_in_the_order_of_the_file(
+def test_each_line_comes_once_and_in_the_order_of_the_file_whatever_the_cuts(
     steps: list[tuple[int, int, str]], cuts: list[tuple[int, int]], chunk: int
 ) -> None:
     now, entries = 10**9, []
@@ -99,7 +99,7 @@ def test_any_cutting_yields_each_line_once_and_in_the_order_of_the_file(
     chunk=st.sampled_from([1000, 65536, 10**6]),
     letter=st.sampled_from(["x", "\u00fc", "\U0001f600"]),
 )
-def test_a_long_line_comes_in_pieces_that_add_up_whatever_the_cuts(
+def test_the_pieces_of_a_long_line_add_up_whatever_the_cuts(
     sizes: list[int], cuts: list[tuple[int, int]], chunk: int, letter: str
 ) -> None:
     entries = [Entry(number * 10**8, (letter * size).encode()[:size]) for number, size in enumerate(sizes, 10)]
@@ -115,7 +115,7 @@ def test_a_long_line_comes_in_pieces_that_add_up_whatever_the_cuts(
     assert whole == [entry.text.decode("utf-8", "backslashreplace") for entry in entries]
 
 
-def test_lines_of_nodes_that_stamp_in_another_zone_resume_alike() -> None:
+def test_reading_resumes_alike_on_nodes_that_stamp_in_another_zone() -> None:
     entries = [Entry(n * 4 * 10**8, b"%d" % n, zone=2 if n < 5 else 1) for n in range(10)]
     assert texts(read_with_cuts(entries, [(3, 0), (5, 20), (6, 0), (9, 3)], 64)) == [str(n) for n in range(10)]
 
@@ -130,7 +130,7 @@ def test_a_line_that_the_runtime_stamped_a_little_early_is_not_lost_by_a_cut_jus
     assert texts(read_with_cuts(entries, [(1, 0), (2, 0)], 64)) == ["stdout", "stderr", "end"]
 
 
-def test_lines_that_were_rotated_away_are_noticed_and_no_new_line_is_skipped() -> None:
+def test_lines_that_were_rotated_away_are_a_gap_and_no_new_line_is_skipped() -> None:
     old = [Entry(n * 10**8, b"old %d" % n) for n in range(50, 60)]
     reader = LineReader("base")
     reader.feed(answer(old, ""))
@@ -141,7 +141,7 @@ def test_lines_that_were_rotated_away_are_noticed_and_no_new_line_is_skipped() -
     assert resumed.gap
 
 
-def test_nothing_new_is_nothing_and_no_gap() -> None:
+def test_an_answer_without_anything_new_yields_no_line_and_no_gap() -> None:
     entries = [Entry(n * 10**8, b"%d" % n) for n in range(20)]
     reader = LineReader("base")
     reader.feed(answer(entries, ""))
@@ -201,12 +201,12 @@ def test_lines_without_timestamps_are_not_counted_when_resuming() -> None:
         pytest.param(b"2026-11-21T09:00:00Z again", "2026-11-21T09:00:00Z again", id="its own timestamp"),
     ],
 )
-def test_a_line_is_shown_as_a_terminal_would(raw: bytes, shown: str) -> None:
+def test_a_line_looks_as_in_a_terminal(raw: bytes, shown: str) -> None:
     assert texts(read_whole(Entry(0, raw).raw)) == [shown]
 
 
 @given(st.binary(max_size=300), st.integers(1, 40))
-def test_no_bytes_at_all_raise(data: bytes, chunk: int) -> None:
+def test_any_bytes_can_be_read(data: bytes, chunk: int) -> None:
     reader = LineReader("base")
     for start in range(0, len(data), chunk):
         reader.feed(data[start : start + chunk])

@@ -1,4 +1,4 @@
-"""Whose logs are followed, and how a line looks."""
+"""Which containers' logs are followed, and how a line looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All wanted containers of a pod, followed as the views of an informer tell."""
+"""All wanted containers of a pod, followed by the views of an informer."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import pytest
 from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan
-from kpo_async.logs.pod import COMPANION_LINGER, follow_pod
+from kpo_async.logs.pod import COMPANION_GRACE, follow_pod
 from tests.logs.kubelet import LogKubelet
-from tests.logs.test_follow import Shown
+from tests.logs.test_follow import RecordedLog
 from tests.pod.samples import ended, pod, running, waiting
 
 pytestmark = pytest.mark.virtual_time
 
 
-class Story:
-    """A pod whose views a test tells one by one, and what is shown of its logs."""
+class ScriptedPod:
+    """A pod whose views a test publishes one by one, and what is shown of its logs."""
 
     def __init__(self, **spec: Any) -> None:
         self.kubelet = LogKubelet()
-        self.shown = Shown()
+        self.shown = RecordedLog()
         self.cursors: dict[str, Cursor] = {}
         self._slot = Slot("p", "uid", 2.0)
         self._spec = spec
         self._version = 0
 
-    def tell(self, presence: Presence = Presence.PRESENT, **status: Any) -> None:
+    def publish(self, presence: Presence = Presence.PRESENT, **status: Any) -> None:
         self._version += 1
         self._slot.show(presence, pod(**self._spec, **status, resourceVersion=str(self._version)))
 
@@ -53,112 +53,112 @@ class Story:
 
 
 async def test_the_base_container_is_followed_from_its_start_to_its_end() -> None:
-    story = Story()
-    log = story.kubelet.log()
-    async with story.followed() as task:
-        story.tell(phase="Pending", statuses=[waiting()])
+    scripted = ScriptedPod()
+    log = scripted.kubelet.log()
+    async with scripted.followed() as task:
+        scripted.publish(phase="Pending", statuses=[waiting()])
         log.write("one")
         await asyncio.sleep(5)
-        assert story.texts == []
-        story.tell(statuses=[running()])
-        await story.shown.until("one")
+        assert scripted.texts == []
+        scripted.publish(statuses=[running()])
+        await scripted.shown.until("one")
         log.write("two")
         log.finish()
-        story.tell(statuses=[ended(code=3)])
+        scripted.publish(statuses=[ended(code=3)])
         assert await task
-        assert story.texts == ["[base] one", "[base] two"]
-        assert story.cursors["base"].seen == 2
+        assert scripted.texts == ["[base] one", "[base] two"]
+        assert scripted.cursors["base"].seen == 2
 
 
 async def test_init_containers_come_first() -> None:
-    story = Story(init_containers=[{"name": "prepare"}])
-    story.kubelet.log("prepare").write("preparing")
-    async with story.followed(LogPlan(init_containers=True)) as task:
-        story.tell(phase="Pending", init_statuses=[running("prepare")], statuses=[waiting()])
-        await story.shown.until("preparing")
-        story.kubelet.log("prepare").finish()
-        story.kubelet.log().write("working")
-        story.tell(init_statuses=[ended("prepare")], statuses=[running()])
-        await story.shown.until("working")
-        story.kubelet.log().finish()
-        story.tell(init_statuses=[ended("prepare")], statuses=[ended()])
+    scripted = ScriptedPod(init_containers=[{"name": "prepare"}])
+    scripted.kubelet.log("prepare").write("preparing")
+    async with scripted.followed(LogPlan(init_containers=True)) as task:
+        scripted.publish(phase="Pending", init_statuses=[running("prepare")], statuses=[waiting()])
+        await scripted.shown.until("preparing")
+        scripted.kubelet.log("prepare").finish()
+        scripted.kubelet.log().write("working")
+        scripted.publish(init_statuses=[ended("prepare")], statuses=[running()])
+        await scripted.shown.until("working")
+        scripted.kubelet.log().finish()
+        scripted.publish(init_statuses=[ended("prepare")], statuses=[ended()])
         assert await task
-        assert story.texts == ["[prepare] preparing", "[base] working"]
+        assert scripted.texts == ["[prepare] preparing", "[base] working"]
 
 
-async def test_a_companion_that_never_ends_is_left_soon_after_the_base_container() -> None:
-    story = Story(containers=[{"name": "base"}, {"name": "companion"}])
-    async with story.followed(LogPlan(containers=True)) as task:
-        story.kubelet.log("companion").write("for ever")
-        story.tell(statuses=[running(), running("companion")])
-        await story.shown.until("for ever")
-        story.kubelet.log().finish()
-        story.tell(statuses=[ended(), running("companion")])
+async def test_a_companion_that_never_ends_is_left_soon_after_the_base_container_has_ended() -> None:
+    scripted = ScriptedPod(containers=[{"name": "base"}, {"name": "companion"}])
+    async with scripted.followed(LogPlan(containers=True)) as task:
+        scripted.kubelet.log("companion").write("for ever")
+        scripted.publish(statuses=[running(), running("companion")])
+        await scripted.shown.until("for ever")
+        scripted.kubelet.log().finish()
+        scripted.publish(statuses=[ended(), running("companion")])
         now = asyncio.get_running_loop().time()
         assert not await task
-        assert asyncio.get_running_loop().time() - now <= COMPANION_LINGER + 0.5
+        assert asyncio.get_running_loop().time() - now <= COMPANION_GRACE + 0.5
         await asyncio.sleep(1)  # the server notices
-        assert story.kubelet.open == 0
+        assert scripted.kubelet.open == 0
 
 
-async def test_a_pod_that_goes_away_ends_the_following_with_what_was_read() -> None:
-    story = Story()
-    async with story.followed() as task:
-        story.kubelet.log().write("one")
-        story.tell(statuses=[running()])
-        await story.shown.until("one")
-        story.kubelet.log().finish()
-        story.kubelet.refusals.extend([404] * 5)
-        story.tell(Presence.GONE, statuses=[running()])
+async def test_a_deleted_pod_ends_the_following_with_what_was_read() -> None:
+    scripted = ScriptedPod()
+    async with scripted.followed() as task:
+        scripted.kubelet.log().write("one")
+        scripted.publish(statuses=[running()])
+        await scripted.shown.until("one")
+        scripted.kubelet.log().finish()
+        scripted.kubelet.refusals.extend([404] * 5)
+        scripted.publish(Presence.GONE, statuses=[running()])
         await task
-        assert story.texts[0] == "[base] one"
+        assert scripted.texts[0] == "[base] one"
 
 
 async def test_a_pod_that_vanished_before_it_was_seen_has_no_logs() -> None:
-    story = Story()
-    async with story.followed() as task:
-        story._slot.show(Presence.VANISHED, None)
+    scripted = ScriptedPod()
+    async with scripted.followed() as task:
+        scripted._slot.show(Presence.VANISHED, None)
         assert await task
-        assert story.kubelet.asked == []
+        assert scripted.kubelet.asked == []
 
 
 async def test_a_pod_that_never_started_has_no_logs() -> None:
-    story = Story()
-    async with story.followed() as task:
-        story.tell(phase="Failed", reason="Evicted")
+    scripted = ScriptedPod()
+    async with scripted.followed() as task:
+        scripted.publish(phase="Failed", reason="Evicted")
         assert await task
-        assert story.kubelet.asked == []
+        assert scripted.kubelet.asked == []
 
 
-async def test_whoever_goes_on_later_starts_where_the_cursors_say() -> None:
-    story = Story()
-    log = story.kubelet.log()
-    async with story.followed():
+async def test_a_second_follower_resumes_at_the_cursors_of_the_first() -> None:
+    scripted = ScriptedPod()
+    log = scripted.kubelet.log()
+    async with scripted.followed():
         log.write("one", "two")
-        story.tell(statuses=[running()])
-        await story.shown.until("two")
-    handed_over = msgspec.json.encode(story.cursors)
-    later = Story()
-    later.kubelet = story.kubelet
+        scripted.publish(statuses=[running()])
+        await scripted.shown.until("two")
+    handed_over = msgspec.json.encode(scripted.cursors)
+    later = ScriptedPod()
+    later.kubelet = scripted.kubelet
     later.cursors = msgspec.json.decode(handed_over, type=dict[str, Cursor])
     async with later.followed() as task:
         log.write("three")
         log.finish()
-        later.tell(statuses=[ended()])
+        later.publish(statuses=[ended()])
         assert await task
-    assert story.texts + later.texts == ["[base] one", "[base] two", "[base] three"]
+    assert scripted.texts + later.texts == ["[base] one", "[base] two", "[base] three"]
 
 
-async def test_what_the_sink_raises_is_raised_and_not_wrapped() -> None:
-    story = Story()
+async def test_an_error_of_the_sink_is_raised_and_not_wrapped() -> None:
+    scripted = ScriptedPod()
 
     def sink(record: object) -> None:
         raise OSError("the disk is full")
 
-    async with story.kubelet.serving() as client:
-        story.tell(statuses=[running()])
-        log = story.kubelet.log()
-        following = asyncio.create_task(follow_pod(client, Subscription(story._slot), LogPlan(), sink))
+    async with scripted.kubelet.serving() as client:
+        scripted.publish(statuses=[running()])
+        log = scripted.kubelet.log()
+        following = asyncio.create_task(follow_pod(client, Subscription(scripted._slot), LogPlan(), sink))
         log.write("one")
         await asyncio.sleep(1)
         log.write("two")
@@ -166,12 +166,12 @@ async def test_what_the_sink_raises_is_raised_and_not_wrapped() -> None:
             await following
 
 
-async def test_without_any_wanted_log_nothing_is_asked_and_the_end_is_noticed() -> None:
-    story = Story()
-    async with story.followed(LogPlan(containers=False)) as task:
-        story.tell(statuses=[running()])
+async def test_without_any_wanted_log_nothing_is_requested_and_the_end_is_noticed() -> None:
+    scripted = ScriptedPod()
+    async with scripted.followed(LogPlan(containers=False)) as task:
+        scripted.publish(statuses=[running()])
         await asyncio.sleep(5)
         assert not task.done()
-        story.tell(statuses=[ended()])
+        scripted.publish(statuses=[ended()])
         assert await task
-        assert story.kubelet.asked == []
+        assert scripted.kubelet.asked == []

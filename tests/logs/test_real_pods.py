@@ -1,4 +1,4 @@
-"""The whole way: processes that print, the embedded cluster's API server, informer, followers."""
+"""End to end: processes that print, the embedded cluster's API server, the informer, followers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE = "busybox:1.36"
 
 
 async def create(client: Client, script: str, **spec: Any) -> str:
-    """The uid of a pod that runs `script`, with the XCom sidecar, which nobody's log may show."""
+    """The uid of a pod that runs `script`, with the XCom sidecar, whose log must not be shown."""
     base = {"name": "base", "image": IMAGE, "command": ["sh", "-c", script]}
     labels = dict(item.split("=") for item in SELECTOR.split(",") if "!" not in item)
     manifest = {
@@ -84,7 +84,7 @@ async def test_an_api_server_that_restarts_does_not_lose_a_line(
     assert await showing == [str(n) for n in range(1, 201)]
 
 
-async def test_whoever_takes_over_goes_on_where_the_first_stopped(local_client: Client) -> None:
+async def test_a_second_follower_resumes_where_the_first_stopped(local_client: Client) -> None:
     uid = await create(local_client, "echo one; echo two; sleep 1000")
     records: list[LogRecord] = []
     cursors: dict[str, Cursor] = {}

@@ -1,7 +1,7 @@
-"""What a pod says at its end arrives in its task's log, however much it is.
+"""The end of a pod's log arrives in its task's log, however much it is.
 
-A triggerer's supervisor closes a trigger's log file as soon as it hears that the trigger has ended, and what it has not
-read by then is lost to the task: the end of the log, which tells why a program failed.
+A triggerer's supervisor closes a trigger's log file as soon as it learns that the trigger has ended. Records that it
+has not read by then are lost: the end of the log, which says why a program failed.
 """
 
 from __future__ import annotations
