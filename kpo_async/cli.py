@@ -1,4 +1,4 @@
-"""`kpo-async`: a subcommand is a module with `add_arguments(parser)` and `run(arguments) -> int`, loaded when used."""
+"""`kpo-async`. A subcommand is a module with `add_arguments(parser)` and `run(arguments) -> int`, loaded when used."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand; its module is loaded only when it is the one that was asked for."""
+    """A subcommand, whose module is loaded only when it is used."""
 
     name: str
     module: str
     help: str
     extra: str = ""
-    """The extra of this distribution that brings what the subcommand needs."""
+    """The extra of this distribution that the subcommand needs."""
 
     def load(self) -> ModuleType:
-        """Its module. Exits with what to install if something for it is missing."""
+        """Import the module. Exit with a hint about what to install if a package is missing."""
         try:
             return import_module(self.module)
         except ModuleNotFoundError as error:
@@ -33,7 +33,9 @@ class Command:
 COMMANDS = (
     Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),
     Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch", "demo"),
-    Command("migrate", "kpo_async.migrate.command", "rewrite a DAG folder's imports from the incumbent's to these"),
+    Command(
+        "migrate", "kpo_async.migrate.command", "rewrite the imports of a DAG folder from the incumbent to kpo_async"
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Names of newer Pythons, for older ones. The only place that asks for the version of Python."""
+"""Names of newer Pythons, for older ones. The only module that checks the version of Python."""
 
 from __future__ import annotations
 

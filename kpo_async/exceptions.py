@@ -1,38 +1,38 @@
-"""Every error this library raises, as one tree.
+"""Every error that this library raises, as one tree.
 
     KpoError
-    ├── ConfigError            a cluster cannot be addressed: no kubeconfig, unknown context, two sources at once
-    ├── ApiError               the API server refused or was not reached (verb, resource, name, namespace, code, reason)
-    │   ├── UnauthorizedError      401, after one refresh of the credentials
+    ├── ConfigError            the cluster's configuration: no kubeconfig, unknown context, two sources
+    ├── ApiError               a request failed (verb, resource, name, namespace, code, reason)
+    │   ├── UnauthorizedError      401, even after one refresh of the credentials
     │   ├── ForbiddenError         403
     │   ├── NotFoundError          404
     │   ├── ConflictError          409
-    │   ├── ExpiredError           410, the resourceVersion is older than the server's history
-    │   ├── InvalidError           400, 413 and 422, the request itself is wrong
+    │   ├── ExpiredError           410: the resourceVersion is older than the server's history
+    │   ├── InvalidError           400, 413 and 422: the request itself is wrong
     │   │   └── NotStartedError        400 for the log of a container that has not started yet
-    │   ├── ThrottledError         429, still refused when the retry budget was spent
-    │   ├── ServerError            5xx, likewise
-    │   └── UnreachableError       no HTTP answer: DNS, refused, reset, TLS, time-out
+    │   ├── ThrottledError         429 until the retry budget was spent
+    │   ├── ServerError            5xx until the retry budget was spent
+    │   └── UnreachableError       no HTTP response: DNS, refused, reset, TLS, time-out
     ├── ManifestError          parameters that cannot become a pod manifest
-    ├── ImportPathError        a callable that cannot travel to another process by its import path
-    ├── PodError               the pod's story ended badly
-    │   ├── PodConflictError       the name is taken by a pod that is not this task's
+    ├── ImportPathError        a callable that another process cannot import
+    ├── PodError               there is no pod for this task
+    │   ├── PodConflictError       another owner's pod has the name
     │   └── PodStartError          the pod cannot be created: quota, Pod Security
     └── XComError              the result file is missing, truncated or not valid JSON
 
 How a pod ended is a value, not an error: see `pod.diagnose.Category`.
 
-Messages name what is wrong, where, and what to do; they hold no secrets and at most `MESSAGE_LIMIT` bytes.
+Messages name what is wrong, where, and what to do. They hold no secrets, and at most `MESSAGE_LIMIT` bytes.
 """
 
 from __future__ import annotations
 
 MESSAGE_LIMIT = 1024
-"""Bytes of UTF-8 an error message may take, so that it fits a log line and a database column."""
+"""Longest error message in bytes of UTF-8: it must fit a log line and a database column."""
 
 
 def clip(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """`text` cut to `limit` bytes of UTF-8, with an ellipsis where something was lost."""
+    """Return `text` cut to `limit` bytes of UTF-8, ending in `...` where something was cut."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
         return text
@@ -40,14 +40,14 @@ def clip(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 class KpoError(Exception):
-    """Base of everything raised on purpose by kpo_async."""
+    """Base of all errors that kpo_async raises on purpose."""
 
     def __init__(self, message: str) -> None:
         super().__init__(clip(message))
 
 
 class ConfigError(KpoError):
-    """The cluster cannot be addressed with what was given."""
+    """The configuration does not lead to a cluster."""
 
 
 class ManifestError(KpoError):
@@ -61,7 +61,7 @@ class ImportPathError(KpoError):
 class ApiError(KpoError):
     """One request to the API server failed.
 
-    `code` is the HTTP status (0 without an answer), `reason` the server's CamelCase word for it ("NotFound").
+    `code` is the HTTP status (0 without a response), `reason` the server's CamelCase word for it ("NotFound").
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """The object exists already, or changed in between."""
+    """The object already exists, or has changed meanwhile."""
 
 
 class ExpiredError(ApiError):
-    """The resourceVersion has left the server's history."""
+    """The resourceVersion is older than the server's history."""
 
 
 class InvalidError(ApiError):
-    """The server understood the request and found it wrong."""
+    """The server found the request itself wrong."""
 
 
 class NotStartedError(InvalidError):
@@ -115,7 +115,7 @@ class NotStartedError(InvalidError):
 
 
 class ThrottledError(ApiError):
-    """The server asked for fewer requests until the retry budget was spent."""
+    """The server throttled the request until the retry budget was spent."""
 
 
 class ServerError(ApiError):
@@ -123,11 +123,11 @@ class ServerError(ApiError):
 
 
 class UnreachableError(ApiError):
-    """No HTTP answer came back."""
+    """The server sent no HTTP response."""
 
 
 class PodError(KpoError):
-    """The pod's story ended badly. `category` is the stable name of the cause (see `pod.diagnose`)."""
+    """There is no pod for this task. `category` is the stable name of the cause (see `pod.diagnose`)."""
 
     def __init__(self, message: str, *, category: str = "") -> None:
         self.category = category
@@ -135,12 +135,12 @@ class PodError(KpoError):
 
 
 class PodConflictError(PodError):
-    """The pod's name is taken by somebody else."""
+    """The pod's name belongs to a pod of another owner."""
 
 
 class PodStartError(PodError):
-    """The pod cannot start."""
+    """The API server refused the pod: quota, Pod Security."""
 
 
 class XComError(KpoError):
-    """The result cannot be read."""
+    """The result file is missing, truncated or not valid JSON."""

@@ -1,8 +1,8 @@
-"""Kubernetes objects as users write them <-> plain dicts with Kubernetes' camelCase keys.
+"""Convert Kubernetes objects as users write them to plain dicts with Kubernetes' camelCase keys, and back.
 
-Users hand in dicts, models of `kubernetes`, models of `kubernetes_asyncio` or a mix of them; inside this library there
-are only dicts, lists and scalars. Models are recognised by what every generated model has (`openapi_types`,
-`attribute_map`), so nothing here imports a client, except `to_v1pod`, for user code that must be handed a `V1Pod`.
+Users pass dicts, models of `kubernetes`, models of `kubernetes_asyncio`, or a mix; inside this library there are only
+dicts, lists and scalars. Models are recognised by the attributes that every generated model has (`openapi_types`,
+`attribute_map`), so nothing imports a client except `to_v1pod`, for user code that needs a `V1Pod`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ TEMPLATED: Mapping[str, tuple[str, ...]] = {
     "V1EnvFromSource": ("config_map_ref",),
     "V1ConfigMapEnvSource": ("name",),
 }
-"""Attributes of models in which Jinja is rendered. What is not listed may hold a literal `{{`; dicts render whole."""
+"""The models' attributes in which Jinja is rendered, as in the incumbent. Others may hold a literal `{{`."""
 
 _STRING = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class EmptyObject(dict[str, Any]):
-    """`{}` for a model in which nothing is set: truthy, as the model was, so it replaces what a template says."""
+    """`{}` for a model in which nothing is set: truthy, as the model is, so it overrides a template."""
 
     def __bool__(self) -> bool:
         return True
@@ -48,14 +48,14 @@ def is_model(value: object) -> bool:
 
 
 def is_unrendered(value: object) -> bool:
-    """Whether `value` is for Airflow to fill in later: a string with Jinja in it, an XComArg, a lazy parameter."""
+    """Whether Airflow fills in `value` later: a string with Jinja in it, an XComArg, a lazy parameter."""
     if isinstance(value, str):
         return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
     return callable(getattr(value, "resolve", None))
 
 
 def is_literal(value: object) -> bool:
-    """Whether `value` is a string or a flat list or dict of strings: nothing in it refers to another task."""
+    """Whether `value` is a string, or a flat list or dict of strings, so that it holds no XComArg."""
     if isinstance(value, dict):
         return _STRING.issuperset(map(type, value.values()))
     if isinstance(value, list):
@@ -64,27 +64,27 @@ def is_literal(value: object) -> bool:
 
 
 def to_dict(value: Any) -> Any:
-    """A fresh copy of `value` made of dicts, lists and scalars only; fields of models that are None are left out.
+    """Return a copy of `value` made of dicts, lists and scalars only, without models' fields that are None.
 
-    Raises ManifestError when it holds something that cannot be in a manifest.
+    Raise ManifestError for an object that cannot be in a manifest.
     """
     return _unmarked(_convert(value, _refuse))
 
 
 def to_marked_dict(value: Any) -> Any:
-    """Like `to_dict`, with `EmptyObject` where a model had nothing set. Raises ManifestError likewise."""
+    """Do as `to_dict`, with `EmptyObject` for a model in which nothing is set. Raise ManifestError likewise."""
     return _convert(value, _refuse)
 
 
 def plain(value: Any) -> Any:
-    """Like `to_marked_dict`, but leaves what it does not know (an XComArg, say) as it is, to be rendered later."""
+    """Do as `to_marked_dict`, but keep unknown objects (an XComArg, for example), to be rendered later."""
     return _convert(value, _keep)
 
 
 def render(model: Any, render_value: Callable[[Any], Any]) -> dict[str, Any]:
-    """`model` as a plain dict, with `render_value` applied to its `TEMPLATED` attributes and to nothing else.
+    """Return `model` as a plain dict, with `render_value` applied to its `TEMPLATED` attributes only.
 
-    The model itself is left as it was: one object may serve many tasks.
+    The model itself does not change: one object may serve many tasks.
     """
     templated = TEMPLATED.get(type(model).__name__, ())
     keys = type(model).attribute_map
@@ -99,9 +99,9 @@ def render(model: Any, render_value: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def to_v1pod(manifest: Mapping[str, Any]) -> V1Pod:
-    """`manifest` as a `kubernetes.client.V1Pod`, for a `pod_mutation_hook` or a callback. Imports the client.
+    """Return `manifest` as a `kubernetes.client.V1Pod`, for a `pod_mutation_hook` or a callback. Imports the client.
 
-    Raises ManifestError when a field that the client requires is missing.
+    Raise ManifestError when a field that the client requires is missing.
     """
     from kubernetes.client import ApiClient, Configuration, V1Pod
 
@@ -112,12 +112,12 @@ def to_v1pod(manifest: Mapping[str, Any]) -> V1Pod:
         client = ApiClient(configuration=Configuration())
         pod: V1Pod = client.deserialize(_Response(json.dumps(manifest)), "V1Pod")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ManifestError(f"the manifest is no V1Pod of the kubernetes client: {error}") from error
+        raise ManifestError(f"the manifest is not a valid V1Pod of the kubernetes client: {error}") from error
     return pod
 
 
 class _Response:
-    """What the client's public `deserialize` takes: something with the body in `data`."""
+    """The argument of the client's public `deserialize`: it reads the body from `data`."""
 
     def __init__(self, data: str) -> None:
         self.data = data
@@ -147,11 +147,11 @@ def _convert_leaf(value: Any, unknown: Callable[[Any], Any]) -> Any:
     if isinstance(value, enum.Enum):
         return _convert(value.value, unknown)
     for scalar in (str, int, float):
-        if isinstance(value, scalar):  # a subclass, e.g. Markup: encoders want the real thing
+        if isinstance(value, scalar):  # a subclass, e.g. Markup, which encoders refuse
             return scalar(value)
     if callable(to_client := getattr(value, "to_k8s_client_obj", None)):
         return _convert(to_client(), unknown)
-    # Airflow's results of a mapped task are read when they are asked for.
+    # Airflow's lazy sequence of a mapped task's results.
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_convert(item, unknown) for item in value]
     return unknown(value)

@@ -1,7 +1,7 @@
 """`Secret`: a Kubernetes Secret given to the base container, as environment variables or as files.
 
-Same constructor, equality and methods as the incumbent's `Secret`, whose objects are accepted wherever this one is
-(`Secret.of`). Here the methods return plain dicts. It holds names only, never a secret's content.
+It has the constructor, equality and methods of the incumbent's `Secret`, but its methods return plain dicts. The
+incumbent's objects are accepted wherever this class is (`Secret.of`). It holds names only, never a secret's content.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Secret:
     :param key: the one key to take; without it, `env` takes all of them.
     :param items: for `volume`, which keys go to which paths (`{"key": ..., "path": ...}` or `V1KeyToPath`).
 
-    Raises ManifestError when the parts do not go together.
+    Raise ManifestError when the arguments contradict each other.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Secret:
 
     @classmethod
     def of(cls, value: Any) -> Secret:
-        """`value` as a Secret: one of ours, the incumbent's, or a mapping of the constructor's arguments.
+        """Return `value` as a Secret: this class, the incumbent's, or a mapping of the constructor's arguments.
 
-        Raises ManifestError for anything else.
+        Raise ManifestError for anything else.
         """
         if isinstance(value, cls):
             return value
@@ -61,7 +61,7 @@ class Secret:
             except TypeError as error:
                 raise ManifestError(f"secrets: {error}") from error
         if not (hasattr(value, "deploy_type") and hasattr(value, "deploy_target") and hasattr(value, "secret")):
-            raise ManifestError(f"secrets: a {type(value).__qualname__} is no Secret, use kpo_async.secret.Secret")
+            raise ManifestError(f"secrets: a {type(value).__qualname__} is not a Secret: use kpo_async.secret.Secret")
         return cls(
             value.deploy_type,
             value.deploy_target,
@@ -71,7 +71,7 @@ class Secret:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values; `Secret.of` reads it back."""
+        """Return the constructor's arguments as plain values; `Secret.of` reads them back."""
         return {
             "deploy_type": self.deploy_type,
             "deploy_target": self.deploy_target,
@@ -81,22 +81,22 @@ class Secret:
         }
 
     def as_tuple(self) -> tuple[str, str | None, str, str | None]:
-        """What makes two Secrets equal (the incumbent leaves `items` out, too)."""
+        """Return the values that two equal Secrets share; as in the incumbent, without `items`."""
         return (self.deploy_type, self.deploy_target, self.secret, self.key)
 
     def to_env_secret(self) -> dict[str, Any]:
-        """The EnvVar that takes one key."""
+        """Return the EnvVar for one key."""
         return {
             "name": self.deploy_target,
             "valueFrom": {"secretKeyRef": {"name": self.secret, "key": self.key}},
         }
 
     def to_env_from_secret(self) -> dict[str, Any]:
-        """The EnvFromSource that takes every key."""
+        """Return the EnvFromSource for every key."""
         return {"secretRef": {"name": self.secret}}
 
     def to_volume_secret(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The Volume and its read-only VolumeMount. The volume's name follows from what is mounted where."""
+        """Return the Volume and its read-only VolumeMount. The volume's name is a hash of what is mounted where."""
         identity = repr((self.secret, self.deploy_target, to_dict(self.items)))
         name = "secretvol" + hashlib.sha256(identity.encode()).hexdigest()[:32]
         source: dict[str, Any] = {"secretName": self.secret}
@@ -105,7 +105,7 @@ class Secret:
         return {"name": name, "secret": source}, {"name": name, "mountPath": self.deploy_target, "readOnly": True}
 
     def attach_to_pod(self, pod: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the manifest `pod` whose first container has this Secret."""
+        """Return a copy of the manifest `pod` whose first container has this Secret."""
         manifest: dict[str, Any] = to_dict(pod)
         spec = manifest["spec"]
         container = spec["containers"][0]

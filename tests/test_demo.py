@@ -181,7 +181,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str
 @pytest.mark.airflow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [pytest.param([], id="calm"), pytest.param(["--faults"], id="faults")])
-def test_the_demo_adds_up_what_its_pods_hand_over(tmp_path: Path, options: list[str]) -> None:
+def test_the_demo_adds_up_its_pods_results(tmp_path: Path, options: list[str]) -> None:
     picture = tmp_path / "demo.png"
     command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "12", "--pod-seconds", "3", "--plain"]
     command += ["--picture", str(picture), *options]

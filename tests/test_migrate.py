@@ -71,13 +71,13 @@ CONVERTED = {
 
 
 @pytest.mark.parametrize(("before", "after"), CONVERTED.values(), ids=CONVERTED)
-def test_imports_are_pointed_here_and_the_rest_stays_as_it_was(before: str, after: str):
+def test_imports_move_and_the_rest_does_not_change(before: str, after: str):
     result = rewrite(before.encode())
     assert (result.source.decode(), result.findings) == (after, ())
 
 
 @pytest.mark.parametrize(("before", "after"), CONVERTED.values(), ids=CONVERTED)
-def test_what_was_converted_is_not_converted_again(before: str, after: str):
+def test_a_converted_file_does_not_change_again(before: str, after: str):
     assert rewrite(after.encode()).source.decode() == after
 
 
@@ -87,7 +87,7 @@ LEFT = {
         f"\nfrom {OLD}.triggers.pod import KubernetesPodTrigger\n",
         2,
         "KubernetesPodTrigger",
-        "no public API",
+        "not a public API",
     ),
     "a job": (f"from {OLD}.operators.job import KubernetesJobOperator\n", 1, "KubernetesJobOperator", "not part of"),
     "the pod generator": (f"from {OLD}.pod_generator import PodGenerator\n", 1, "PodGenerator", "full_pod_spec"),
@@ -98,7 +98,7 @@ LEFT = {
         f"import {OLD}.callbacks as c\n\nc.ExecutionMode, c.client_type\n",
         1,
         "callbacks.client_type",
-        "no name of kpo_async.callbacks",
+        "kpo_async.callbacks does not have this name",
     ),
     "an operator for GKE": (
         "from airflow.providers.google.cloud.operators.kubernetes_engine import GKEStartPodOperator\n",
@@ -126,7 +126,9 @@ LEFT = {
 
 
 @pytest.mark.parametrize(("source", "line", "what", "reason"), LEFT.values(), ids=LEFT)
-def test_what_cannot_be_converted_stays_and_is_named_with_the_reason(source: str, line: int, what: str, reason: str):
+def test_an_import_that_cannot_move_stays_and_is_reported_with_the_reason(
+    source: str, line: int, what: str, reason: str
+):
     result = rewrite(source.encode())
     (finding,) = result.findings
     assert result.source.decode() == source
@@ -135,7 +137,7 @@ def test_what_cannot_be_converted_stays_and_is_named_with_the_reason(source: str
     assert reason in finding.reason
 
 
-def test_operators_of_other_providers_that_are_no_pods_are_not_mentioned():
+def test_operators_of_other_providers_that_run_no_pods_are_not_reported():
     source = b"from airflow.providers.amazon.aws.operators.eks import EksCreateClusterOperator\n"
     assert rewrite(source).findings == ()
 
@@ -163,7 +165,7 @@ def test_a_line_that_imports_both_is_split_and_loses_no_comment():
     assert [finding.line for finding in result.findings] == [5]
 
 
-def test_overrides_that_nothing_would_call_are_named():
+def test_overrides_that_are_never_called_are_reported():
     source = textwrap.dedent(
         f"""
         from {OLD}.operators.pod import KubernetesPodOperator
@@ -183,7 +185,7 @@ def test_overrides_that_nothing_would_call_are_named():
     ]
 
 
-def test_what_a_subclass_will_not_find_is_named():
+def test_missing_attributes_that_a_subclass_uses_are_reported():
     source = textwrap.dedent(
         f"""
         from {OLD}.operators.pod import KubernetesPodOperator
@@ -222,7 +224,7 @@ def test_decorators_are_renamed_on_request(module: str, before: str, after: str)
     assert (result.source.decode(), result.findings) == (head + after + tail, ())
 
 
-def test_a_decorator_of_somebody_elses_task_stays():
+def test_a_decorator_of_an_unrelated_task_stays():
     source = b"from mine import task\n\n@task.kubernetes\ndef f(): ...\n"
     assert rewrite(source, decorators=True) == rewrite(source)
 
@@ -245,7 +247,7 @@ def dags(tmp_path: Path) -> Path:
     return folder
 
 
-def test_nothing_is_written_without_being_asked(dags: Path, capsys: pytest.CaptureFixture[str]):
+def test_nothing_is_written_without_the_option(dags: Path, capsys: pytest.CaptureFixture[str]):
     before = (dags / "team" / "a.py").read_bytes()
     assert migrate(dags) == Exit.DONE
     out, err = capsys.readouterr()
@@ -254,13 +256,13 @@ def test_nothing_is_written_without_being_asked(dags: Path, capsys: pytest.Captu
     assert "1 file(s) would change" in err
 
 
-def test_files_are_changed_on_request_and_hidden_folders_are_left_alone(dags: Path):
+def test_files_change_on_request_and_hidden_folders_do_not(dags: Path):
     assert migrate("--write", dags) == Exit.DONE
     assert (dags / "team" / "a.py").read_text() == "from kpo_async.operators.pod import KubernetesPodOperator"
     assert OLD in (dags / "team" / ".venv" / "b.py").read_text()
 
 
-def test_leftovers_are_named_by_file_and_line_and_show_in_the_exit_code(
+def test_leftovers_are_reported_by_file_and_line_and_in_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "dag.py"
@@ -269,7 +271,7 @@ def test_leftovers_are_named_by_file_and_line_and_show_in_the_exit_code(
     assert f"{file}:2: {OLD}.hooks.kubernetes.KubernetesHook: " in capsys.readouterr().err
 
 
-def test_an_operator_that_is_not_ours_is_named_and_nothing_is_left_to_do(
+def test_an_operator_without_a_replacement_is_reported_and_is_not_a_leftover(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "jobs.py"
@@ -286,16 +288,18 @@ def test_an_operator_that_is_not_ours_is_named_and_nothing_is_left_to_do(
         pytest.param(b"# coding: of-our-own\nkubernetes = 1\n", id="in an unknown encoding"),
     ],
 )
-def test_a_file_that_is_no_python_is_named_and_left(text: bytes, dags: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_file_that_is_not_valid_python_is_reported_and_does_not_change(
+    text: bytes, dags: Path, capsys: pytest.CaptureFixture[str]
+):
     file = dags / "dag.py"
     file.write_bytes(text)
     assert migrate(dags) == Exit.LEFTOVERS
     out, err = capsys.readouterr()
-    assert re.search(re.escape(str(file)) + r"(:\d+)?: is no Python", err)
+    assert re.search(re.escape(str(file)) + r"(:\d+)?: is not valid Python", err)
     assert "+from kpo_async" in out, "the other files are still shown"
 
 
-def test_an_editors_lock_is_passed_over(dags: Path):
+def test_an_editors_lock_is_skipped(dags: Path):
     (dags / ".#dag.py").symlink_to("somebody@somewhere")
     assert migrate(dags) == Exit.DONE
 

@@ -29,7 +29,7 @@ class LaterValue:
 
 
 class Lazy(Sequence[str]):
-    """As the results of a mapped task: a sequence that is no list."""
+    """As the results of a mapped task: a sequence that is not a list."""
 
     def __getitem__(self, index: Any) -> Any:
         return ["a", "b"][index]
@@ -122,14 +122,14 @@ def test_plain_values_stay_as_they_are_and_are_copied(value: Any) -> None:
     assert not isinstance(value, (dict, list)) or converted is not value
 
 
-def test_what_cannot_be_in_a_pod_is_refused_and_what_comes_later_can_wait() -> None:
+def test_foreign_objects_are_refused_unless_they_are_rendered_later() -> None:
     later = LaterValue()
     with pytest.raises(ManifestError, match=r"LaterValue cannot be in a pod"):
         to_dict({"a": [later]})
     assert plain({"a": [kubernetes.V1EnvVar(name="A", value=later)]}) == {"a": [{"name": "A", "value": later}]}
 
 
-def test_an_empty_model_is_marked_where_it_matters_and_plain_where_it_leaves() -> None:
+def test_an_empty_model_is_truthy_inside_and_a_plain_dict_outside() -> None:
     marked = to_marked_dict({"given": kubernetes.V1Affinity(), "nothing": {}})
     assert marked == {"given": {}, "nothing": {}}
     assert bool(marked["given"])
@@ -139,7 +139,7 @@ def test_an_empty_model_is_marked_where_it_matters_and_plain_where_it_leaves() -
 
 
 @both_clients
-def test_only_the_fields_that_are_templates_are_rendered_and_the_model_stays(client: ModuleType) -> None:
+def test_only_template_fields_are_rendered_and_the_model_does_not_change(client: ModuleType) -> None:
     def render_value(value: Any) -> Any:
         if is_model(value):
             return render(value, render_value)
@@ -177,8 +177,8 @@ def test_a_manifest_goes_through_a_v1pod_unchanged() -> None:
     assert to_dict(pod) == manifest
 
 
-def test_a_manifest_that_is_no_v1pod_is_refused() -> None:
-    with pytest.raises(ManifestError, match="no V1Pod"):
+def test_a_manifest_that_is_not_a_v1pod_is_refused() -> None:
+    with pytest.raises(ManifestError, match="not a valid V1Pod"):
         to_v1pod({"spec": {"containers": [{"image": "x"}]}})
 
 

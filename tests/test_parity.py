@@ -141,7 +141,7 @@ def test_random_keyword_sets_give_the_incumbents_manifest(pair: Pair, task: Task
     assert plain(ours) == before, "the parameters were changed"
 
 
-def test_subclasses_find_the_values_that_nobody_gave_in_the_incumbents_form() -> None:
+def test_defaults_have_the_incumbents_form_for_subclasses() -> None:
     """So that `self.tolerations.append(...)` works, in a constructor or in `execute`."""
     from kpo_async.operators.pod import KubernetesPodOperator
 
@@ -192,7 +192,7 @@ def mentions(error: BaseException, parameter: str) -> bool:
 
 @settings(PROFILE, max_examples=EXAMPLES or 40)
 @given(sets.keyword_sets(), st.sampled_from(sorted(FAULTS)))
-def test_what_raises_there_raises_here(pair: Pair, fault: str) -> None:
+def test_what_the_incumbent_refuses_is_refused(pair: Pair, fault: str) -> None:
     theirs, ours = ({**parameters, **FAULTS[fault]} for parameters in pair)
     with pytest.raises(incumbent.RAISES):
         incumbent.build(theirs, TASK, CONNECTION, False)
@@ -222,7 +222,9 @@ IMPOSSIBLE: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.parametrize("parameters", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_what_the_server_is_certain_to_refuse_raises_only_here(parameters: Mapping[str, Any]) -> None:
+def test_what_the_server_is_certain_to_refuse_is_refused_at_parse_only_by_kpo_async(
+    parameters: Mapping[str, Any],
+) -> None:
     assert incumbent.build({"task_id": "t", **parameters}, TASK, CONNECTION, False)
     with pytest.raises(ManifestError) as caught:
         build_ours({"task_id": "t", **parameters}, TASK)
@@ -247,7 +249,7 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.parametrize("parameters", FORMS.values(), ids=FORMS)
-def test_forms_that_are_accepted_only_here(parameters: Mapping[str, Any]) -> None:
+def test_forms_that_only_kpo_async_accepts(parameters: Mapping[str, Any]) -> None:
     with pytest.raises(incumbent.RAISES):
         incumbent.build({"task_id": "t", **parameters}, TASK, CONNECTION, False)
     assert build_ours({"task_id": "t", **parameters}, TASK)

@@ -17,7 +17,7 @@ def test_the_page_is_current():
     assert PATH.read_text(encoding="utf-8") == render(), "run `python -m scripts.reference`"
 
 
-def test_every_parameter_is_in_words_exactly_once():
+def test_every_parameter_is_described_exactly_once():
     assert sum(len(entries) for entries in SECTIONS.values()) == len(ENTRIES)
     assert set(ENTRIES) == set(signature())
 

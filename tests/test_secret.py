@@ -19,7 +19,7 @@ POD = {"spec": {"containers": [{"name": "base", "env": [{"name": "A"}]}, {"name"
         (("env", None, "s", "key"), "a key needs a deploy_target"),
     ],
 )
-def test_parts_that_do_not_go_together_are_refused(parts: tuple[Any, ...], message: str) -> None:
+def test_contradicting_arguments_are_refused(parts: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         Secret(*parts)
 
@@ -61,7 +61,7 @@ def test_volumes_have_different_names_when_they_differ_in_anything() -> None:
     assert all(len(name) <= 63 for name in volumes)
 
 
-def test_the_pod_that_is_attached_to_stays_as_it_was() -> None:
+def test_attaching_does_not_change_the_given_pod() -> None:
     before = repr(POD)
     Secret("volume", "/a", "s").attach_to_pod(POD)
     assert repr(POD) == before
@@ -84,7 +84,7 @@ def test_a_secret_travels_as_a_dict() -> None:
 
 
 @pytest.mark.parametrize("value", ["s", None, {"secret": "s"}, object], ids=repr)
-def test_what_is_no_secret_is_refused(value: Any) -> None:
+def test_an_object_that_is_not_a_secret_is_refused(value: Any) -> None:
     with pytest.raises(ManifestError, match="secrets"):
         Secret.of(value)
 

@@ -62,9 +62,9 @@ def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis
 def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
     """Where to look depends on which logs the task shows."""
     if diagnosis.category is Category.EXIT_CODE and (task.logs is None or not task.logs.containers):
-        return replace(diagnosis, hint="with get_logs=True, the task's log says what the program said")
+        return replace(diagnosis, hint="with get_logs=True the task's log has the program's output")
     if diagnosis.category is Category.INIT_FAILED and task.logs is not None and task.logs.init_containers:
-        return replace(diagnosis, hint="see the task's log for what it said")
+        return replace(diagnosis, hint="see its output in the task's log")
     return diagnosis
 
 

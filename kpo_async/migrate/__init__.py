@@ -1,4 +1,4 @@
-"""`kpo-async migrate PATH`: rewrites the imports of a folder of DAGs from the incumbent to this package.
+"""`kpo-async migrate PATH`: rewrite the imports of a folder of DAGs from the incumbent to this package.
 
-`rules` says what becomes what and what cannot, `rewrite` applies that to one source text, `command` to files.
+`rules` has the tables of what moves where and what stays, `rewrite` applies them to a source text, `command` to files.
 """

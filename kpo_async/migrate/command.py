@@ -1,6 +1,6 @@
-"""The subcommand: finds the files, shows the diff, writes only when told to, names what it left.
+"""The subcommand: find the files, print the diff, write only with `--write`, report what it left.
 
-The diff goes to stdout (`git apply` takes it), everything else to stderr.
+The diff goes to stdout, so that `git apply` can read it; everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages"})
 MARKERS = (b"kubernetes", b"GKE", b"Eks")
-"""A file without any of these has nothing to convert and is not parsed."""
+"""A file without any of these has nothing to convert, so it is not parsed."""
 
 
 class Exit(IntEnum):
     """Exit codes of the command."""
 
     DONE = 0
-    """All that concerns the incumbent was converted, or there was nothing."""
+    """Everything was converted, or there was nothing to convert."""
     LEFTOVERS = 1
-    """Something must be changed by hand; it was named."""
+    """Something is left to change by hand, and was reported."""
     USAGE = 2
-    """No such path, an unreadable file, or libcst is not installed."""
+    """A path does not exist, a file cannot be read, or libcst is not installed."""
 
 
 EPILOG = "Exit codes: 0 all converted, 1 something is left to change by hand, 2 nothing could be done."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `run` reads."""
+    """Declare the options that `run` reads."""
     parser.epilog = EPILOG
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a DAG file, or a folder of them")
     parser.add_argument("--write", action="store_true", help="change the files (without it, only show the diff)")
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Migrate what the arguments name; the exit code."""
+    """Migrate the paths in `arguments` and return the exit code."""
     try:
         from kpo_async.migrate.rewrite import rewrite
     except ModuleNotFoundError as error:
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             _say(f"{path}: {error.strerror}")
             return Exit.USAGE
-        except (ParserSyntaxError, SyntaxError, UnicodeDecodeError) as error:  # the latter two: of its encoding
+        except (ParserSyntaxError, SyntaxError, UnicodeDecodeError) as error:  # the latter two come from its encoding
             line = f":{error.editor_line}" if isinstance(error, ParserSyntaxError) else ""
-            _say(f"{path}{line}: is no Python that can be parsed; left as it is")
+            _say(f"{path}{line}: is not valid Python; not changed")
             left += 1
             continue
         if result.source != before:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def diff(path: Path, before: bytes, after: bytes) -> str:
-    """A unified diff, as `git apply` and `patch -p1` take it."""
+    """Return a unified diff for `git apply` or `patch -p1`."""
     old, new = (text.decode("utf-8", "surrogateescape").splitlines(keepends=True) for text in (before, after))
     name = path.as_posix().lstrip("/")
     lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
@@ -91,7 +91,7 @@ def diff(path: Path, before: bytes, after: bytes) -> str:
 
 
 def _python_files(paths: list[Path]) -> Iterator[Path]:
-    """The files to look at, in order. A path that is given by name is looked at whatever it is called."""
+    """Yield the files to migrate, in order. A file given by name is yielded whatever its suffix."""
     for path in paths:
         if not path.is_dir():
             yield path
@@ -103,7 +103,7 @@ def _python_files(paths: list[Path]) -> Iterator[Path]:
 
 
 def _report(path: Path, findings: tuple[Finding, ...]) -> int:
-    """Name what stays; how much of it must be changed by hand."""
+    """Print the findings; return how many must be changed by hand."""
     for finding in findings:
         _say(f"{path}:{finding.line}: {finding.what}: {finding.reason}")
     return sum(finding.reason != KEPT for finding in findings)

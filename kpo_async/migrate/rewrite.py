@@ -1,7 +1,7 @@
-"""One source text in, the rewritten one and a list of what was left out. Formatting and comments stay as they are.
+"""Rewrite one source text, and list what was not converted. Formatting and comments stay as they are.
 
-Names are resolved by what the file imports, not by how they are spelled: `import ... as pod` and `from ... import x as
-y` are followed, and a function that happens to be called KubernetesPodOperator is not touched.
+Names are resolved through the file's imports, not by their spelling: `import ... as pod` and `from ... import x as y`
+are followed, and a local function called KubernetesPodOperator does not change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something that was not converted: the line (from 1), what stands there, and why it stays."""
+    """Something that was not converted: its line (from 1), the name or text there, and why it stays."""
 
     line: int
     what: str
@@ -32,16 +32,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """The new source, equal to the old one when there was nothing to do."""
+    """The new source, equal to the old one if there was nothing to convert."""
 
     source: bytes
     findings: tuple[Finding, ...]
 
 
 def rewrite(source: bytes, *, decorators: bool = False) -> Rewritten:
-    """Point the imports of `source` to kpo_async. `decorators`: rename `@task.kubernetes` to `@task.kubernetes_async`.
+    """Rewrite the imports of `source`. `decorators`: also rename `@task.kubernetes` to `@task.kubernetes_async`.
 
-    Raises `libcst.ParserSyntaxError` for what is no Python.
+    Raise `libcst.ParserSyntaxError` for a text that is not valid Python.
     """
     wrapper = MetadataWrapper(cst.parse_module(source))
     survey = _Survey(decorators=decorators)
@@ -51,7 +51,7 @@ def rewrite(source: bytes, *, decorators: bool = False) -> Rewritten:
 
 
 class _Survey(cst.CSTVisitor):
-    """Decides what can be converted: for that it must have seen every use, so it changes nothing yet."""
+    """Decides what can be converted, which needs to have seen every use; changes nothing."""
 
     METADATA_DEPENDENCIES = (QualifiedNameProvider, PositionProvider)
 
@@ -95,7 +95,7 @@ class _Survey(cst.CSTVisitor):
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         for name in self._imported_names(node):
             if name in rules.DECORATORS:
-                self._see_decorator(node, name)
+                self._survey_decorator(node, name)
             module, _, attribute = name.rpartition(".")
             if module in rules.MODULES:
                 self._used.setdefault(module, set()).add(attribute)
@@ -116,7 +116,7 @@ class _Survey(cst.CSTVisitor):
         return True
 
     def _is_operator(self, base: cst.BaseExpression) -> bool:
-        """Whether `base` is the incumbent's operator, or a class of this file that is derived from it."""
+        """Whether `base` is the incumbent's operator, or a subclass of it in this file."""
         if isinstance(base, cst.Name) and base.value in self._subclasses:
             return True
         return any(
@@ -127,7 +127,7 @@ class _Survey(cst.CSTVisitor):
         for method in node.body.body:
             if isinstance(method, cst.FunctionDef) and method.name.value in OVERRIDES_NEVER_CALLED:
                 what = f"{node.name.value}.{method.name.value}"
-                self._report(method.name, what, "overrides a method that kpo_async does not call")
+                self._report(method.name, what, "overrides a method that kpo_async never calls")
         for use in matchers.findall(node, _OWN_ATTRIBUTE):
             name = cst.ensure_type(use, cst.Attribute).attr
             if name.value in rules.ATTRIBUTES_MISSING:
@@ -138,7 +138,7 @@ class _Survey(cst.CSTVisitor):
     # -- verdicts
 
     def movable_module(self, name: str) -> str | None:
-        """The new module for `name`, if all that is used of it is there."""
+        """Return the new module for the module `name` if it has every name that the file uses, else None."""
         moved = {rules.MOVED.get(f"{name}.{attribute}") for attribute in self._used.get(name, set())}
         return rules.MODULES[name] if moved <= {rules.MODULES[name]} else None
 
@@ -150,7 +150,7 @@ class _Survey(cst.CSTVisitor):
                         if f"{name}.{attribute}" not in rules.MOVED:
                             self._report(alias, f"{name}.{attribute}", rules.why_not(f"{name}.{attribute}"))
 
-    def _see_decorator(self, node: cst.Attribute, name: str) -> None:
+    def _survey_decorator(self, node: cst.Attribute, name: str) -> None:
         if self._decorators:
             self.renamed_decorators.add(node)
             return
@@ -166,7 +166,7 @@ class _Survey(cst.CSTVisitor):
 
 
 class _Rewriter(cst.CSTTransformer):
-    """Carries out what the survey decided."""
+    """Applies the survey's decisions."""
 
     def __init__(self, survey: _Survey) -> None:
         self._survey = survey
@@ -189,7 +189,7 @@ class _Rewriter(cst.CSTTransformer):
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
     ) -> cst.SimpleStatementLine | cst.FlattenSentinel[cst.SimpleStatementLine]:
-        """Several imports where one was need several lines; the comments go to the first, none is lost."""
+        """Write several imports for one on several lines; all comments go to the first."""
         parts = [part for statement in updated_node.body for part in self._split(statement)]
         if len(parts) == len(updated_node.body):
             return updated_node.with_changes(body=parts)
@@ -207,7 +207,7 @@ class _Rewriter(cst.CSTTransformer):
     def leave_SimpleStatementSuite(
         self, original_node: cst.SimpleStatementSuite, updated_node: cst.SimpleStatementSuite
     ) -> cst.SimpleStatementSuite:
-        """`try: from ... import ...` on one line stays on one line."""
+        """Keep `try: from ... import ...` on one line."""
         return updated_node.with_changes(
             body=[part for statement in updated_node.body for part in self._split(statement)]
         )
@@ -233,7 +233,7 @@ class _Rewriter(cst.CSTTransformer):
 
 
 def _module_of(node: cst.ImportFrom) -> str | None:
-    """The module in full, None for a relative import."""
+    """Return the module's full name, None for a relative import."""
     if node.relative or node.module is None:
         return None
     return get_full_name_for_node(node.module)

@@ -1,4 +1,4 @@
-"""What becomes what, what cannot, and why. Tables only: a name that is in none of them is reported, never guessed."""
+"""Which names move where, which do not, and why. A name that is in no table is reported, never guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOVED: Mapping[str, str] = {
     f"{INCUMBENT}.utils.pod_manager.OnKillAction": "kpo_async.pod_task",
     "airflow.kubernetes.secret.Secret": "kpo_async.secret",
 }
-"""Old name in full -> the module that has it here, under the same name."""
+"""Old full name -> the module of kpo_async that has the same name."""
 
 MODULES: Mapping[str, str] = {old.rpartition(".")[0]: new for old, new in MOVED.items()}
 """Old module -> new module, for `import old as x` where every `x.name` is in `MOVED`."""
@@ -27,29 +27,29 @@ DECORATORS: Mapping[str, str] = {
     for module in ("airflow.sdk", "airflow.decorators", "airflow.sdk.definitions.decorators")
     for name in ("kubernetes", "kubernetes_cmd")
 }
-"""Decorator in full -> its attribute of `task` here."""
+"""Full name of a decorator -> the attribute of `task` that kpo_async registers."""
 
 KEPT = "is not part of kpo_async and stays: keep the incumbent installed, both work side by side"
-"""Why a name stays that needs no change."""
+"""Why a name stays and needs no change."""
 NAME_IT = f"import it as `from {INCUMBENT}... import Name` first, then migrate again"
-"""What to do about an import of a package, of which anything may be used."""
+"""What to do about an import of a whole package, which does not say what is used."""
 IN_A_STRING = "an import path in a string may mean anything"
-"""Why it is left where it is."""
+"""Why it does not change."""
 UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.hooks": "the hook's methods differ: kpo_async.hooks.kubernetes.KubernetesHook has connect() and "
     "core_v1_client. Change it by hand",
-    f"{INCUMBENT}.triggers": "triggers are made by the operator and are no public API here",
+    f"{INCUMBENT}.triggers": "the operator creates the triggers; kpo_async's are not a public API",
     f"{INCUMBENT}.pod_generator": "use full_pod_spec or pod_template_file, or build the manifest as a dict",
-    f"{INCUMBENT}.utils.pod_manager": "there is no pod manager here: see kpo_async.lifecycle",
+    f"{INCUMBENT}.utils.pod_manager": "kpo_async has no pod manager: see kpo_async.lifecycle",
     f"{INCUMBENT}.utils.xcom_sidecar": "set the sidecar by the connection's xcom_sidecar_* extras",
-    f"{INCUMBENT}.operators.pod": "is no name of kpo_async.operators.pod",
-    f"{INCUMBENT}.callbacks": "is no name of kpo_async.callbacks",
+    f"{INCUMBENT}.operators.pod": "kpo_async.operators.pod does not have this name",
+    f"{INCUMBENT}.callbacks": "kpo_async.callbacks does not have this name",
     "airflow.providers.google.cloud.operators.kubernetes_engine": "GKE's operators build on the incumbent: use "
     "KubernetesPodOperator with a connection whose kubeconfig runs gke-gcloud-auth-plugin",
     "airflow.providers.amazon.aws.operators.eks": "EKS's operators build on the incumbent: use KubernetesPodOperator "
     "with a connection whose kubeconfig runs `aws eks get-token`",
 }
-"""Name in full, or a module it is in -> why it stays. The longest that fits is shown."""
+"""Full name, or a module that holds the name -> why it stays. The longest match is reported."""
 
 BUILT_ON_INCUMBENT = (
     "airflow.providers.google.cloud.operators.kubernetes_engine.GKE",
@@ -57,19 +57,19 @@ BUILT_ON_INCUMBENT = (
 )
 """Prefixes of operators of other providers that are subclasses of the incumbent's."""
 
-_NO_POD = "is no attribute here: the pod's name is in the XComs pod_name and pod_namespace, callbacks are given the pod"
-_NO_CLIENT = "is no attribute here: callbacks are given a client, kpo_async.hooks.kubernetes.KubernetesHook makes one"
+_NO_POD = "does not exist: the pod's name is in the XComs pod_name and pod_namespace, and callbacks get the pod"
+_NO_CLIENT = "does not exist: callbacks get a client, and kpo_async.hooks.kubernetes.KubernetesHook makes one"
 ATTRIBUTES_MISSING: Mapping[str, str] = {
     **dict.fromkeys(("pod", "remote_pod", "pod_request_obj"), _NO_POD),
     **dict.fromkeys(("client", "hook", "pod_manager"), _NO_CLIENT),
 }
-"""Attributes that a subclass of the incumbent's operator may use and does not find here -> what there is instead."""
+"""Attributes of the incumbent's operator that kpo_async's does not have -> what to use instead."""
 MANIFEST_IS_A_DICT = "super() returns a plain dict: wrap it in kpo_async.models.to_v1pod() to change it as a V1Pod"
-"""What a subclass that overrides `build_pod_request_obj` has to know."""
+"""What to change in a subclass that overrides `build_pod_request_obj`."""
 
 
 def why_not(name: str) -> str:
-    """Why `name` (in full) stays as it is."""
+    """Return why the full name `name` stays as it is."""
     if any(module.startswith(f"{name}.") for module in MODULES):
         return NAME_IT
     parts = name.split(".")
@@ -80,5 +80,5 @@ def why_not(name: str) -> str:
 
 
 def concerns_us(name: str) -> bool:
-    """Whether `name` (in full) is the incumbent's, or built on it."""
+    """Whether the full name `name` is the incumbent's, or built on it."""
     return name in MOVED or name == INCUMBENT or name.startswith((f"{INCUMBENT}.", *BUILT_ON_INCUMBENT))

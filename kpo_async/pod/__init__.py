@@ -1,16 +1,16 @@
-"""Pods as pure functions: no await, no clock, no Airflow, no client of Kubernetes.
+"""Pods as pure functions: no await, no clock, no Airflow, no Kubernetes client.
 
-parameters.py   the operator's parameters as plain values
-validate.py     what is wrong with them before anything is rendered, for the DAG's parse
-template.py     reading a pod_template_file, the one place here that touches a disk
-build.py        parameters -> manifest; the order of precedence in one place
-merge.py        how two manifests combine
+parameters.py   read the operator's parameters as plain values
+validate.py     refuse, at DAG parse, parameters that can never become a pod
+template.py     read a pod_template_file; the only module of this folder that reads a disk at run time
+build.py        build the manifest from the parameters, in order of precedence
+merge.py        merge two manifests
 names.py        pod names, label values, identity labels
-schema.py       the fields of a Pod and their types, for templates written in YAML
-xcom_sidecar.py the native sidecar that hands the result over
-status.py       pod -> what is true of it; `containers.py` for its containers. The only readers of `.status`
-timestamps.py   Kubernetes' times
+schema.py       the fields of a Pod and their types
+xcom_sidecar.py attach the sidecar that hands the result over; its shell function is `hand_over.sh`
+status.py       assess a pod's status, with `containers.py`: the only readers of `.status`
+timestamps.py   parse Kubernetes' timestamps
 start.py        why a pod does not start, and whether waiting helps
-redact.py       a pod as it may be printed, without values that could be secret
-diagnose.py     pod + events -> a diagnosis
+redact.py       a pod without the values that could be secret, for printing
+diagnose.py     diagnose a pod: category, summary, hint
 """

@@ -1,10 +1,10 @@
-"""From the parameters to the manifest, in this order, where what comes first wins:
+"""Build the manifest from the parameters. Precedence:
 
     the operator's parameters  >  full_pod_spec  >  pod_template_file or else pod_template_dict
 
-Then, each on top of what is there: the name and its suffix, the namespace, secrets, the XCom sidecar, the task's
-labels, the version's labels. A user's `pod_mutation_hook` comes after all of this, from the caller, who has Airflow.
-`restartPolicy` is always Never: a task's retries are Airflow's.
+After the merge come, in this order: the name and its suffix, the namespace, secrets, the XCom sidecar, the task's
+labels, Airflow's labels. The caller then applies the deployment's `pod_mutation_hook`, which needs Airflow.
+`restartPolicy` is always Never: retries are Airflow's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT_NAMESPACE = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionDefaults:
-    """What the connection says about pods; `namespace` is its own or else that of the service account."""
+    """The connection's defaults for pods; `namespace` is the connection's or else the service account's."""
 
     namespace: str | None = None
     xcom_sidecar_image: str | None = None
@@ -44,10 +44,10 @@ def build_pod(
     in_cluster: bool | None = None,
     airflow_version: str = "",
 ) -> Json:
-    """The manifest of the pod, all of it fresh: the caller may change it.
+    """Return the pod's manifest, a fresh dict that the caller may change.
 
-    Without a `task` (a dry run) the suffix is random and no label or annotation names an owner. `in_cluster` None
-    is left out of the labels. Raises ManifestError for a name or a shape that cannot be.
+    Without a `task` (a dry run) the suffix is random and no label or annotation names an owner. With `in_cluster` None
+    there is no label for it. Raise ManifestError for an impossible name or shape.
     """
     connection = connection or ConnectionDefaults()
     manifest = _merged(params, _name(params, task))
@@ -61,7 +61,7 @@ def build_pod(
 
 
 def _name(params: PodParameters, task: TaskIdentity | None) -> str | None:
-    """The user's name, cleaned; a dry run that was not rendered shows what there is."""
+    """Return the cleaned name; in a dry run an unrendered template stays as it is."""
     if params.name is None or (task is None and is_unrendered(params.name)):
         return params.name
     return names.clean(params.name)
@@ -82,12 +82,17 @@ def _from_parameters(params: PodParameters, name: str | None) -> Json:
         "labels": {key: "" if value is None else value for key, value in params.labels.items()},
         "annotations": params.annotations,
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _given(metadata), "spec": _given(_spec(params))}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _without_none(metadata),
+        "spec": _without_none(_spec(params)),
+    }
 
 
 def _spec(params: PodParameters) -> Json:
     return {
-        "containers": [_given(_container(params))],
+        "containers": [_without_none(_container(params))],
         "initContainers": params.init_containers,
         "volumes": params.volumes,
         "restartPolicy": "Never",
@@ -130,7 +135,7 @@ def _container(params: PodParameters) -> Json:
     }
 
 
-def _given(fields: Json) -> Json:
+def _without_none(fields: Json) -> Json:
     return {key: value for key, value in fields.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""A pod's containers as its status tells of them: which there are, what runs, what has ended and how."""
+"""A pod's containers according to its status: which run, which have ended and how."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class ContainerKind(StrEnum):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """One container as the kubelet reports it, or as the spec announces it while nothing is reported."""
+    """One container as the kubelet reports it, or as the spec declares it while the kubelet reports nothing."""
 
     name: str
     kind: ContainerKind
     image: str = ""
     started: bool = False
-    """It runs or has run: there is a log to read."""
+    """It runs or has run, so it has a log."""
     ended: bool = False
-    """It does not run and will not run again: its log is complete."""
+    """It does not run and will not run again, so its log is complete."""
     exit_code: int | None = None
     reason: str = ""
     message: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     waiting: bool = False
-    """`reason` and `message` are those of a wait, not of an end."""
+    """`reason` and `message` say why it is waiting, not how it ended."""
     restarts: int = 0
 
 
 def containers_of(pod: Pod) -> tuple[Container, ...]:
-    """Every container of the spec, and any that only the status knows, in order."""
+    """Return every container of the spec in order, then those that only the status has."""
     over = pod.status.phase in TERMINAL_PHASES
     found: dict[str, Container] = {}
     specs = [(s, True) for s in pod.spec.init_containers or ()] + [(s, False) for s in pod.spec.containers or ()]

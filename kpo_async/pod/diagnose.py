@@ -1,8 +1,7 @@
-"""What went wrong with a pod, for people in a line and for programs in a word.
+"""Diagnose a pod: a stable category for programs, a one-line summary for people.
 
-A diagnosis is data: its category is a stable name, its summary always has the facts (exit code, reason, signal, node,
-how long), its hint says what to do. Pure; events may be given where there are any, and are never needed.
-Values of environment variables never appear: nothing but the status and the events is read.
+The summary has the facts (exit code, reason, signal, node, duration), the hint says what to do. Pure; events add detail
+and are never needed. Only the status and the events are read, so values of environment variables never appear.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _DETAIL_LIMIT = 480
 
 
 class Category(StrEnum):
-    """Stable names of causes. Users filter on them: never rename one."""
+    """Stable names of causes. Never rename one: users filter on them."""
 
     SUCCEEDED = "Succeeded"
     EXIT_CODE = "ExitCode"
     SIGNAL = "Signal"
     OOM_KILLED = "OOMKilled"
     COMMAND = "CannotRun"
-    """The image has no such program, or it may not be run."""
+    """The image does not have the program, or the program is not executable."""
     INIT_FAILED = "InitFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     IMAGE_PULL = "ImagePull"
@@ -49,7 +48,7 @@ class Category(StrEnum):
     NODE_LOST = "NodeLost"
     NODE_SHUTDOWN = "NodeShutdown"
     REJECTED = "Rejected"
-    """The node refused a pod that had been assigned to it."""
+    """The node refused a pod that the scheduler had assigned to it."""
     DELETED = "Deleted"
     LOST = "Lost"
     RUNNING = "Running"
@@ -57,11 +56,11 @@ class Category(StrEnum):
 
 
 HINTS: dict[Category, str] = {
-    Category.EXIT_CODE: "see the task's log for what the program said",
+    Category.EXIT_CODE: "see the program's output in the task's log",
     Category.SIGNAL: "something outside or the program itself sent the signal; see the log and the node's events",
     Category.OOM_KILLED: "raise the memory limit in container_resources, or use less memory",
     Category.COMMAND: "check cmds, arguments and the image's entry point",
-    Category.INIT_FAILED: "see that container's log, with init_container_logs=True",
+    Category.INIT_FAILED: "show that container's log with init_container_logs=True",
     Category.DEADLINE_EXCEEDED: "raise active_deadline_seconds, or make the program faster",
     Category.IMAGE_PULL: "check the image's name and tag, the registry, and image_pull_secrets",
     Category.CONFIG: "create the missing ConfigMap or Secret (or key) in the namespace, or correct its name",
@@ -69,15 +68,15 @@ HINTS: dict[Category, str] = {
     Category.CRASH_LOOP: "see that container's log",
     Category.UNSCHEDULABLE: "lower the requests, correct node_selector, affinity and tolerations, add nodes, "
     "or raise schedule_timeout_seconds",
-    Category.SCHEDULING_GATED: "whoever put the scheduling gates (a queue such as Kueue) has to remove them",
+    Category.SCHEDULING_GATED: "the controller that set the scheduling gates (a queue such as Kueue) must remove them",
     Category.QUOTA: "lower the requests, raise the quota, or run fewer pods at once with an Airflow pool",
-    Category.FORBIDDEN: "have the missing right added to the Role of this identity",
+    Category.FORBIDDEN: "add the missing right to the Role of this identity",
     Category.START_TIMEOUT: "raise startup_timeout_seconds, or see the node's events for what takes so long",
-    Category.EVICTED: "retry the task; if it comes again, request what the pod really uses",
+    Category.EVICTED: "retry the task; if it happens again, request what the pod really uses",
     Category.PREEMPTED: "retry the task, or give it a higher priority_class_name",
     Category.NODE_LOST: "retry the task; the node stopped answering",
     Category.NODE_SHUTDOWN: "retry the task; the node was shut down",
-    Category.REJECTED: "retry the task; the node had no room for it any more",
+    Category.REJECTED: "retry the task; the node no longer had room for it",
     Category.DELETED: "find out who deleted the pod (audit log, clean-up jobs), then retry",
     Category.LOST: "retry the task",
 }
@@ -85,21 +84,21 @@ HINTS: dict[Category, str] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One cause. `text()` is what a user reads."""
+    """One cause. Users read its `text()`."""
 
     category: Category
     summary: str
-    """What happened to whom, with the numbers; one line."""
+    """What happened to which pod or container, with the numbers; one line."""
     detail: str = ""
-    """What Kubernetes or the program said about it."""
+    """Kubernetes' or the program's own message."""
     hint: str = ""
 
     def text(self) -> str:
-        """All of it in one line of at most 1 KiB."""
+        """Return everything on one line of at most 1 KiB."""
         detail = clip(" ".join(self.detail.split()), _DETAIL_LIMIT)
-        said = f": {detail}" if detail else ""
+        colon = ": " if detail else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return clip(f"{' '.join(self.summary.split())}{said}{hint}", TEXT_LIMIT)
+        return clip(f"{' '.join(self.summary.split())}{colon}{detail}{hint}", TEXT_LIMIT)
 
 
 def diagnose(
@@ -110,12 +109,12 @@ def diagnose(
     problem: StartProblem | None = None,
     missed: Deadline | None = None,
 ) -> Diagnosis:
-    """Why a pod that has ended ended as it did, or what holds up one that has not.
+    """Return why a pod ended as it did, or what holds up one that has not ended.
 
-    `problem`: what keeps it from starting, if that is to be told; `missed`: the deadline of the start that has passed.
+    `problem`: what keeps it from starting, if the caller knows; `missed`: the start's deadline that has passed.
     """
     if state.verdict is Verdict.SUCCEEDED:
-        return Diagnosis(Category.SUCCEEDED, _ran(pod, state, "succeeded"))
+        return Diagnosis(Category.SUCCEEDED, _describe_run(pod, state, "succeeded"))
     if state.verdict is Verdict.LOST:
         return _lost(pod, state)
     if state.verdict is Verdict.FAILED:
@@ -139,7 +138,7 @@ def _not_started(
         return _problem(what, StartProblem(waiting.name, waiting.reason, waiting.message, waiting.image), state)
     late = "did not start in time" if missed else "has not started yet"
     if (mount := _last_event(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")) is not None:
-        return _made(
+        return _with_hint(
             Category.VOLUME, f"{what} {late} on {_node(state)}, its volumes are not ready", mount.message or ""
         )
     unfinished = next(
@@ -147,15 +146,15 @@ def _not_started(
     )
     at = f", waiting for container {unfinished.name!r} ({_stage(unfinished)})" if unfinished is not None else ""
     warning = _last_event(events)
-    return _made(
+    return _with_hint(
         Category.START_TIMEOUT, f"{what} {late} on {_node(state)}{at}", (warning.message or "") if warning else ""
     )
 
 
 def diagnose_refusal(message: str, *, name: str, namespace: str) -> Diagnosis | None:
-    """What a 403 on creating a pod is about, where it is worth telling apart."""
+    """Return the cause of a 403 on creating a pod; None if it is an ordinary missing right."""
     if "exceeded quota" in message or "must specify" in message:
-        return _made(
+        return _with_hint(
             Category.QUOTA, f"pod {namespace}/{name} was refused by a quota of namespace {namespace!r}", message
         )
     if "violates PodSecurity" in message:
@@ -170,33 +169,37 @@ def _failed(pod: Pod | None, state: PodState) -> Diagnosis:
     if state.exit_code is None:
         return _failed_before_base(what, state)
     if state.reason == "DeadlineExceeded":
-        return _made(Category.DEADLINE_EXCEEDED, _ran(pod, state, "was stopped by its deadline"), state.message)
+        return _with_hint(
+            Category.DEADLINE_EXCEEDED, _describe_run(pod, state, "was stopped by its deadline"), state.message
+        )
     if state.reason == "OOMKilled":
-        return _made(Category.OOM_KILLED, _ran(pod, state, "ran out of memory"), state.message)
+        return _with_hint(Category.OOM_KILLED, _describe_run(pod, state, "ran out of memory"), state.message)
     if state.reason in ("StartError", "ContainerCannotRun") or (state.exit_code in (126, 127) and not state.started_at):
-        return _made(Category.COMMAND, _ran(pod, state, "could not be run"), _runtime_words(state.message))
+        return _with_hint(
+            Category.COMMAND, _describe_run(pod, state, "could not be run"), _runtime_cause(state.message)
+        )
     if state.signal is not None:
-        return _made(Category.SIGNAL, _ran(pod, state, "was ended by a signal"), state.message)
-    return _made(Category.EXIT_CODE, _ran(pod, state, "failed"), state.message)
+        return _with_hint(Category.SIGNAL, _describe_run(pod, state, "was ended by a signal"), state.message)
+    return _with_hint(Category.EXIT_CODE, _describe_run(pod, state, "failed"), state.message)
 
 
 def _failed_before_base(what: str, state: PodState) -> Diagnosis:
     if state.reason == "DeadlineExceeded":
-        return _made(
+        return _with_hint(
             Category.DEADLINE_EXCEEDED,
             f"{what} was stopped by its deadline before {state.base!r} had run",
             state.message,
         )
     failed = next((c for c in state.containers if c.kind is ContainerKind.INIT and c.exit_code), None)
     if failed is not None:
-        how = _ending(failed.exit_code, failed.reason, None, failed.started_at, failed.finished_at)
-        return _made(Category.INIT_FAILED, f"{what}: init container {failed.name!r} failed{how}", failed.message)
+        how = _describe_end(failed.exit_code, failed.reason, None, failed.started_at, failed.finished_at)
+        return _with_hint(Category.INIT_FAILED, f"{what}: init container {failed.name!r} failed{how}", failed.message)
     if state.base not in {container.name for container in state.containers}:
         names = ", ".join(repr(container.name) for container in state.containers) or "none"
         hint = "set base_container_name to the container that does the work"
         return Diagnosis(Category.CONFIG, f"{what} has no container {state.base!r}, but: {names}", state.message, hint)
     reason = f" ({state.reason})" if state.reason else ""
-    return _made(Category.UNKNOWN, f"{what} failed before container {state.base!r} had run{reason}", state.message)
+    return _with_hint(Category.UNKNOWN, f"{what} failed before container {state.base!r} had run{reason}", state.message)
 
 
 _LOST_BY: tuple[tuple[str, Category], ...] = (
@@ -221,9 +224,9 @@ def _lost(pod: Pod | None, state: PodState) -> Diagnosis:
         Category.REJECTED: "was rejected by its node",
         Category.DELETED: "was deleted",
     }.get(category, "was lost")
-    how = _ending(state.exit_code, "", state.signal, state.started_at, state.finished_at)
+    how = _describe_end(state.exit_code, "", state.signal, state.started_at, state.finished_at)
     when = how or (" before it had run" if state.started_at is None else " while it was running")
-    return _made(category, f"{_subject(pod)} {verb} ({state.reason}) on {_node(state)}{when}", state.message)
+    return _with_hint(category, f"{_subject(pod)} {verb} ({state.reason}) on {_node(state)}{when}", state.message)
 
 
 def _problem(what: str, problem: StartProblem, state: PodState) -> Diagnosis:
@@ -237,23 +240,23 @@ def _problem(what: str, problem: StartProblem, state: PodState) -> Diagnosis:
             Category.IMAGE_PULL, f"{where} ({reason})", problem.message, hint or HINTS[Category.IMAGE_PULL]
         )
     if reason == "CreateContainerConfigError":
-        return _made(Category.CONFIG, f"{where} cannot be configured ({reason})", problem.message)
+        return _with_hint(Category.CONFIG, f"{where} cannot be configured ({reason})", problem.message)
     if reason == "CrashLoopBackOff":
-        return _made(Category.CRASH_LOOP, f"{where}{image} crashes again and again", problem.message)
+        return _with_hint(Category.CRASH_LOOP, f"{where}{image} crashes again and again", problem.message)
     if reason == "NoSuchContainer":
         hint = "set base_container_name to the container that does the work"
         return Diagnosis(Category.CONFIG, what, problem.message, hint)
-    return _made(Category.COMMAND, f"{where}{image} cannot be started ({reason})", _runtime_words(problem.message))
+    return _with_hint(Category.COMMAND, f"{where}{image} cannot be started ({reason})", _runtime_cause(problem.message))
 
 
 def _unscheduled(what: str, pod: Pod | None, state: PodState, missed: Deadline | None) -> Diagnosis:
     late = "was not scheduled in time" if missed else "is not scheduled yet"
     if state.gated:
-        return _made(Category.SCHEDULING_GATED, f"{what} {late}, it is held back by scheduling gates")
-    return _made(Category.UNSCHEDULABLE, f"{what} {late}", state.scheduling)
+        return _with_hint(Category.SCHEDULING_GATED, f"{what} {late}, it is held back by scheduling gates")
+    return _with_hint(Category.UNSCHEDULABLE, f"{what} {late}", state.scheduling)
 
 
-def _made(category: Category, summary: str, detail: str = "") -> Diagnosis:
+def _with_hint(category: Category, summary: str, detail: str = "") -> Diagnosis:
     return Diagnosis(category, summary, detail, HINTS.get(category, ""))
 
 
@@ -265,12 +268,12 @@ def _node(state: PodState) -> str:
     return f"node {state.node}" if state.node else "no node"
 
 
-def _ran(pod: Pod | None, state: PodState, how: str) -> str:
-    ending = _ending(state.exit_code, state.reason, state.signal, state.started_at, state.finished_at)
+def _describe_run(pod: Pod | None, state: PodState, how: str) -> str:
+    ending = _describe_end(state.exit_code, state.reason, state.signal, state.started_at, state.finished_at)
     return f"{_subject(pod)}: container {state.base!r} {how}{ending} on {_node(state)}"
 
 
-def _ending(
+def _describe_end(
     exit_code: int | None, reason: str, signal: int | None, started: datetime | None, finished: datetime | None
 ) -> str:
     facts = [f"exit code {exit_code}"] if exit_code is not None else []
@@ -278,9 +281,9 @@ def _ending(
         facts.append(_signal_name(signal))
     if reason and reason not in ("Error", "Completed"):
         facts.append(reason)
-    said = f" with {', '.join(facts)}" if facts else ""
-    took = f" after {_duration(started, finished)}" if started and finished else ""
-    return said + took
+    how = f" with {', '.join(facts)}" if facts else ""
+    duration = f" after {_duration(started, finished)}" if started and finished else ""
+    return how + duration
 
 
 def _signal_name(number: int) -> str:
@@ -303,14 +306,14 @@ def _stage(container: Container) -> str:
     return container.reason or "not reported yet"
 
 
-def _runtime_words(message: str) -> str:
-    """The end of a runtime's nested message, which is where it says what is wrong."""
+def _runtime_cause(message: str) -> str:
+    """Return the end of a container runtime's nested message, which has the cause."""
     match = re.search(r"(exec: .*|stat .*|chdir .*|no command specified.*)$", message, re.DOTALL)
     return match[1] if match else message
 
 
 def _last_event(events: Sequence[Event], *reasons: str) -> Event | None:
-    """The newest warning, of these reasons if any are given."""
+    """Return the newest event with one of these reasons; without reasons, the newest warning."""
     wanted: Callable[[Event], bool] = (
         (lambda event: event.reason in reasons) if reasons else (lambda event: event.type == "Warning")
     )

@@ -1,9 +1,9 @@
-"""How two manifests combine: `over` wins where it says something, `base` fills the rest.
+"""Merge two manifests: a truthy value of `over` wins, `base` fills the rest.
 
-"Says something" means truthy, as in the incumbent: `False`, `0`, `""` and `[]` never override a template (a model in
-which nothing is set does, see `models.EmptyObject`). Values are taken whole, except these: labels and annotations merge
-by key; volumes and the lists of a container are concatenated; containers meet by position, init containers by name.
-The results share their nested values with the inputs, which are never changed.
+As in the incumbent, `False`, `0`, `""` and `[]` never override a template; a model in which nothing is set does, see
+`models.EmptyObject`. Values are taken whole, except: labels and annotations merge by key; volumes and a container's
+lists are concatenated; containers pair by position, init containers by name. Results share their nested values with the
+inputs, which are never changed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kpo_async.json_types import Json
 Base = Mapping[str, Any]
 
 CONCATENATED = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
-"""Lists of a container that are template + argument, duplicates and all."""
+"""A container's lists that are concatenated, duplicates included."""
 
 
 def merge_pods(base: Base, over: Base) -> Json:
-    """`base` overridden by `over`. Raises ManifestError where a list is meant and something else was given."""
+    """Return `base` overridden by `over`. Raise ManifestError where a list is needed and something else was given."""
     merged = fill(base, over)
     for key, merge in (("metadata", merge_metadata), ("spec", merge_specs)):
         if base.get(key) and over.get(key):
@@ -31,7 +31,7 @@ def merge_pods(base: Base, over: Base) -> Json:
 
 
 def fill(base: Base, over: Base) -> Json:
-    """The fields of `over`, with those of `base` where `over` says nothing."""
+    """Return the fields of `over`, and those of `base` where `over` has none or a falsy one."""
     merged = dict(over)
     for key, value in base.items():
         if value is not None and not merged.get(key):
@@ -40,7 +40,7 @@ def fill(base: Base, over: Base) -> Json:
 
 
 def merge_metadata(base: Base, over: Base) -> Json:
-    """Labels and annotations by key, everything else whole."""
+    """Merge labels and annotations by key; take everything else whole."""
     merged = fill(base, over)
     for key in ("labels", "annotations"):
         if base.get(key) and over.get(key):
@@ -49,7 +49,7 @@ def merge_metadata(base: Base, over: Base) -> Json:
 
 
 def merge_specs(base: Base, over: Base) -> Json:
-    """Containers by position, init containers by name, volumes concatenated, everything else whole."""
+    """Merge containers by position and init containers by name, concatenate volumes; take everything else whole."""
     merged = fill(base, over)
     containers = zip_longest(_list(base, "containers"), _list(over, "containers"))
     merged["containers"] = [merge_containers(mine or {}, theirs or {}) for mine, theirs in containers]
@@ -60,7 +60,7 @@ def merge_specs(base: Base, over: Base) -> Json:
 
 
 def merge_containers(base: Base, over: Base) -> Json:
-    """The `CONCATENATED` lists appended, everything else whole."""
+    """Concatenate the `CONCATENATED` lists; take everything else whole."""
     merged = fill(base, over)
     for key in CONCATENATED:
         if base.get(key) and over.get(key):

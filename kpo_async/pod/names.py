@@ -1,8 +1,8 @@
-"""Names, label values and the marks by which a pod is known to belong to one try of one task.
+"""Pod names, label values, and the labels and annotations that mark a pod as one try's of one task.
 
-The same try always gets the same name: whether an earlier create arrived can then be asked of the API server instead
-of guessed. Everything made here is valid in Kubernetes: names are DNS-1123 subdomains, label values at most 63
-characters of `[A-Za-z0-9._-]`. No clock; the only chance is `random_suffix`, for pods that belong to no task.
+The same try always gets the same name, so the API server can say whether an earlier create succeeded. All results are
+valid in Kubernetes: names are DNS-1123 subdomains, label values at most 63 characters of `[A-Za-z0-9._-]`. Everything
+is deterministic except `random_suffix`, for pods that belong to no task.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MANAGED_LABEL = PREFIX + "managed"
 DONE_LABEL = PREFIX + "done"
 OWNER_ANNOTATION = PREFIX + "owner"
 CURSORS_ANNOTATION = PREFIX + "log-cursors"
-"""How far a triggerer that stopped had shown the pod's logs."""
+"""The log positions that a triggerer had reached when it stopped."""
 TRUE = "true"
 SELECTOR = f"{MANAGED_LABEL}={TRUE},{DONE_LABEL}!={TRUE}"
-"""What the shared watch selects: pods of this library whose story is not over."""
+"""The shared watch's selector: pods of this library that are not done."""
 
 NAME_LIMIT = 63
-"""Longest name that is made here: a pod's hostname is its name, cut at 63."""
+"""Longest name with a suffix: a pod's hostname is its name, cut at 63."""
 SUBDOMAIN_LIMIT = 253
 LABEL_LIMIT = 63
 USER_NAME_LIMIT = 220
@@ -54,18 +54,18 @@ class TaskIdentity:
 
     @property
     def owner(self) -> str:
-        """Value of `OWNER_ANNOTATION`."""
+        """The value of `OWNER_ANNOTATION`."""
         return f"{self.id}/{self.try_number}"
 
 
 def mark(metadata: dict[str, Any], owner: str) -> None:
-    """Write on a pod's `metadata` what we know it by: that it is ours, and whose (`TaskIdentity.owner`)."""
+    """Mark a pod's `metadata` as managed by this library and owned by `owner` (`TaskIdentity.owner`)."""
     metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_LABEL: TRUE}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner}
 
 
 def suffix(ti_id: str, try_number: int) -> str:
-    """Eight characters of [a-z0-9], always the same for this try."""
+    """Return eight characters of [a-z0-9], always the same for this try."""
     number = int.from_bytes(hashlib.sha256(f"{ti_id}/{try_number}".encode()).digest(), "big")
     digits = []
     for _ in range(SUFFIX_LENGTH):
@@ -75,15 +75,15 @@ def suffix(ti_id: str, try_number: int) -> str:
 
 
 def random_suffix() -> str:
-    """Eight characters of [a-z0-9] for a pod that belongs to no task."""
+    """Return eight random characters of [a-z0-9], for a pod that belongs to no task."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(SUFFIX_LENGTH))
 
 
 def clean(name: object) -> str:
-    """The user's `name` in lower case, each run of characters that are not [a-z0-9-] made one dash.
+    """Return the user's `name` in lower case, with one dash for each run of characters outside [a-z0-9-].
 
-    Raises ManifestError for a name that is not made of letters, digits, dashes, dots and underscores, that is longer
-    than 220 characters or has two dots in a row.
+    Raise ManifestError for a name that has anything but letters, digits, dashes, dots and underscores, that is longer
+    than 220 characters, or that has two dots in a row.
     """
     if not isinstance(name, str):
         raise ManifestError(f"name is {name!r} ({type(name).__name__}): give a string")
@@ -97,18 +97,18 @@ def clean(name: object) -> str:
 
 
 def from_task_id(task_id: str) -> str:
-    """A name made of the task's id alone, at most 63 characters; Unicode is transliterated."""
+    """Return a name of at most 63 characters made from the task's id; Unicode is transliterated."""
     if _ASCII_TASK_ID.fullmatch(task_id):
         slug = re.sub(r"[^a-z0-9]+", "-", task_id.lower())
     else:
-        from slugify import slugify  # a dependency of Airflow itself; costs an import, so only where it is needed
+        from slugify import slugify  # one of Airflow's dependencies, imported only where it is needed
 
         slug = slugify(task_id)
     return slug.strip("-")[:NAME_LIMIT].strip("-")
 
 
 def pod_name(base: str, unique: str | None) -> str:
-    """`base`, with `-` and `unique` appended within 63 characters; without `unique` as it is, made legal if need be."""
+    """Return `base` with `-` and `unique` appended, within 63 characters, and repaired where it is not legal."""
     if unique is None:
         return _legal(base)
     head = base[: NAME_LIMIT - len(unique) - 1].strip("-.")
@@ -116,7 +116,7 @@ def pod_name(base: str, unique: str | None) -> str:
 
 
 def label_value(value: str) -> str:
-    """`value` as a valid label value; when anything had to change, the tail is a hash of the original."""
+    """Return `value` as a valid label value; if it had to change, it ends in a hash of the original."""
     safe = re.sub(r"^[^a-zA-Z0-9]*|[^a-zA-Z0-9_.-]|[^a-zA-Z0-9]*$", "", value)
     if safe == value and len(safe) <= LABEL_LIMIT:
         return safe
@@ -127,29 +127,29 @@ def label_value(value: str) -> str:
 
 @lru_cache(maxsize=1024)
 def is_label_key(key: str) -> bool:
-    """Whether the API server takes `key` as the key of a label: a name, perhaps with the DNS name of its owner."""
+    """Whether the API server accepts `key` as a label's key: a name, optionally after a DNS prefix and a slash."""
     owner, slash, name = key.rpartition("/")
     return bool(name) and is_label_value(name) and (not slash or is_pod_name(owner))
 
 
 @lru_cache(maxsize=1024)
 def is_label_value(value: str) -> bool:
-    """Whether the API server takes `value` as the value of a label."""
+    """Whether the API server accepts `value` as a label's value."""
     return len(value) <= LABEL_LIMIT and _LABEL_VALUE.fullmatch(value) is not None
 
 
 def is_dns_label(name: str) -> bool:
-    """Whether the API server takes `name` as a namespace or a hostname."""
+    """Whether the API server accepts `name` as a namespace or a hostname."""
     return "." not in name and len(name) <= NAME_LIMIT and is_pod_name(name)
 
 
 def is_pod_name(name: str) -> bool:
-    """Whether the API server takes `name` as the name of a pod."""
+    """Whether the API server accepts `name` as a pod's name."""
     return len(name) <= SUBDOMAIN_LIMIT and _SUBDOMAIN.fullmatch(name) is not None
 
 
 def task_labels(task: TaskIdentity) -> dict[str, str]:
-    """The labels the incumbent puts, by which people and dashboards find a task's pods."""
+    """Return the incumbent's labels, by which people and dashboards find a task's pods."""
     labels = {
         "dag_id": task.dag_id,
         "task_id": task.task_id,
@@ -163,7 +163,7 @@ def task_labels(task: TaskIdentity) -> dict[str, str]:
 
 
 def siblings(task: TaskIdentity) -> str:
-    """A label selector for the unfinished pods of all tries of this task instance, this one's included."""
+    """Return a label selector for the unfinished pods of all tries of this task instance."""
     labels = task_labels(task)
     del labels["try_number"]
     terms = [f"{key}={value}" for key, value in labels.items()]
@@ -173,7 +173,7 @@ def siblings(task: TaskIdentity) -> str:
 
 
 def _legal(name: str) -> str:
-    """`name` if the API server takes it, else the nearest name that it takes."""
+    """Return `name` if the API server accepts it, else the nearest name that it accepts."""
     if is_pod_name(name):
         return name
     parts = re.sub(r"[^a-z0-9.-]+", "-", name.lower())[:SUBDOMAIN_LIMIT].split(".")

@@ -1,8 +1,8 @@
-"""The operator's parameters that shape the pod, as plain values, and what can be refused before a pod is built.
+"""Read the operator's parameters that shape the pod as plain values.
 
-`PodParameters.of` takes the attributes of an operator after rendering, in every form users write them (dicts, models
-of either client, lists, tuples), and leaves only dicts, lists and scalars: what comes out can be built here or be sent
-to the triggerer as JSON. Names and meanings are the operator's. Nothing here merges or defaults: that is `build`'s.
+`PodParameters.of` takes an operator's attributes after rendering, in every form that users write (dicts, models of
+either client, lists, tuples), and returns only dicts, lists and scalars. Names and meanings are the operator's.
+Merging and defaults belong to `build`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Strings = list[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class PodParameters:
-    """The parameters of one pod. `pod_template` is what `pod_template_file` or else `pod_template_dict` says."""
+    """The parameters of one pod. `pod_template` is the content of `pod_template_file` or else `pod_template_dict`."""
 
     task_id: str
     name: str | None = None
@@ -79,9 +79,9 @@ class PodParameters:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, warn: Warn) -> PodParameters:
-        """From the operator's attributes after rendering. Reads `pod_template_file`, if there is one: this may block.
+        """Read an operator's attributes after rendering. Blocks while it reads a `pod_template_file`.
 
-        Raises ManifestError for values that no manifest can be made of, naming the parameter.
+        Raise ManifestError, naming the parameter, for a value that does not fit into a manifest.
         """
         found: dict[str, Any] = {"pod_template": _template(values, warn)}
         for item in fields(cls):
@@ -92,12 +92,12 @@ class PodParameters:
 
 
 def read(name: str, value: Any, warn: Warn) -> Any:
-    """The parameter `name` as plain values. Raises ManifestError for a wrong shape."""
+    """Return the parameter `name` as plain values. Raise ManifestError for a wrong shape."""
     return _READERS.get(name, _scalar)(name, value, warn)
 
 
 def env_list(variables: Mapping[str, Any]) -> Objects:
-    """The dict form of `env_vars` as the list that Kubernetes takes."""
+    """Convert the dict form of `env_vars` to the list that Kubernetes takes."""
     return [{"name": name} if value is None else {"name": name, "value": value} for name, value in variables.items()]
 
 
@@ -109,7 +109,7 @@ def _template(values: Mapping[str, Any], warn: Warn) -> Json | None:
 
 
 def _typed(name: str, value: Any, kind: str, warn: Warn) -> Json:
-    """A model as it is, anything else through the table of types, as the incumbent does with dicts."""
+    """Coerce dicts by the table of types, as the incumbent does; take a model as it is."""
     converted: Json = _convert(name, value)
     return converted if is_model(value) else coerce(converted, kind, name, warn)
 
@@ -156,7 +156,7 @@ def _text_values(name: str, value: Any, warn: Warn) -> Json:
 
 
 def _text(value: Any) -> Any:
-    """A number as text: `render_template_as_native_obj` makes one of what looks like one, and so may an XCom."""
+    """Return a number as text: an XCom or `render_template_as_native_obj` may give a number where text is needed."""
     return str(value) if isinstance(value, (int, float)) else value
 
 
@@ -224,4 +224,4 @@ _READERS: Mapping[str, _Reader] = {
     "dns_config": _object,
     "xcom_sidecar_container_security_context": _object,
 }
-"""How a parameter is read; those that are not named are scalars."""
+"""The reader of each parameter; all others are scalars."""

@@ -1,4 +1,4 @@
-"""A pod as it may be printed: without the values that could be secret, and without what no reader wants. Pure."""
+"""Redact a pod for printing: hide values that could be secret, drop managedFields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HIDDEN = "***"
 
 
 def redact(pod: Json) -> Json:
-    """A copy of `pod` in which every environment variable's literal value is hidden and managedFields are left out."""
+    """Return a copy of `pod` without managedFields, with the literal value of every environment variable hidden."""
     metadata = {key: value for key, value in (pod.get("metadata") or {}).items() if key != "managedFields"}
     spec = dict(pod.get("spec") or {})
     for kind in ("containers", "initContainers", "ephemeralContainers"):

@@ -1,8 +1,8 @@
-"""The fields of a Pod and their types, and the coercion that templates get.
+"""The fields of a Pod and their types, and the coercion of templates.
 
-Templates are written in YAML, where `1`, `true` and dates are no strings; a label needs one. The incumbent passes them
-through the client's models, which coerce by type, drop fields they do not know, and raise for missing ones; `coerce`
-does the same from the table below, without importing a client (0.8 s). The table is that of Kubernetes 1.36; a test
+Templates are written in YAML, where `1`, `true` and dates are not strings, but a label must be one. The incumbent
+passes them through the client's models, which coerce by type, drop unknown fields, and raise for missing ones. `coerce`
+does the same with the table below, without importing a client (0.8 s). The table is that of Kubernetes 1.36; a test
 compares it with the models of the installed client.
 
     Type = field field:type field!:type      a field is a string unless a type is given; `!` marks a required one
@@ -29,7 +29,7 @@ class Field(NamedTuple):
 
 @cache
 def fields() -> Mapping[str, Mapping[str, Field]]:
-    """The table, parsed: type -> field -> its type and whether it must be there. Parsed once, when first needed."""
+    """Return the parsed table: type -> field -> its type and whether it is required."""
     types: dict[str, dict[str, Field]] = {}
     for line in re.sub(r"\n\s+", " ", TABLE).strip().splitlines():
         name, _, columns = line.partition(" = ")
@@ -41,10 +41,10 @@ def fields() -> Mapping[str, Mapping[str, Field]]:
 
 
 def coerce(value: Any, kind: str, path: str, warn: Warn) -> Any:
-    """`value` as the type `kind` of the table wants it; `path` is how messages call it.
+    """Return `value` coerced to the type `kind` of the table; messages call it `path`.
 
-    `warn` hears of fields that do not exist (they are dropped) and of strings taken as true.
-    Raises ManifestError for a wrong shape, for no number where one is meant, and for missing required fields.
+    Call `warn` for fields that do not exist, which are dropped, and for strings that count as true.
+    Raise ManifestError for a wrong shape, for text where a number is needed, and for missing required fields.
     """
     if value is None or kind == "any":
         return value
@@ -69,7 +69,7 @@ def _object(value: Mapping[str, Any], kind: str, path: str, warn: Warn) -> dict[
     for key, item in value.items():
         field = known.get(key)
         if field is None:
-            warn(f"{path}.{key} is no field of a {kind} in Kubernetes, it is ignored")
+            warn(f"{path}.{key} is not a field of a {kind} in Kubernetes and is ignored")
         elif item is not None:
             result[key] = coerce(item, field.type, f"{path}.{key}", warn)
     for key, field in known.items():

@@ -1,9 +1,9 @@
 """Why a pod does not start, and when that becomes final. Pure functions of the pod; no clock.
 
-A problem carries the moment at which it is to be believed (`fatal_at`), so that a caller sets one timer instead of
-asking again and again. What may heal by itself (a registry that throttles, a full cluster) has no such moment: it waits
-for the deadlines of the task, which count from Kubernetes' own timestamps: `schedule_timeout_seconds` from created to
-scheduled, `startup_timeout_seconds` from scheduled to started.
+A problem carries the moment at which it becomes final (`fatal_at`), so that a caller sets one timer instead of polling.
+A problem that may heal by itself (a registry that throttles, a full cluster) has no such moment and ends at the task's
+deadlines, which count from Kubernetes' own timestamps: `schedule_timeout_seconds` from created to scheduled,
+`startup_timeout_seconds` from scheduled to started.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ GRACE: dict[str, timedelta] = {
 }
 """How long a container may wait for this reason, counted from when it could have started.
 
-A missing ConfigMap or Secret may be on its way in the same `kubectl apply`: 10 s. What the runtime refuses may be a
-hiccup of a busy node, and is retried by the kubelet every few seconds: 20 s. All are over within the half minute in
-which a permanent cause has to be reported.
+A missing ConfigMap or Secret may be on its way in the same `kubectl apply`: 10 s. The kubelet retries every few seconds
+what the runtime of a busy node refused: 20 s. A permanent cause is thus reported within half a minute.
 """
 
 IMAGE_GRACE = 8 * _SECOND
-"""For a pull that the registry refused for good; a push that is just finishing gets one more try by the kubelet."""
+"""For a pull that the registry refused; long enough for one more try, in case a push is just finishing."""
 HOST_GRACE = 20 * _SECOND
-"""For a registry whose name does not resolve: a restarted DNS server answers like that too, but not for long."""
+"""For a registry whose name does not resolve; a DNS server that restarts gives the same answer for a while."""
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
 
@@ -65,7 +64,7 @@ _UNKNOWN_HOST = re.compile(r"no such host", re.IGNORECASE)
 
 
 class Deadline(StrEnum):
-    """Which clock of the start is running."""
+    """The timeout that is running."""
 
     SCHEDULE = "schedule"
     START = "start"
@@ -79,18 +78,18 @@ class StartDeadline:
 
 @dataclass(frozen=True)
 class StartProblem:
-    """A container that cannot start, or may not."""
+    """A container that cannot start, or might not."""
 
     container: str
     reason: str
     message: str
     image: str = ""
     fatal_at: datetime | None = None
-    """From when on this is final; None when it may heal, however long that takes."""
+    """The moment at which this becomes final; None if it may heal by itself."""
 
 
 def start_problem(pod: Pod, state: PodState) -> StartProblem | None:
-    """What keeps `pod`, whose state is `state`, from starting, the most certain problem first. None once it has run."""
+    """Return what keeps `pod` from starting, the problem that becomes final first; None once the pod has run."""
     if state.verdict not in (Verdict.PENDING, Verdict.STARTING):
         return None
     if (missing := _no_such_container(pod, state)) is not None:
@@ -102,10 +101,10 @@ def start_problem(pod: Pod, state: PodState) -> StartProblem | None:
 def start_deadline(
     state: PodState, *, schedule_timeout: float, startup_timeout: float, ungated_at: datetime | None = None
 ) -> StartDeadline | None:
-    """The deadline that runs for `state` now, in the API server's time; None once started, or while it cannot run.
+    """Return the deadline that applies to `state`, in the API server's time; None once started, or while gated.
 
-    Timeouts in seconds. `ungated_at`: when the caller first saw the pod without the scheduling gates it had before;
-    Kubernetes keeps no timestamp of that.
+    Timeouts are in seconds. `ungated_at`: when the caller saw that the pod's scheduling gates were removed, for which
+    Kubernetes keeps no timestamp.
     """
     if state.verdict is Verdict.PENDING:
         since = max(filter(None, (state.created_at, ungated_at)), default=None)
@@ -119,7 +118,7 @@ def start_deadline(
 
 
 def is_transient(message: str) -> bool:
-    """Whether a failed image pull is likely to work when it is tried again."""
+    """Whether a failed image pull is likely to succeed when it is tried again."""
     return bool(_TRANSIENT.search(message))
 
 
@@ -148,7 +147,7 @@ def _problem_of(container: Container, state: PodState) -> StartProblem | None:
 
 
 def _image_grace(container: Container) -> timedelta | None:
-    """None while another try may succeed. The image's own name is no evidence: it may say "timeout" or "denied"."""
+    """Return None while another try may succeed. The image's own name is ignored: it may contain "denied"."""
     message = re.sub(r'"[^"]*"', '""', container.message)
     if container.image:
         message = message.replace(container.image, "")
@@ -162,7 +161,7 @@ def _image_grace(container: Container) -> timedelta | None:
 
 
 def _could_start_since(container: Container, state: PodState) -> datetime | None:
-    """When the kubelet could first try this container: once it had the pod, and the containers before it were done."""
+    """Return when the kubelet could first start this container: it had the pod, and the containers before were done."""
     since = state.scheduled_at or state.created_at
     for earlier in state.containers:
         if earlier.name == container.name or earlier.kind is ContainerKind.MAIN:

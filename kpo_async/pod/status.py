@@ -1,8 +1,8 @@
-"""What is true of a pod, read off its status. With `containers`, the only reader of `.status`.
+"""Assess a pod from its status. With `containers`, the only reader of `.status`.
 
-Total: any phase with any container statuses, conditions and deletionTimestamp gives an answer, and nothing raises.
-The verdict is the base container's end; sidecars never matter. No clock in here: what depends on the time of day is
-answered as a moment (`lost_at`, `start.fatal_at`) that the caller compares with its own clock.
+Total: any combination of phase, container statuses, conditions and deletionTimestamp gives a state; nothing raises.
+The verdict is how the base container ended; sidecars never matter. There is no clock: whatever depends on the time of
+day is returned as a moment (`lost_at`, `start.fatal_at`) that the caller compares with its own clock.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ DISRUPTION_REASONS = frozenset(
         "UnexpectedAdmissionError",
     }
 )
-"""`status.reason` of pods that the cluster gave up, not the program (kubelet and node lifecycle controller)."""
+"""`status.reason` of pods that the cluster ended, not the program (kubelet and node lifecycle controller)."""
 
 UNREACHABLE_GRACE = timedelta(seconds=30)
-"""How long after its deletionTimestamp a pod may still be reported: its node answers within this or not at all."""
+"""How long after its deletionTimestamp a pod's node may still report; after that it is unreachable."""
 UNKNOWN_GRACE = timedelta(minutes=5)
-"""How long phase Unknown is borne; the default toleration of an unreachable node."""
+"""How long phase Unknown is tolerated: Kubernetes' default toleration of an unreachable node."""
 
 COMPANIONS_DEADLINE = 1
-"""`activeDeadlineSeconds` that this library sets to stop what still runs beside an ended base container."""
+"""`activeDeadlineSeconds` that this library sets to stop containers that outlive the base container."""
 
 _STATUS_UNKNOWN = "ContainerStatusUnknown"
-"""The kubelet's reason for a container of which it found no trace; its exit code 137 is made up."""
+"""The kubelet's reason for a container of which it found no trace; it invents exit code 137."""
 _KILLED = (137, 143)
 
 
 class Verdict(StrEnum):
-    """Where the pod's story stands. The last three are ends and never change again."""
+    """How far the pod has come. The last three are final."""
 
     PENDING = "pending"
     """Not on a node yet."""
@@ -54,9 +54,9 @@ class Verdict(StrEnum):
     SUCCEEDED = "succeeded"
     """The base container exited with 0."""
     FAILED = "failed"
-    """The base container exited with something else, or will never run for a reason of the pod's own."""
+    """The base container exited with another code, or will never run for a reason of the pod's own."""
     LOST = "lost"
-    """The cluster took the pod away before the base container came to an end of its own."""
+    """The cluster ended the pod before the base container ended by itself."""
 
     @property
     def ended(self) -> bool:
@@ -64,17 +64,17 @@ class Verdict(StrEnum):
 
 
 class PodState(msgspec.Struct, frozen=True):
-    """A pod's status, said once. Times are Kubernetes' own, with a resolution of a second."""
+    """A pod's assessed status. Times are Kubernetes' own, in whole seconds."""
 
     verdict: Verdict
     base: str
-    """Which container the verdict is about."""
+    """The name of the container that decides the verdict."""
     phase: str = ""
     exit_code: int | None = None
     """The base container's."""
     signal: int | None = None
     reason: str = ""
-    """The cause in Kubernetes' word: the pod's (Evicted, DeadlineExceeded) or the base container's (OOMKilled)."""
+    """Kubernetes' reason: the pod's (Evicted, DeadlineExceeded) or the base container's (OOMKilled)."""
     message: str = ""
     node: str = ""
     created_at: datetime | None = None
@@ -83,13 +83,13 @@ class PodState(msgspec.Struct, frozen=True):
     finished_at: datetime | None = None
     terminating: bool = False
     lost_at: datetime | None = None
-    """When to stop waiting for a pod whose node does not report any more; None while there is no doubt."""
+    """When to stop waiting for a pod whose node may not report any more; None while nothing suggests that."""
     scheduling: str = ""
-    """Why the scheduler found no node, in its own words."""
+    """The scheduler's message about why it found no node."""
     gated: bool = False
-    """Held back by scheduling gates: the schedule timeout does not run."""
+    """Scheduling gates hold the pod back; the schedule timeout does not run."""
     waiting: Container | None = None
-    """The first container in spec order that waits with a reason of its own."""
+    """The first container, in spec order, that waits for a reason other than an ordinary start."""
     containers: tuple[Container, ...] = ()
     """In spec order, init containers first."""
 
@@ -98,21 +98,21 @@ class PodState(msgspec.Struct, frozen=True):
 
     @property
     def active(self) -> bool:
-        """Whether a program of the pod may still run. Sidecars do not count: they end by themselves."""
+        """Whether a main container may still run. Sidecars do not count: they end by themselves."""
         return not self.verdict.ended or bool(self.running_main_containers)
 
     @property
     def running_main_containers(self) -> tuple[str, ...]:
-        """Main containers beside the base one that still run: until they end, native sidecars are not told to stop."""
+        """Main containers besides the base that still run; the kubelet stops native sidecars after them."""
         return tuple(
             c.name for c in self.containers if c.kind is ContainerKind.MAIN and c.name != self.base and not c.ended
         )
 
 
 def assess(pod: Pod | None, base: str, *, gone: bool = False) -> PodState:
-    """What is true of `pod`, whose main container is `base`.
+    """Assess `pod`, whose main container is `base`.
 
-    `gone`: the pod no longer exists, and `pod` is the last that was seen of it, if anything was.
+    `gone`: the pod no longer exists; `pod` is its last known state, or None.
     """
     if pod is None:
         return PodState(Verdict.LOST, base, reason="Deleted") if gone else PodState(Verdict.PENDING, base)
@@ -148,12 +148,12 @@ _ORDINARY_WAITS = ("", "ContainerCreating", "PodInitializing")
 
 
 def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bool) -> tuple[Verdict, str, str]:
-    """The verdict with its reason and message."""
+    """Return the verdict with its reason and message."""
     phase, reason, message = pod.status.phase, pod.status.reason or "", pod.status.message or ""
     disruption = _disruption(pod)
     if end is not None:
         if end.exit_code == 0 and end.reason != _STATUS_UNKNOWN:
-            return _told_to_end(pod, end, disruption) or (Verdict.SUCCEEDED, end.reason or "", end.message or "")
+            return _stopped_by_kubelet(pod, end, disruption) or (Verdict.SUCCEEDED, end.reason or "", end.message or "")
         if (cause := _taken_away(pod, end, disruption)) is not None:
             return Verdict.LOST, *cause
         if reason and end.exit_code in _KILLED:
@@ -184,7 +184,7 @@ def _underway(pod: Pod, base: str) -> Verdict:
 
 
 def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -> tuple[Verdict, str, str]:
-    """Phase Failed, and the base container did not come to an end."""
+    """Return the verdict on a pod in phase Failed whose base container has no exit code."""
     reason, message = pod.status.reason or "", pod.status.message or ""
     if disruption is not None:
         return Verdict.LOST, reason or disruption.reason or "DisruptionTarget", message or disruption.message or ""
@@ -197,7 +197,7 @@ def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -
     if failed_init is not None:
         return Verdict.FAILED, reason or failed_init.reason or "InitError", message or failed_init.message
     if not reason and not pod.status.container_statuses and not pod.status.init_container_statuses:
-        # Preempted before the kubelet made its containers: there is no word of any container, nor a reason.
+        # Preempted before the kubelet made its containers: no container has a status, and there is no reason.
         return Verdict.LOST, "NoStatus", message or "the pod failed before any of its containers was made"
     if pod.metadata.deletion_timestamp:
         return Verdict.LOST, reason or "Deleted", message or "the pod was deleted before its container had run"
@@ -205,7 +205,7 @@ def _failed_without_base(pod: Pod, base: str, disruption: PodCondition | None) -
 
 
 def _taken_away(pod: Pod, end: ContainerStateTerminated, disruption: PodCondition | None) -> tuple[str, str] | None:
-    """Reason and message if the base container was stopped from outside rather than failing by itself."""
+    """Return reason and message if the base container was stopped from outside, None if it failed by itself."""
     if _is_disruption(pod.status.reason or ""):
         return pod.status.reason or "", pod.status.message or ""
     finished, killed = parse_time(end.finished_at), end.exit_code in _KILLED
@@ -218,10 +218,10 @@ def _taken_away(pod: Pod, end: ContainerStateTerminated, disruption: PodConditio
     return None
 
 
-def _told_to_end(
+def _stopped_by_kubelet(
     pod: Pod, end: ContainerStateTerminated, disruption: PodCondition | None
 ) -> tuple[Verdict, str, str] | None:
-    """The verdict on a program that exited with 0 because the kubelet told it to end: its work is not done."""
+    """Return the verdict on a program that exited with 0 because the kubelet stopped it: its work is not done."""
     finished, reason, message = parse_time(end.finished_at), pod.status.reason, pod.status.message or ""
     kubelet = disruption if disruption is not None and disruption.reason == "TerminationByKubelet" else None
     if kubelet is not None and _follows(finished, parse_time(kubelet.last_transition_time), killed=False):
@@ -231,7 +231,7 @@ def _told_to_end(
         return None
     started, limit = parse_time(pod.status.start_time), timedelta(seconds=seconds)
     ready = _condition(pod, "Ready")
-    # This condition says so at once, the phase when all containers have ended.
+    # The condition says so at once, the phase only after all containers have ended.
     failed = pod.status.phase == "Failed" or (ready is not None and ready.reason == "PodFailed")
     if failed and finished and started and limit and finished >= started + limit:
         return Verdict.FAILED, "DeadlineExceeded", message
@@ -246,7 +246,7 @@ def _follows(finished: datetime | None, cause: datetime | None, killed: bool) ->
 
 
 def _base_end(pod: Pod, base: str) -> ContainerStateTerminated | None:
-    """How the base container ended, once it has ended for good."""
+    """Return how the base container ended, or None while it may run (again)."""
     status = status_of(pod, base)
     if status is None:
         return None
@@ -270,13 +270,13 @@ def _lost_at(pod: Pod) -> datetime | None:
 
 
 def _deletion_requested(pod: Pod) -> datetime | None:
-    """deletionTimestamp is when the grace ends, not when the deletion was asked for."""
+    """Return when the deletion was requested: deletionTimestamp is the end of the grace period."""
     end = parse_time(pod.metadata.deletion_timestamp)
     grace = pod.metadata.deletion_grace_period_seconds
     if end is None:
         return None
     if not grace:
-        # The last update before the object goes sets the grace to 0 and keeps the timestamp.
+        # The last update before the removal sets the grace period to 0 and keeps the timestamp.
         grace = 30 if pod.spec.termination_grace_period_seconds is None else pod.spec.termination_grace_period_seconds
     return end - timedelta(seconds=max(0, grace))
 
@@ -286,7 +286,7 @@ def _condition(pod: Pod, kind: str) -> PodCondition | None:
 
 
 def _disruption(pod: Pod) -> PodCondition | None:
-    """The DisruptionTarget condition (KEP-3329), when it holds."""
+    """Return the DisruptionTarget condition (KEP-3329) if it is true."""
     found = _condition(pod, "DisruptionTarget")
     return found if found is not None and found.status == "True" else None
 
@@ -296,7 +296,7 @@ def _is_disruption(reason: str) -> bool:
 
 
 def _signal(end: ContainerStateTerminated | None) -> int | None:
-    """The signal that ended the container: reported, or told by the shells' convention of 128 + signal."""
+    """Return the signal that ended the container: reported, or by the shells' convention of 128 + signal."""
     if end is None:
         return None
     if end.signal:

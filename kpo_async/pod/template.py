@@ -1,4 +1,4 @@
-"""Reading a `pod_template_file`. Blocking, and where the file is: on the worker, or in a thread of the triggerer."""
+"""Read a `pod_template_file`. This blocks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_template_file(path: str, warn: Warn) -> Any:
-    """What is in the YAML file at `path`; None, after a warning, when there is no such file.
+    """Return the content of the YAML file at `path`; None, after a warning, if it does not exist.
 
-    Raises ManifestError when it cannot be read, is no YAML, or holds several documents.
+    Raise ManifestError if it cannot be read, is not valid YAML, or holds several documents.
     """
     if not os.path.exists(path):
         warn(f"pod_template_file {path} does not exist on this machine, the pod is built without it")

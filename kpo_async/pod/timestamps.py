@@ -1,4 +1,4 @@
-"""Kubernetes' timestamps (RFC 3339, whole seconds, UTC)."""
+"""Parse Kubernetes' timestamps (RFC 3339, whole seconds, UTC)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4096)
 def parse_time(text: str | None) -> datetime | None:
-    """A Kubernetes timestamp, or None for none, for one that is no timestamp, and for the zero time of 1970."""
+    """Return the moment that `text` names; None if it is empty, not a timestamp, or the zero time of 1970."""
     if not text:
         return None
     try:

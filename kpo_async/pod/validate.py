@@ -1,8 +1,8 @@
-"""What is wrong with an operator's parameters before anything is rendered, so that it fails where the DAG is parsed.
+"""Refuse, at DAG parse, parameters that can never become a pod.
 
-Refused is what no rendering can repair and the API server (or the build) is certain to refuse, and a number written
-where text is needed: how it is meant (1 or 1.0, true or True) only the author knows. Whatever holds a
-template or is not known yet (an XComArg) is passed over, whatever the incumbent accepts and Kubernetes takes is fine.
+That is what no rendering can repair and the API server (or the build) is certain to refuse, and a number where text is
+needed: only the author knows whether 1 means "1" or "1.0". Values with a template in them or not known yet (an XComArg)
+are skipped. Everything that the incumbent accepts and Kubernetes takes is accepted.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ NUMBERS = (
     *("active_deadline_seconds", "base_container_status_polling_interval", "poll_interval", "schedule_timeout_seconds"),
     *("startup_check_interval_seconds", "startup_timeout_seconds", "termination_grace_period"),
 )
-"""A variable of Airflow's, say, is text; nothing here would tell before the pod runs."""
+"""Parameters that must be numbers: an Airflow Variable, for example, is text, and would fail only once the pod runs."""
 NOT_RENDERED = (
     *("affinity", "container_security_context", "dns_config", "full_pod_spec", "host_aliases", "image_pull_secrets"),
     *("init_containers", "pod_runtime_info_envs", "ports", "secrets", "security_context", "tolerations"),
     "xcom_sidecar_container_security_context",
 )
-"""Parameters that are final when the DAG is parsed: they are read as the build will read them."""
+"""Parameters that are final when the DAG is parsed, so they can be read as the build reads them."""
 
 _LABEL_RULE = "use at most 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends"
 
 
 def validate(values: Mapping[str, Any]) -> None:
-    """Raises ManifestError for the first of the operator's attributes `values` that can never become a pod."""
+    """Raise ManifestError for the first of the operator's attributes `values` that can never become a pod."""
     for name, check in _CHECKS.items():
         value = values.get(name)
         if value and not is_unrendered(value):
@@ -76,13 +76,13 @@ def _dns_label(name: str, value: Any) -> None:
 
 def _image(name: str, value: Any) -> None:
     if _string(name, value) != value.strip():
-        raise ManifestError(f"{name} is {value!r}, which Kubernetes refuses: take away the space around it")
+        raise ManifestError(f"{name} is {value!r}, which Kubernetes refuses: remove the space around it")
 
 
 def _annotations(name: str, value: Any) -> None:
     for key, _ in _pairs(name, value):
         prefix, slash, short = key.rpartition("/")
-        _key(name, key, prefix.lower() + slash + short)  # only here may the prefix be in upper case
+        _key(name, key, prefix.lower() + slash + short)  # of an annotation's key the prefix may be in upper case
 
 
 def _key(name: str, key: str, normal: str) -> None:
@@ -133,7 +133,7 @@ def _env_var(where: str, variable: Any) -> None:
 
 def _env_name(where: str, value: Any) -> None:
     if not isinstance(value, str) or not value or "=" in value:
-        raise ManifestError(f"{where}: {value!r} is no name of an environment variable")
+        raise ManifestError(f"{where}: {value!r} is not a name for an environment variable")
 
 
 def _string(where: str, value: Any, *, show: bool = True) -> str:
@@ -144,7 +144,7 @@ def _string(where: str, value: Any, *, show: bool = True) -> str:
 
 
 def _silent(message: str) -> None:
-    """Warnings are given when the pod is built, not whenever the DAG is parsed."""
+    """Drop warnings: they are logged when the pod is built, not at every parse of the DAG."""
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], None]] = {

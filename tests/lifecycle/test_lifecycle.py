@@ -88,12 +88,12 @@ async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
 @pytest.mark.parametrize(
     ("logs", "parameters", "hint"),
     [
-        pytest.param(LogPlan(), {}, "see the task's log for what the program said", id="shown"),
-        pytest.param(None, {}, "with get_logs=True, the task's log says what the program said", id="not shown"),
+        pytest.param(LogPlan(), {}, "see the program's output in the task's log", id="shown"),
+        pytest.param(None, {}, "with get_logs=True the task's log has the program's output", id="not shown"),
         pytest.param(
             LogPlan(init_containers=True),
             {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
-            "see the task's log for what it said",
+            "see its output in the task's log",
             id="an init container, shown",
         ),
         pytest.param(

@@ -95,7 +95,7 @@ def test_the_environment_is_template_then_arguments_then_runtime_info_then_secre
     ]
 
 
-def test_a_secret_volume_is_mounted_read_only_under_a_name_that_stays() -> None:
+def test_a_secret_volume_is_mounted_read_only_and_its_name_never_changes() -> None:
     first, second = (build(secrets=[Secret("volume", "/etc/s", "sec")]) for _ in range(2))
     volume, mount = first["spec"]["volumes"][-1], base(first)["volumeMounts"][-1]
     assert volume == {"name": mount["name"], "secret": {"secretName": "sec"}}
@@ -115,7 +115,7 @@ def test_a_secret_volume_is_mounted_read_only_under_a_name_that_stays() -> None:
         ({"pod_template_dict": TEMPLATE, "name": "mine", "random_name_suffix": False}, "mine"),
     ],
 )
-def test_the_name_follows_from_the_parameters_and_the_try(values: dict[str, Any], name: str) -> None:
+def test_the_name_depends_on_the_parameters_and_the_try_alone(values: dict[str, Any], name: str) -> None:
     assert build(**values)["metadata"]["name"] == name
 
 
@@ -145,7 +145,7 @@ def test_the_tasks_labels_beat_the_users_and_the_annotation_names_the_owner() ->
     assert metadata["annotations"] == {"kpo-async/owner": "0190c6f2/2"}
 
 
-def test_without_a_task_nothing_claims_the_pod() -> None:
+def test_without_a_task_the_pod_has_no_owner() -> None:
     metadata = build_pod(parameters(name="dry"), airflow_version="3.3.2")["metadata"]
     assert metadata["labels"] == {"airflow_version": "3.3.2"}
     assert metadata["annotations"] == {}
@@ -182,12 +182,12 @@ def test_the_parameters_security_context_of_the_sidecar_beats_the_connections() 
     assert spec["initContainers"][0]["securityContext"] == {"runAsUser": 2}
 
 
-def test_the_classic_sidecar_remains() -> None:
+def test_the_classic_sidecar_is_an_option() -> None:
     spec = build(do_xcom_push=True, xcom_transport="exec")["spec"]
     assert [container["name"] for container in spec["containers"]] == ["base", xcom_sidecar.CONTAINER]
 
 
-def test_the_manifest_is_the_callers_to_change() -> None:
+def test_changing_the_manifest_does_not_change_the_parameters() -> None:
     values = parameters(pod_template_dict=TEMPLATE, env_vars={"A": "1"}, volumes=[{"name": "v", "emptyDir": {}}])
     before = copy.deepcopy(values)
     pod = build_pod(values, task=TASK)
@@ -220,11 +220,11 @@ def test_parameters_are_plain_values() -> None:
         ({"env_vars": "A=1"}, "env_vars is a str, a list is needed"),
         ({"labels": ["a"]}, "labels is a list, a dict or a model is needed"),
         ({"security_context": object()}, "security_context: a builtins.object cannot be in a pod"),
-        ({"secrets": ["s"]}, "secrets: a str is no Secret"),
+        ({"secrets": ["s"]}, "secrets: a str is not a Secret"),
         ({"pod_template_dict": {"spec": {}}}, "pod_template_dict.spec.containers is missing"),
     ],
 )
-def test_what_makes_no_pod_is_refused_with_the_parameters_name(values: dict[str, Any], message: str) -> None:
+def test_impossible_values_are_refused_with_the_parameters_name(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         build(**values)
 
@@ -237,13 +237,13 @@ def test_a_template_file_is_read_and_coerced_and_beats_a_template_dict(tmp_path:
     assert (pod["metadata"]["labels"]["day"], pod["metadata"]["labels"]["n"]) == ("2026-01-02", "1")
 
 
-def test_a_template_files_content_is_no_jinja_template(tmp_path: Path) -> None:
+def test_jinja_in_a_template_file_is_not_rendered(tmp_path: Path) -> None:
     file = tmp_path / "pod.yaml"
     file.write_text("metadata: {annotations: {when: '{{ ds }}'}}\n")
     assert build(pod_template_file=str(file))["metadata"]["annotations"]["when"] == "{{ ds }}"
 
 
-def test_a_missing_template_file_is_said_and_done_without(tmp_path: Path) -> None:
+def test_a_missing_template_file_gives_a_warning_and_a_pod_without_it(tmp_path: Path) -> None:
     warnings: list[str] = []
     path = tmp_path / "missing.yaml"
     values = PodParameters.of({"task_id": "t", "pod_template_file": str(path), "image": "i"}, warn=warnings.append)
@@ -252,20 +252,20 @@ def test_a_missing_template_file_is_said_and_done_without(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"a: 1\n---\nb: 2\n", b"\xff\xfe\x00", b"- a\n", b"just text"], ids=repr)
-def test_a_template_file_that_is_no_single_mapping_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_template_file_that_is_not_a_single_mapping_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "pod.yaml"
     file.write_bytes(content)
     with pytest.raises(ManifestError, match="pod_template_file"):
         build(pod_template_file=str(file))
 
 
-def test_unknown_fields_of_a_template_are_said_and_dropped() -> None:
+def test_unknown_fields_of_a_template_give_a_warning_and_are_dropped() -> None:
     warnings: list[str] = []
     template = {"spec": {"containers": [{"name": "x", "volume_mounts": []}]}}
     values = PodParameters.of({"task_id": "t", "pod_template_dict": template}, warn=warnings.append)
     assert "volume_mounts" not in base(build_pod(values))
     assert len(warnings) == 1
-    assert "pod_template_dict.spec.containers[0].volume_mounts is no field of a Container" in warnings[0]
+    assert "pod_template_dict.spec.containers[0].volume_mounts is not a field of a Container" in warnings[0]
 
 
 @pytest.mark.parametrize("pull_secrets", ["a,b", "a, b"])
@@ -273,7 +273,7 @@ def test_pull_secrets_may_be_one_string(pull_secrets: str) -> None:
     assert build(image_pull_secrets=pull_secrets)["spec"]["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
 
 
-def test_numbers_that_a_native_template_made_of_text_are_text_again() -> None:
+def test_numbers_from_native_templates_become_text_where_text_is_needed() -> None:
     pair = {"day": 20261121, "name": "a"}
     values = {
         "env_vars": [{"name": "A", "value": 1}, {"name": "B"}],

@@ -99,7 +99,7 @@ def test_recorded_pods_are_diagnosed(name: str, category: str, summary: str) -> 
         ("image_unknown_host", "no such host"),
     ],
 )
-def test_what_kubernetes_or_the_program_said_is_repeated(name: str, said: str) -> None:
+def test_the_message_of_kubernetes_or_the_program_is_in_the_text(name: str, said: str) -> None:
     assert said in told(recorded(name)).text()
 
 
@@ -145,21 +145,21 @@ PREEMPTED = condition("DisruptionTarget", since=30, reason="PreemptionBySchedule
                      id="no such container"),
     ],
 )  # fmt: skip
-def test_ends_have_stable_categories(seen: Pod, category: Category) -> None:
+def test_every_end_has_a_stable_category(seen: Pod, category: Category) -> None:
     assert told(seen).category is category
 
 
-def test_a_deleted_pod_is_told_from_a_failed_one() -> None:
+def test_a_deleted_pod_and_a_failed_one_have_different_categories() -> None:
     diagnosis = told(pod(statuses=[running()]), gone=True)
     assert diagnosis.category is Category.DELETED
     assert diagnosis.summary == "pod jobs/p was deleted (Deleted) on node node-1 while it was running"
 
 
-def test_a_pod_nobody_saw_is_diagnosed_too() -> None:
+def test_a_pod_that_was_never_seen_has_a_diagnosis() -> None:
     assert told(None, gone=True).category is Category.DELETED
 
 
-def test_a_volume_that_does_not_come_is_known_from_the_events() -> None:
+def test_a_failed_mount_is_found_in_the_events() -> None:
     events = [
         warning("BackOff", "something older", 5),
         warning("FailedMount", 'MountVolume.SetUp failed for volume "v": configmap "nope" not found', 8),
@@ -171,7 +171,7 @@ def test_a_volume_that_does_not_come_is_known_from_the_events() -> None:
     assert 'configmap "nope" not found' in diagnosis.text()
 
 
-def test_a_slow_start_is_told_with_the_newest_warning() -> None:
+def test_the_text_of_a_slow_start_has_the_newest_warning() -> None:
     events = [warning("A", "older", 5), warning("B", "the network plugin is not ready", 8)]
     diagnosis = told(pod(phase="Pending", statuses=[waiting("base", "ContainerCreating")]), events=events)
     assert diagnosis.category is Category.START_TIMEOUT
@@ -190,7 +190,7 @@ def test_a_start_that_waits_for_an_init_container_names_it() -> None:
     )
 
 
-def test_a_throttling_registry_is_not_blamed_on_the_image() -> None:
+def test_the_hint_for_a_throttling_registry_does_not_blame_the_image() -> None:
     seen = pod(
         phase="Pending",
         containers=[{"name": "base", "image": "repo/app"}],
@@ -207,14 +207,14 @@ def test_a_throttling_registry_is_not_blamed_on_the_image() -> None:
         ('pods "p" is forbidden: violates PodSecurity "restricted:latest"', Category.FORBIDDEN),
     ],
 )
-def test_refusals_of_a_pod_are_told_apart(message: str, category: Category) -> None:
+def test_quota_and_pod_security_refusals_have_different_categories(message: str, category: Category) -> None:
     diagnosis = diagnose_refusal(message, name="p", namespace="jobs")
     assert diagnosis is not None
     assert diagnosis.category is category
     assert "jobs/p" in diagnosis.text()
 
 
-def test_a_missing_right_is_not_ours_to_diagnose() -> None:
+def test_a_missing_right_has_no_diagnosis() -> None:
     assert diagnose_refusal('pods is forbidden: User "x" cannot create', name="p", namespace="jobs") is None
 
 
@@ -227,7 +227,7 @@ def test_there_is_a_text_for_every_status(seen: Pod, gone: bool, missed: Deadlin
 
 
 @given(st.text(max_size=3000))
-def test_no_message_is_too_long_to_be_told(message: str) -> None:
+def test_a_text_never_exceeds_its_limit(message: str) -> None:
     text = told(pod(statuses=[ended(code=1, message=message)])).text()
     assert len(text.encode()) <= 1024
     assert text.startswith("pod jobs/p: container 'base' failed with exit code 1 after 55 s on node node-1")

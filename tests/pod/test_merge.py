@@ -21,11 +21,11 @@ def merged_spec(base: dict[str, Any], over: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("nothing", [False, 0, "", [], {}, None], ids=repr)
-def test_what_is_falsy_says_nothing(nothing: Any) -> None:
+def test_a_falsy_value_does_not_override(nothing: Any) -> None:
     assert merged_spec({"hostname": "template"}, {"hostname": nothing})["hostname"] == "template"
 
 
-def test_what_nobody_says_stays_as_the_argument_has_it() -> None:
+def test_where_both_are_falsy_the_arguments_value_stays() -> None:
     spec = merged_spec({"hostNetwork": None}, {"hostNetwork": False})
     assert spec["hostNetwork"] is False
 
@@ -62,7 +62,7 @@ def test_volumes_are_concatenated_with_their_duplicates() -> None:
     ]
 
 
-def test_containers_meet_by_position_whatever_their_names() -> None:
+def test_containers_pair_by_position_whatever_their_names() -> None:
     base = [{"name": "side", "image": "i1", "tty": True}, {"name": "base", "image": "i2"}]
     spec = merged_spec({"containers": base}, {"containers": [{"name": "base", "image": ""}]})
     assert spec["containers"] == [{"name": "base", "image": "i1", "tty": True}, {"name": "base", "image": "i2"}]
@@ -80,7 +80,7 @@ def test_commands_of_a_container_are_taken_whole(key: str) -> None:
     assert spec["containers"] == [{key: ["c"]}]
 
 
-def test_init_containers_meet_by_name_and_new_ones_come_last() -> None:
+def test_init_containers_pair_by_name_and_new_ones_come_last() -> None:
     base = [{"name": "one", "env": [{"name": "A"}], "image": "i1"}, {"name": "two"}]
     over = [{"name": "new"}, {"name": "one", "env": [{"name": "B"}], "image": "i2"}]
     assert merged_spec({"initContainers": base}, {"initContainers": over})["initContainers"] == [
@@ -90,7 +90,7 @@ def test_init_containers_meet_by_name_and_new_ones_come_last() -> None:
     ]
 
 
-def test_the_inputs_are_left_as_they_were() -> None:
+def test_the_inputs_do_not_change() -> None:
     base = pod(containers=[{"name": "a", "env": [{"name": "A"}]}], volumes=[{"name": "v"}])
     over = pod(containers=[{"name": "b", "env": [{"name": "B"}]}], volumes=[{"name": "w"}])
     before = copy.deepcopy((base, over))
@@ -98,6 +98,6 @@ def test_the_inputs_are_left_as_they_were() -> None:
     assert (base, over) == before
 
 
-def test_a_string_where_a_list_is_meant_is_refused() -> None:
+def test_a_string_where_a_list_is_needed_is_refused() -> None:
     with pytest.raises(ManifestError, match="volumes is a str, a list is needed"):
         merged_spec({"volumes": "abc"}, {"volumes": [{"name": "v"}]})

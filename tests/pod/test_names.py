@@ -32,7 +32,7 @@ def test_a_users_name_is_cleaned_as_the_incumbent_does(given_name: str, cleaned:
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "a..b", "x" * 221, 5, None], ids=repr)
-def test_a_name_that_is_no_key_of_airflow_is_refused(bad: object) -> None:
+def test_a_name_that_airflow_does_not_accept_as_a_key_is_refused(bad: object) -> None:
     with pytest.raises(ManifestError, match="name"):
         names.clean(bad)
 
@@ -52,7 +52,7 @@ def test_without_a_name_the_task_id_is_the_name(task_id: str, name: str) -> None
 
 
 @given(KEYS)
-def test_task_ids_become_what_python_slugify_makes_of_them(task_id: str) -> None:
+def test_task_ids_become_names_as_python_slugify_makes_them(task_id: str) -> None:
     slugify = pytest.importorskip("slugify").slugify
     assert names.from_task_id(task_id) == slugify(task_id)[:63].strip("-")
 
@@ -85,7 +85,7 @@ def test_a_pods_name_is_always_legal(base: str, with_suffix: bool) -> None:
     assert not with_suffix or len(name) <= 63
 
 
-def test_the_suffix_is_the_same_for_the_same_try_and_another_for_the_next() -> None:
+def test_the_suffix_is_stable_for_a_try_and_differs_between_tries() -> None:
     assert names.suffix("id", 1) == names.suffix("id", 1) == "gtsu2e3a"
     assert names.suffix("id", 1) != names.suffix("id", 2) != names.suffix("other", 2)
 
@@ -109,7 +109,7 @@ def test_a_suffix_is_eight_lower_case_letters_and_digits(ti_id: str, try_number:
         ("___", "948a13f1e"),
     ],
 )
-def test_a_label_value_keeps_what_it_can_and_hashes_what_it_lost(value: str, safe: str) -> None:
+def test_a_label_value_ends_in_a_hash_where_it_had_to_change(value: str, safe: str) -> None:
     assert names.label_value(value) == safe
 
 

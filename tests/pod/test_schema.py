@@ -13,7 +13,7 @@ from kpo_async.exceptions import ManifestError
 from kpo_async.pod.schema import Field, coerce, fields
 
 FREE_FORM = {("Pod", "status"), ("ManagedFieldsEntry", "fieldsV1")}
-"""Taken as they are: what they hold is the server's affair."""
+"""Fields of any content."""
 
 
 def notation(openapi_type: str) -> str:
@@ -35,7 +35,7 @@ def is_required(model: Any, attribute: str, configuration: Any) -> bool:
 
 
 @pytest.mark.parametrize("package", ["kubernetes", "kubernetes_asyncio"])
-def test_the_table_is_that_of_the_clients_models(package: str) -> None:
+def test_the_table_matches_the_clients_models(package: str) -> None:
     pytest.importorskip(package, minversion="36", reason="the table is that of Kubernetes 1.36")
     client = importlib.import_module(f"{package}.client")
     configuration = client.Configuration()
@@ -51,7 +51,7 @@ def test_the_table_is_that_of_the_clients_models(package: str) -> None:
         assert dict(table) == expected, f"{name} of {package}"
 
 
-def test_every_type_that_the_table_names_is_in_the_table() -> None:
+def test_the_table_defines_every_type_that_it_uses() -> None:
     scalars = {"str", "int", "bool", "any"}
     named = {field.type.strip("[]{}") for table in fields().values() for field in table.values()}
     assert named - scalars <= set(fields())
@@ -84,7 +84,7 @@ def run(value: Any, kind: str) -> Any:
         ({"creationTimestamp": None, "labels": {}}, "ObjectMeta", {"labels": {}}),
     ],
 )
-def test_values_take_the_type_that_the_field_has(value: Any, kind: str, result: Any) -> None:
+def test_values_are_coerced_to_the_fields_type(value: Any, kind: str, result: Any) -> None:
     assert run(value, kind) == result
 
 
@@ -100,7 +100,7 @@ def test_values_take_the_type_that_the_field_has(value: Any, kind: str, result: 
         ({"containers": None}, "PodSpec", "template.containers is missing, a PodSpec needs it"),
     ],
 )
-def test_what_cannot_be_the_fields_type_is_refused_with_its_path(value: Any, kind: str, message: str) -> None:
+def test_a_value_of_a_wrong_type_is_refused_with_its_path(value: Any, kind: str, message: str) -> None:
     with pytest.raises(ManifestError) as caught:
         run(value, kind)
     assert str(caught.value) == message
@@ -109,11 +109,11 @@ def test_what_cannot_be_the_fields_type_is_refused_with_its_path(value: Any, kin
 @pytest.mark.parametrize(
     ("value", "kind", "result", "warning"),
     [
-        ({"host_network": True}, "SecurityContext", {}, "template.host_network is no field of a SecurityContext"),
+        ({"host_network": True}, "SecurityContext", {}, "template.host_network is not a field of a SecurityContext"),
         ("false", "bool", True, "template is the string 'false', which counts as true"),
     ],
 )
-def test_what_is_surely_a_mistake_is_taken_as_the_incumbent_does_and_said(
+def test_an_obvious_mistake_is_read_as_the_incumbent_reads_it_and_gives_a_warning(
     value: Any, kind: str, result: Any, warning: str
 ) -> None:
     warnings: list[str] = []

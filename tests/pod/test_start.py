@@ -69,7 +69,7 @@ PULLED_LATER = [
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
 @pytest.mark.parametrize("message", NEVER_PULLED)
-def test_a_pull_that_was_refused_for_good_is_final_within_half_a_minute(reason: str, message: str) -> None:
+def test_a_refused_pull_is_final_within_half_a_minute(reason: str, message: str) -> None:
     fatal_at = fatal_after(reason, message)
     assert fatal_at is not None
     assert moment(1) < fatal_at < moment(HALF_A_MINUTE)
@@ -77,7 +77,7 @@ def test_a_pull_that_was_refused_for_good_is_final_within_half_a_minute(reason: 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
 @pytest.mark.parametrize("message", PULLED_LATER)
-def test_a_pull_that_may_work_later_is_waited_for(reason: str, message: str) -> None:
+def test_a_pull_that_may_work_later_is_never_final(reason: str, message: str) -> None:
     assert fatal_after(reason, message) is None
 
 
@@ -89,7 +89,7 @@ def test_a_pull_that_may_work_later_is_waited_for(reason: str, message: str) -> 
         pytest.param("repo/app:503", "unexpected status from HEAD: 401 Unauthorized, repo/app:503", True, id="503"),
     ],
 )
-def test_the_name_of_an_image_is_no_evidence(image: str, message: str, final: bool) -> None:
+def test_words_in_an_images_name_are_ignored(image: str, message: str, final: bool) -> None:
     assert (fatal_after("ErrImagePull", message, image=image) is not None) is final
 
 
@@ -120,12 +120,12 @@ def test_all_graces_end_within_half_a_minute() -> None:
         ("CreateContainerError", "context deadline exceeded"),
     ],
 )
-def test_a_busy_node_is_waited_for(reason: str, message: str) -> None:
+def test_a_busy_node_is_never_final(reason: str, message: str) -> None:
     assert fatal_after(reason, message) is None
 
 
 @pytest.mark.parametrize("reason", [None, "", "ContainerCreating", "PodInitializing", "SomethingNew"])
-def test_ordinary_waiting_is_no_problem(reason: str | None) -> None:
+def test_ordinary_waiting_is_not_a_problem(reason: str | None) -> None:
     assert problem_of(pod(phase="Pending", statuses=[waiting("base", reason)])) is None
 
 
@@ -155,7 +155,7 @@ def test_an_init_container_that_cannot_start_is_found() -> None:
     assert (problem.container, problem.image) == ("prepare", "nothing")
 
 
-def test_the_clock_of_a_container_begins_when_the_ones_before_it_are_done() -> None:
+def test_a_containers_grace_begins_when_the_containers_before_it_are_done() -> None:
     seen = pod(
         phase="Pending",
         init_containers=[{"name": "prepare"}, {"name": "mesh", "restartPolicy": "Always"}],
@@ -167,7 +167,7 @@ def test_the_clock_of_a_container_begins_when_the_ones_before_it_are_done() -> N
     assert problem.fatal_at == moment(60)
 
 
-def test_what_is_certain_comes_before_what_may_heal() -> None:
+def test_a_final_problem_comes_before_one_that_may_heal() -> None:
     seen = pod(
         phase="Pending",
         containers=[{"name": "mesh"}, {"name": "base"}],
@@ -193,7 +193,7 @@ def test_recorded_problems_are_final_within_half_a_minute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing_volume", "scheduling_gated", "unschedulable", "succeeded"])
-def test_what_only_a_deadline_can_end_is_no_problem(name: str) -> None:
+def test_a_wait_that_only_a_deadline_ends_is_not_a_problem(name: str) -> None:
     assert problem_of(recorded(name)) is None
 
 
@@ -221,7 +221,7 @@ def test_time_behind_a_gate_does_not_count() -> None:
 
 
 @given(pods)
-def test_there_is_an_answer_to_every_status(seen: Any) -> None:
+def test_every_status_has_an_answer(seen: Any) -> None:
     problem = problem_of(seen)
     state = assess(seen, "base")
     deadline = start_deadline(state, schedule_timeout=1, startup_timeout=1)

@@ -54,7 +54,7 @@ def moment(second: int) -> datetime:
         ("unschedulable", Verdict.PENDING, None, None, ""),
     ],
 )
-def test_recorded_pods_are_read_rightly(
+def test_recorded_pods_have_the_expected_state(
     name: str, verdict: Verdict, exit_code: int | None, signal: int | None, reason: str
 ) -> None:
     state = assess(recorded(name), "base")
@@ -245,7 +245,7 @@ def test_the_verdict_is_the_base_containers(seen: Pod, verdict: Verdict, reason:
         pytest.param(pod(statuses=[ended(code=1)]), Verdict.FAILED, "", id="had failed"),
     ],
 )
-def test_a_pod_that_is_gone_has_an_end(seen: Pod | None, verdict: Verdict, reason: str) -> None:
+def test_a_pod_that_is_gone_has_a_final_verdict(seen: Pod | None, verdict: Verdict, reason: str) -> None:
     state = assess(seen, "base", gone=True)
     assert (state.verdict, state.reason) == (verdict, reason)
 
@@ -276,7 +276,7 @@ def test_times_are_kubernetes_own() -> None:
         ("2026-13-21T09:00:05Z", None),
     ],
 )
-def test_a_timestamp_is_read_or_it_is_none(text: str | None, expected: datetime | None) -> None:
+def test_a_timestamp_is_parsed_or_none(text: str | None, expected: datetime | None) -> None:
     assert parse_time(text) == expected
 
 
@@ -291,11 +291,11 @@ def test_a_timestamp_is_read_or_it_is_none(text: str | None, expected: datetime 
         pytest.param(pod(statuses=[ended()], **DELETED), None, id="ended anyway"),
     ],
 )
-def test_a_pod_of_which_nothing_is_heard_is_given_up_some_time(seen: Pod, second: int | None) -> None:
+def test_a_pod_whose_node_is_silent_is_lost_after_a_while(seen: Pod, second: int | None) -> None:
     assert assess(seen, "base").lost_at == (moment(second) if second is not None else None)
 
 
-def test_containers_are_listed_in_spec_order_with_what_is_known_of_them() -> None:
+def test_containers_are_listed_in_spec_order_with_their_status() -> None:
     seen = pod(
         phase="Running",
         init_containers=[{"name": "prepare"}, {"name": "mesh", "restartPolicy": "Always"}],
@@ -312,7 +312,7 @@ def test_containers_are_listed_in_spec_order_with_what_is_known_of_them() -> Non
     ]
 
 
-def test_a_sidecar_that_crashed_has_not_ended_as_long_as_its_pod_goes_on() -> None:
+def test_a_crashed_sidecar_has_not_ended_while_its_pod_runs() -> None:
     sidecar: dict[str, Any] = {"init_containers": [{"name": "mesh", "restartPolicy": "Always"}]}
     going_on = assess(pod(init_statuses=[ended("mesh", 1)], **sidecar), "base").container("mesh")
     over = assess(pod(phase="Succeeded", init_statuses=[ended("mesh", 1)], **sidecar), "base").container("mesh")
@@ -321,7 +321,7 @@ def test_a_sidecar_that_crashed_has_not_ended_as_long_as_its_pod_goes_on() -> No
     assert (going_on.ended, over.ended) == (False, True)
 
 
-def test_companions_are_main_containers_that_still_run() -> None:
+def test_running_main_containers_leave_out_the_base_and_the_ended() -> None:
     containers = [{"name": "base"}, {"name": "a"}, {"name": "b"}]
     state = assess(pod(containers=containers, statuses=[ended(), running("a"), ended("b")]), "base")
     assert state.running_main_containers == ("a",)
@@ -393,7 +393,7 @@ pods = st.builds(
 
 
 @given(pods, st.booleans())
-def test_there_is_an_answer_to_every_status(seen: Pod, gone: bool) -> None:
+def test_every_status_has_an_answer(seen: Pod, gone: bool) -> None:
     state = assess(seen, "base", gone=gone)
     if gone:
         assert state.verdict.ended
@@ -404,7 +404,7 @@ def test_there_is_an_answer_to_every_status(seen: Pod, gone: bool) -> None:
 
 
 @given(pods)
-def test_a_verdict_that_was_an_end_is_the_end_also_when_the_pod_is_gone(seen: Pod) -> None:
+def test_a_final_verdict_stays_when_the_pod_is_gone(seen: Pod) -> None:
     before = assess(seen, "base").verdict
     after = assess(seen, "base", gone=True).verdict
     assert after == (before if before.ended else Verdict.LOST)

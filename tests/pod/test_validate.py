@@ -51,7 +51,7 @@ LATER = LaterValue()
     ],
     ids=repr,
 )
-def test_what_may_become_a_pod_is_accepted(values: dict[str, Any]) -> None:
+def test_possible_parameters_are_accepted(values: dict[str, Any]) -> None:
     validate(values)
 
 
@@ -62,7 +62,7 @@ def test_what_may_become_a_pod_is_accepted(values: dict[str, Any]) -> None:
         ({"name": "a b"}, "name 'a b'"),
         ({"namespace": "My_Space"}, "namespace is 'My_Space', which Kubernetes refuses: use at most 63"),
         ({"hostname": "a.b"}, "hostname is 'a.b'"),
-        ({"image": "busybox\n"}, "take away the space around it"),
+        ({"image": "busybox\n"}, "remove the space around it"),
         ({"image": 5}, r"image is 5 \(int\)"),
         ({"labels": ["a"]}, "labels is a list, a dict is needed"),
         ({"labels": {"a": 1}}, r"labels\['a'\] is 1 \(int\), Kubernetes takes a string there: put it in quotes"),
@@ -76,23 +76,23 @@ def test_what_may_become_a_pod_is_accepted(values: dict[str, Any]) -> None:
         ({"cmds": "echo"}, "cmds is a str, a list of strings is needed"),
         ({"arguments": ["a", 1]}, r"arguments\[1\] is 1 \(int\)"),
         ({"env_vars": "A=1"}, "env_vars is a str, a dict or a list is needed"),
-        ({"env_vars": {"A=B": "x"}}, "'A=B' is no name of an environment variable"),
+        ({"env_vars": {"A=B": "x"}}, "'A=B' is not a name for an environment variable"),
         ({"env_vars": ["A"]}, r"env_vars\[0\] is a str"),
-        ({"env_vars": [{"value": "x"}]}, r"env_vars\[0\]: None is no name"),
+        ({"env_vars": [{"value": "x"}]}, r"env_vars\[0\]: None is not a name"),
         ({"ports": ["80"]}, r"ports\[0\] is a str"),
         ({"tolerations": {"key": "a"}}, "tolerations is a dict, a list is needed"),
         ({"affinity": "here"}, "affinity is a str"),
-        ({"secrets": ["s"]}, "no Secret"),
+        ({"secrets": ["s"]}, "not a Secret"),
     ],
     ids=repr,
 )
-def test_what_can_never_become_a_pod_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+def test_impossible_parameters_are_refused_by_name(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         validate(values)
 
 
 @pytest.mark.parametrize("env_vars", [{"PIN": 4711}, [{"name": "PIN", "value": 4711}]])
-def test_a_message_holds_no_value_of_the_environment(env_vars: Any) -> None:
+def test_a_message_has_no_value_of_an_environment_variable(env_vars: Any) -> None:
     with pytest.raises(ManifestError, match="PIN") as caught:
         validate({"env_vars": env_vars})
     assert "4711" not in str(caught.value)

@@ -70,7 +70,7 @@ def header(kind: str, content: bytes) -> bytes:
         pytest.param(b"", b"kpo-async/1 empty\n", id="empty file"),
     ],
 )
-def test_nothing_to_hand_over_is_said_in_one_line(
+def test_an_absent_or_empty_result_is_one_header_line(
     shell: list[str], tmp_path: Path, content: bytes | None, message: bytes
 ) -> None:
     assert hand_over(shell, tmp_path, content) == HandedOver(message, b"", 0)
@@ -108,7 +108,7 @@ def test_other_bytes_that_fit_are_in_the_message_as_base64(shell: list[str], tmp
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_what_does_not_fit_is_framed_in_the_log(shell: list[str], tmp_path: Path) -> None:
+def test_a_result_that_does_not_fit_is_framed_in_the_log(shell: list[str], tmp_path: Path) -> None:
     content = b'"' + bytes(range(32, 127)) * 20_000 + b'"'
     handed_over = hand_over(shell, tmp_path, content)
     assert handed_over.message == header("log", content)
@@ -119,14 +119,14 @@ def test_what_does_not_fit_is_framed_in_the_log(shell: list[str], tmp_path: Path
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_message_that_a_crowded_pod_may_cut_is_insured_by_the_log(shell: list[str], tmp_path: Path) -> None:
+def test_a_message_that_the_kubelet_may_cut_is_also_in_the_log(shell: list[str], tmp_path: Path) -> None:
     content = b"7" * 3000
     handed_over = hand_over(shell, tmp_path, content)
     assert handed_over.message == header("text", content) + content
     assert handed_over.log.startswith(header("begin gzip", content))
 
 
-def test_a_file_that_may_not_be_read_is_told_from_none(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_not_an_absent_one(tmp_path: Path) -> None:
     (tmp_path / "return.json").write_text("1")
     (tmp_path / "termination-log").touch()
     script = native_script(
@@ -153,7 +153,7 @@ def test_the_native_sidecar_is_the_last_init_container_and_shares_a_volume_with_
     assert spec["volumes"] == [{"name": "xcom", "emptyDir": {}}]
 
 
-def test_attaching_leaves_the_manifest_that_was_given_alone() -> None:
+def test_attaching_does_not_change_the_given_manifest() -> None:
     manifest = pod()
     attach(manifest)
     assert manifest == pod()
@@ -219,7 +219,7 @@ def test_the_sidecar_is_as_restricted_as_its_pod(
 
 
 @pytest.mark.parametrize(("others", "limit"), [(0, 4096), (1, 4096), (2, 3072), (4, 2048)])
-def test_the_script_knows_how_much_of_a_message_a_pod_of_its_size_may_carry(others: int, limit: int) -> None:
+def test_the_scripts_limit_depends_on_the_number_of_containers(others: int, limit: int) -> None:
     containers = [{"name": "base"}, *({"name": f"c{n}"} for n in range(others))]
     script = attach(pod(containers=containers))["spec"]["initContainers"][0]["command"][-1]
     assert f'-le "{limit - HEADER_ROOM}"' in script
