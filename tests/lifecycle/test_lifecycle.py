@@ -99,7 +99,7 @@ async def test_a_formatter_that_fails_costs_no_line_and_is_told_once(
         pytest.param(
             LogPlan(),
             {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
-            "see that container's log, with init_container_logs=True",
+            "show that container's log with init_container_logs=True",
             id="an init container, not shown",
         ),
     ],
