@@ -1,4 +1,4 @@
-"""A first pod: it says hello, and hands a value to the next task."""
+"""A first pod: it prints hello, and hands a value to the next task."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """One row: what it is about, how it is there, how it is here, and why."""
+    """One row: the subject, the incumbent's way, kpo_async's way, and why."""
 
     name: str
     incumbent: str

@@ -28,7 +28,7 @@ All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`
   the `kubernetes` or `kubernetes_asyncio` package; both may be mixed.
 - **T**: the value is a template, in models in the fields that the incumbent renders. Template fields take XComArgs.
 - **Mode**: `both`, or only when `deferred`; `-` is accepted so that no DAG must be changed, and does nothing.
-- **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; where nothing is said there is none.
+- **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; an empty cell means none.
 
 """
 TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|---|---|---|---|---|---|\n"

@@ -284,7 +284,7 @@ def test_an_operator_without_a_replacement_is_reported_and_is_not_a_leftover(
     "text",
     [
         pytest.param(b"kubernetes = {% if x %}\n", id="a template"),
-        pytest.param(b"kubernetes = '\xff'\n", id="in another encoding than it says"),
+        pytest.param(b"kubernetes = '\xff'\n", id="in another encoding than it declares"),
         pytest.param(b"# coding: of-our-own\nkubernetes = 1\n", id="in an unknown encoding"),
     ],
 )

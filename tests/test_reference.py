@@ -1,4 +1,4 @@
-"""The page of parameters says what the code says."""
+"""The page of parameters agrees with the code."""
 
 from __future__ import annotations
 

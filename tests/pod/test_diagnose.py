@@ -1,4 +1,4 @@
-"""A failure is told in one line: a stable category, the facts, what was said, what to do."""
+"""A failure becomes one line: a stable category, the facts, the message, the hint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.pod.samples import RECORDED, condition, ended, pod, recorded, running
 from tests.pod.test_status import pods
 
 
-def told(seen: Pod | None, *, gone: bool = False, **more: Any) -> Diagnosis:
+def diagnosed(seen: Pod | None, *, gone: bool = False, **more: Any) -> Diagnosis:
     return diagnose(seen, assess(seen, "base", gone=gone), **more)
 
 
@@ -85,12 +85,12 @@ def told(seen: Pod | None, *, gone: bool = False, **more: Any) -> Diagnosis:
     ],
 )
 def test_recorded_pods_are_diagnosed(name: str, category: str, summary: str) -> None:
-    diagnosis = told(recorded(name))
+    diagnosis = diagnosed(recorded(name))
     assert (diagnosis.category.value, diagnosis.summary) == (category, summary)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("exit_3", "disk full"),
         ("missing_configmap", 'configmap "nope" not found'),
@@ -99,14 +99,14 @@ def test_recorded_pods_are_diagnosed(name: str, category: str, summary: str) -> 
         ("image_unknown_host", "no such host"),
     ],
 )
-def test_the_message_of_kubernetes_or_the_program_is_in_the_text(name: str, said: str) -> None:
-    assert said in told(recorded(name)).text()
+def test_the_message_of_kubernetes_or_the_program_is_in_the_text(name: str, message: str) -> None:
+    assert message in diagnosed(recorded(name)).text()
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_text_is_one_line_that_names_the_pod(name: str) -> None:
     seen = recorded(name)
-    text = told(seen, problem=start_problem(seen, assess(seen, "base"))).text()
+    text = diagnosed(seen, problem=start_problem(seen, assess(seen, "base"))).text()
     assert f"pod jobs/{seen.metadata.name}" in text
     assert "\n" not in text
     assert len(text.encode()) <= 1024
@@ -146,17 +146,17 @@ PREEMPTED = condition("DisruptionTarget", since=30, reason="PreemptionBySchedule
     ],
 )  # fmt: skip
 def test_every_end_has_a_stable_category(seen: Pod, category: Category) -> None:
-    assert told(seen).category is category
+    assert diagnosed(seen).category is category
 
 
 def test_a_deleted_pod_and_a_failed_one_have_different_categories() -> None:
-    diagnosis = told(pod(statuses=[running()]), gone=True)
+    diagnosis = diagnosed(pod(statuses=[running()]), gone=True)
     assert diagnosis.category is Category.DELETED
     assert diagnosis.summary == "pod jobs/p was deleted (Deleted) on node node-1 while it was running"
 
 
 def test_a_pod_that_was_never_seen_has_a_diagnosis() -> None:
-    assert told(None, gone=True).category is Category.DELETED
+    assert diagnosed(None, gone=True).category is Category.DELETED
 
 
 def test_a_failed_mount_is_found_in_the_events() -> None:
@@ -165,7 +165,7 @@ def test_a_failed_mount_is_found_in_the_events() -> None:
         warning("FailedMount", 'MountVolume.SetUp failed for volume "v": configmap "nope" not found', 8),
         warning("Other", "something newer", 20),
     ]
-    diagnosis = told(recorded("missing_volume"), events=events, missed=Deadline.START)
+    diagnosis = diagnosed(recorded("missing_volume"), events=events, missed=Deadline.START)
     assert diagnosis.category is Category.VOLUME
     assert diagnosis.summary == "pod jobs/missingvol did not start in time on node node-1, its volumes are not ready"
     assert 'configmap "nope" not found' in diagnosis.text()
@@ -173,7 +173,7 @@ def test_a_failed_mount_is_found_in_the_events() -> None:
 
 def test_the_text_of_a_slow_start_has_the_newest_warning() -> None:
     events = [warning("A", "older", 5), warning("B", "the network plugin is not ready", 8)]
-    diagnosis = told(pod(phase="Pending", statuses=[waiting("base", "ContainerCreating")]), events=events)
+    diagnosis = diagnosed(pod(phase="Pending", statuses=[waiting("base", "ContainerCreating")]), events=events)
     assert diagnosis.category is Category.START_TIMEOUT
     assert diagnosis.detail == "the network plugin is not ready"
 
@@ -185,7 +185,7 @@ def test_a_start_that_waits_for_an_init_container_names_it() -> None:
         init_statuses=[running("prepare")],
         statuses=[waiting("base", "PodInitializing")],
     )
-    assert told(seen, missed=Deadline.START).summary == (
+    assert diagnosed(seen, missed=Deadline.START).summary == (
         "pod jobs/p did not start in time on node node-1, waiting for container 'prepare' (running)"
     )
 
@@ -196,7 +196,7 @@ def test_the_hint_for_a_throttling_registry_does_not_blame_the_image() -> None:
         containers=[{"name": "base", "image": "repo/app"}],
         statuses=[waiting("base", "ImagePullBackOff", "429 Too Many Requests")],
     )
-    assert told(seen).hint == "the registry may answer later: raise startup_timeout_seconds"
+    assert diagnosed(seen).hint == "the registry may answer later: raise startup_timeout_seconds"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_missing_right_has_no_diagnosis() -> None:
 
 @given(pods, st.booleans(), st.none() | st.sampled_from(list(Deadline)))
 def test_there_is_a_text_for_every_status(seen: Pod, gone: bool, missed: Deadline | None) -> None:
-    text = told(seen, gone=gone, missed=missed, problem=start_problem(seen, assess(seen, "base"))).text()
+    text = diagnosed(seen, gone=gone, missed=missed, problem=start_problem(seen, assess(seen, "base"))).text()
     assert text
     assert "\n" not in text
     assert len(text.encode()) <= 1024
@@ -228,6 +228,6 @@ def test_there_is_a_text_for_every_status(seen: Pod, gone: bool, missed: Deadlin
 
 @given(st.text(max_size=3000))
 def test_a_text_never_exceeds_its_limit(message: str) -> None:
-    text = told(pod(statuses=[ended(code=1, message=message)])).text()
+    text = diagnosed(pod(statuses=[ended(code=1, message=message)])).text()
     assert len(text.encode()) <= 1024
     assert text.startswith("pod jobs/p: container 'base' failed with exit code 1 after 55 s on node node-1")

@@ -1,4 +1,4 @@
-"""What a pod's status says: recorded pods, a table of made-up ones, and every combination there is."""
+"""Pods' states: recorded pods, a table of invented ones, and every combination of a status's parts."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             pod(phase="Failed", statuses=[ended(), ended("sidecar", 1)]),
             Verdict.SUCCEEDED,
             "",
-            id="its failure is not ours",
+            id="its failure is not the base container's",
         ),
         pytest.param(pod(phase="Succeeded"), Verdict.SUCCEEDED, "", id="a node that reports no containers"),
         pytest.param(pod(phase="Failed"), Verdict.LOST, "NoStatus", id="failed without a word"),
@@ -130,7 +130,7 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             pod(statuses=[ended(finished=61)], conditions=[NOT_READY], deadline=60),
             Verdict.FAILED,
             "DeadlineExceeded",
-            id="the same, its phase not told yet",
+            id="the same, its phase not reported yet",
         ),
         pytest.param(
             pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=60), ended("c", 137)], deadline=60),
@@ -284,7 +284,7 @@ def test_a_timestamp_is_parsed_or_none(text: str | None, expected: datetime | No
     ("seen", "second"),
     [
         pytest.param(pod(statuses=[running()]), None, id="healthy"),
-        pytest.param(pod(statuses=[running()], **DELETED), 90, id="deleted, and its node says nothing"),
+        pytest.param(pod(statuses=[running()], **DELETED), 90, id="deleted, and its node is silent"),
         pytest.param(
             pod(phase="Unknown", conditions=[condition("Ready", "Unknown", since=30)]), 330, id="node does not answer"
         ),
@@ -418,13 +418,13 @@ def test_deleting_a_pod_later_does_not_change_how_it_ended(seen: Pod, second: in
         seen.metadata, deletion_timestamp=at(second + 30), deletion_grace_period_seconds=30
     )
     if before.finished_at is None and before.exit_code is not None:
-        return  # nobody can tell what came first
+        return  # the order of the two cannot be known
     assert assess(msgspec.structs.replace(seen, metadata=metadata), "base").verdict == before.verdict
 
 
 @given(pods)
 def test_sidecars_never_matter(seen: Pod) -> None:
-    """Only while the base container's own end is not told may others be asked what happened."""
+    """Other containers' statuses matter only while the base container's own end is unknown."""
     state = assess(seen, "base")
     others = [status for status in seen.status.container_statuses or () if status.name != "base"]
     if state.exit_code is None or not others:

@@ -41,13 +41,13 @@ class HandedOver:
 
 
 def hand_over(shell: list[str], directory: Path, content: bytes | None) -> HandedOver:
-    """What the sidecar leaves behind when it is told to stop."""
+    """The sidecar's message and log after SIGTERM."""
     file, message = directory / "return.json", directory / "termination-log"
     if content is not None:
         file.write_bytes(content)
     message.touch()
     script = native_script(containers=2, file=str(file), message=str(message))
-    # The shell says that it is ready once its trap is set: a signal before that would simply kill it.
+    # The shell prints a line once its trap is set: a signal before that would kill it.
     script = script.replace("while :", "echo ready >&2\nwhile :")
     process = subprocess.Popen([*shell, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -131,7 +131,7 @@ def test_an_unreadable_file_is_not_an_absent_one(tmp_path: Path) -> None:
     (tmp_path / "termination-log").touch()
     script = native_script(
         containers=2, file=str(tmp_path / "return.json"), message=str(tmp_path / "termination-log")
-    ).replace("[ -r ", "false && [ -r ")  # root reads everything, so the shell is told otherwise
+    ).replace("[ -r ", "false && [ -r ")  # root reads everything, so the test replaces the check
     script = script[: script.index("trap '{ kill")] + "hand_over"
     subprocess.run(["sh", "-c", script], check=True)
     assert (tmp_path / "termination-log").read_text() == "kpo-async/1 unreadable\n"
@@ -199,7 +199,7 @@ SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
 @pytest.mark.parametrize(
     ("pod_context", "base_context", "expected"),
     [
-        pytest.param({}, {}, {"allowPrivilegeEscalation": False, **SECCOMP}, id="nothing said: reads any file"),
+        pytest.param({}, {}, {"allowPrivilegeEscalation": False, **SECCOMP}, id="nothing given: reads any file"),
         pytest.param({"runAsNonRoot": True}, {}, {**RESTRICTED, **SECCOMP, "runAsUser": 65534}, id="user of the image"),
         pytest.param({"runAsNonRoot": True, "runAsUser": 7}, {}, {**RESTRICTED, **SECCOMP}, id="user of the pod"),
         pytest.param(
