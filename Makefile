@@ -1,15 +1,15 @@
-# kpo_async: `make help` lists everything. Needs only python3 (3.10+) and make; the rest is installed into .venv.
+# kpo_async: `make help` lists everything. Needs python3 (3.10+) and make; the rest is installed into .venv.
 
 # make test PYTHON=3.12 AIRFLOW=3.1.8     another interpreter, another Airflow; each pair has its own venv
 PYTHON  ?=
 AIRFLOW ?=
-# make demo PODS=50 POD_SECONDS=10 FAULTS=1; with KUBECONFIG=... on that cluster instead of the embedded one
+# make demo PODS=50 POD_SECONDS=10 FAULTS=1; KUBECONFIG=... runs it on that cluster instead of the embedded one
 PODS        ?= 200
 POD_SECONDS ?= 30
 FAULTS      ?=
 PYTEST_ARGS ?=
 
-# Given on make's command line only: a KUBECONFIG that happens to be exported is not an invitation to run pods there.
+# Only from make's command line: an exported KUBECONFIG is no invitation to run pods on that cluster.
 ifeq ($(origin KUBECONFIG),environment)
 override KUBECONFIG :=
 endif
@@ -19,15 +19,15 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 unexport KUBECONFIG
-# It would make every start of Airflow compile every module again.
+# With it, every start of Airflow would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv$(addprefix -,$(PYTHON))$(addprefix -airflow-,$(AIRFLOW))
 BIN  := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# With AIRFLOW= the lock cannot hold; everything else resolves around that version. Older ones do not start with what
-# their dependencies have become since.
+# With AIRFLOW= the lock does not apply: dependencies are resolved for that version. BOUNDS-3.2 excludes a release that
+# came later and that Airflow 3.2 does not start with.
 BOUNDS-3.2 := 'fastapi<0.140'
 ifeq ($(AIRFLOW),)
 REQUIREMENTS := -r requirements.lock
@@ -35,7 +35,7 @@ else
 REQUIREMENTS := -e '.[demo,test,dev]' 'apache-airflow==$(AIRFLOW)' $(BOUNDS-$(basename $(AIRFLOW)))
 endif
 
-# The interpreter called PYTHON: on the path, or pyenv's. A pyenv shim may be on the path and yet not run.
+# The interpreter PYTHON: on the path, or pyenv's. A pyenv shim may be on the path and still fail to run.
 define find_python
 for python in $(if $(PYTHON),python$(PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(PYTHON)*/bin/python3,python3); do \
   if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then break; fi; python=; \
