@@ -145,6 +145,10 @@ class PodTask(_Stored, frozen=True):
         own = super(PodTask, msgspec.structs.replace(self, user_event={})).to_dict()
         return {**own, "user_event": dict(self.user_event)}
 
+    def may_have_result(self, status: OutcomeStatus) -> bool:
+        """Whether a result is wanted and a pod that ended like this may have left one."""
+        return self.xcom is not None and status in (OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED)
+
     def skips(self, outcome: Outcome) -> bool:
         """Whether the exit code is one of those by which a pod has its task skipped."""
         return outcome.exit_code in self.skip_on_exit_code

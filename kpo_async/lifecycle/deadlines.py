@@ -1,8 +1,8 @@
-"""When to stop waiting for a pod, and why. Pure: a task's terms and a view in, an absolute moment out.
+"""When to stop waiting for a pod, and why. Pure: a task and a view of its pod in, an absolute moment out.
 
-Moments come from Kubernetes' own timestamps, so a triggerer that was restarted or late goes on where it was; a clock
-that differs from the cluster's does not matter.
-While the API server cannot be seen, nothing about the pod is overdue: only the task's own deadline runs then.
+Moments come from Kubernetes' own timestamps, so a restarted or late triggerer keeps the same limits, and it does not
+matter that its clock differs from the cluster's. While the API server cannot be reached, the pod cannot be overdue:
+only the task's own deadline runs then.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from kpo_async.pod.start import Deadline, StartProblem, start_deadline, start_pr
 from kpo_async.pod.status import PodState
 from kpo_async.pod_task import OutcomeStatus, PodTask
 
-UNSEEN_PATIENCE = timedelta(seconds=60)
-"""How long a triggerer tries to get a first sight of the pod before it says why it cannot."""
+UNSEEN_LIMIT = timedelta(seconds=60)
+"""How long to try to see the pod for the first time before the wait ends with the reason."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Until when to wait, and what it means when nothing has happened by then."""
+    """The moment at which waiting ends, and the outcome's status when it has come."""
 
     at: datetime
     status: OutcomeStatus
     problem: StartProblem | None = None
     """What keeps the pod from starting for good."""
     missed: Deadline | None = None
-    """Which of the start's two clocks ran out."""
+    """Which of the two start time-outs has passed."""
 
 
 def limit(
@@ -40,21 +40,22 @@ def limit(
     ungated_at: datetime | None = None,
     ahead: timedelta = timedelta(0),
 ) -> Limit | None:
-    """The first moment, on our clock, at which waiting ends for `view`; None when only the pod can end it.
+    """Return the moment, on this host's clock, at which waiting ends for `view`; None when only the pod can end it.
 
-    `since` is when the caller began to look, `ungated_at` when it saw the pod's last scheduling gate go, `ahead` how
-    far the cluster's clock is ahead of ours.
+    `since` is when the caller began to wait, `ungated_at` when it saw the pod's last scheduling gate removed, both on
+    this host's clock; `ahead` is how far the cluster's clock is ahead of it.
     """
     found = [] if task.deadline is None else [Limit(_moment(task.deadline), OutcomeStatus.TIMED_OUT)]
     if view.presence is Presence.UNKNOWN:
-        found.append(Limit(since + UNSEEN_PATIENCE, OutcomeStatus.ERROR))
+        found.append(Limit(since + UNSEEN_LIMIT, OutcomeStatus.ERROR))
     elif view.problem is None:
-        gone = None if ungated_at is None else ungated_at + ahead
-        found.extend(replace(item, at=item.at - ahead) for item in _pod_limits(task, view, state, gone))
+        ungated = None if ungated_at is None else ungated_at + ahead
+        found.extend(replace(item, at=item.at - ahead) for item in _pod_limits(task, view, state, ungated))
     return min(found, key=lambda item: item.at, default=None)
 
 
 def _pod_limits(task: PodTask, view: View, state: PodState, ungated_at: datetime | None) -> list[Limit]:
+    """Return the limits that the pod itself sets, on the cluster's clock, as `ungated_at` is."""
     found = []
     problem = start_problem(view.pod, state) if view.pod is not None else None
     if problem is not None and problem.fatal_at is not None:

@@ -1,4 +1,4 @@
-"""One pod for one try: made, found again, taken over, deleted under its uid. Every step may be repeated by anybody.
+"""One pod for one try: created, found again, adopted, deleted under its uid. Every step may be repeated by any process.
 
 The name follows from the try, so whether an earlier create arrived is a question to the API server, not a guess; from
 then on the pod is known by its uid.
@@ -7,7 +7,7 @@ then on the pod is known by its uid.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
 from kpo_async.api_types import pod_from_dict
@@ -21,7 +21,8 @@ from kpo_async.exceptions import (
 )
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import follow
+from kpo_async.kube.pod_handle import PodHandle
+from kpo_async.kube.watch.informer import Subscription
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR, mark
 from kpo_async.pod.status import assess
@@ -35,7 +36,7 @@ class Owner:
     """Who wants the pod: one try of one task instance.
 
     `id` is the value of the owner annotation. `siblings` is a label selector for the unfinished pods of all tries of
-    the task. `reattach`: a pod that an earlier try left running is taken over instead of deleted. `base` is the name of
+    the task. `reattach`: a pod that an earlier try left running is adopted instead of deleted. `base` is the name of
     the main container.
     """
 
@@ -46,55 +47,69 @@ class Owner:
     base: str = "base"
 
 
-async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
-    """The owner's pod as the API server has it: created now, created before, or taken over from an earlier try.
+def pod_of(client: Client, task: PodTask) -> PodHandle:
+    """Return the handle of the task's pod."""
+    return PodHandle(client, task.namespace, task.name, task.uid)
 
-    Never makes a second pod for one owner: the name is the same each time, so a create whose answer was lost shows as
-    a conflict with ourselves. Raises `PodConflictError` when the name belongs to somebody else, `ApiError` for what the
-    server refuses.
+
+def subscribe(pod: PodHandle, task: PodTask) -> AbstractAsyncContextManager[Subscription]:
+    """Return a subscription of the caller's own to the task's pod, on the watch that all tasks share."""
+    return pod.subscribe(selector=SELECTOR, poll_interval=task.poll_interval)
+
+
+async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
+    """Return the owner's pod as the API server has it: created now, created before, or adopted from an earlier try.
+
+    Never creates a second pod for one owner: the name is the same each time, so a create whose answer was lost shows as
+    a conflict with ourselves. Raises `PodConflictError` when the name belongs to another owner, `PodStartError` when a
+    quota or an admission policy forbids the pod, `ApiError` for what else the server refuses.
     """
     manifest = {**manifest, "metadata": {**manifest["metadata"]}}
-    # A user's hook that writes the labels anew may have taken our marks off.
+    # A user's hook that replaces the labels may have removed our marks.
     mark(manifest["metadata"], owner.id)
-    namespace = manifest["metadata"]["namespace"]
-    if owner.try_number > 1 and (inherited := await _take_over(client, namespace, owner)):
-        return inherited
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    if owner.try_number > 1 and (adopted := await _adopt(client, namespace, owner)):
+        return adopted
     while True:
         try:
             return await client.create("pods", manifest, namespace)
         except ForbiddenError as error:
             raise _refusal(error, manifest) from error
         except ConflictError:
-            found = await existing(client, namespace, manifest["metadata"]["name"])
+            found = await _get_by_name(client, namespace, name)
             if found is None:
                 continue
             if _owner_of(found) != owner.id:
-                raise _taken(found) from None
+                raise _name_conflict(found) from None
             if not found["metadata"].get("deletionTimestamp"):
                 return found
             # A killed run of this very try left it: its name is free once it is gone.
-            await _until_gone(client, found)
+            await _wait_until_gone(PodHandle.of(client, found))
 
 
-async def _take_over(client: Client, namespace: str, owner: Owner) -> Json | None:
-    """The living pod of an earlier try, now ours; what is not taken over is deleted."""
-    inherited: Json | None = None
+async def _adopt(client: Client, namespace: str, owner: Owner) -> Json | None:
+    """Claim the live pod of an earlier try, if there is one, and delete the live ones that are not adopted."""
+    adopted: Json | None = None
     try:
         siblings = await _siblings(client, namespace, owner)
     except ForbiddenError as error:
-        log.warning("Whether an earlier try left a pod running cannot be known, a new one is created: %s", error)
+        log.warning(
+            "Cannot find out whether an earlier try left a pod running, so a new pod is created: %s. "
+            "Grant the verb `list` on pods",
+            error,
+        )
         return None
-    for pod in siblings:
-        metadata = pod["metadata"]
-        if not _lives(pod, owner):
+    for found in siblings:
+        pod = PodHandle.of(client, found)
+        if not _is_live(found, owner):
             continue
-        if owner.reattach and inherited is None:
-            log.info("Taking over pod %s/%s, which an earlier try left running", namespace, metadata["name"])
-            inherited = await _sign(client, pod, owner)
-        elif _owner_of(pod) != owner.id:
-            log.info("Deleting pod %s/%s, which an earlier try left running", namespace, metadata["name"])
-            await delete(client, namespace, metadata["name"], metadata["uid"], None)
-    return inherited
+        if owner.reattach and adopted is None:
+            log.info("Adopting pod %s, which an earlier try left running", pod)
+            adopted = await _claim(pod, found, owner)
+        elif _owner_of(found) != owner.id:
+            log.info("Deleting pod %s, which an earlier try left running", pod)
+            await pod.delete()
+    return adopted
 
 
 async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
@@ -102,29 +117,28 @@ async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
     return found
 
 
-def _lives(pod: Json, owner: Owner) -> bool:
+def _is_live(pod: Json, owner: Owner) -> bool:
     deleted = pod["metadata"].get("deletionTimestamp")
     return not deleted and not assess(pod_from_dict(pod), owner.base).verdict.ended
 
 
-async def _sign(client: Client, pod: Json, owner: Owner) -> Json | None:
-    """Write the owner on the pod, or None when it has ended or went meanwhile."""
-    namespace, name, uid = (pod["metadata"][key] for key in ("namespace", "name", "uid"))
-    # A new try has a log of its own, in which the pod's is shown from its beginning.
+async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
+    """Write the owner on the pod and return it; None when it has ended or is gone meanwhile."""
+    # A new try has a log of its own, in which the pod's is emitted from its beginning.
     annotations = {OWNER_ANNOTATION: owner.id, CURSORS_ANNOTATION: None}
-    latest: Json | None = pod
-    while latest and latest["metadata"]["uid"] == uid and _lives(latest, owner):
-        signed = {"annotations": annotations, "resourceVersion": latest["metadata"]["resourceVersion"]}
+    latest: Json | None = found
+    while latest and _is_live(latest, owner):
+        version = latest["metadata"]["resourceVersion"]
         try:
-            return await client.patch("pods", name, {"metadata": signed}, namespace)
+            return await pod.patch({"metadata": {"annotations": annotations, "resourceVersion": version}})
         except (ConflictError, NotFoundError):
-            # A pod that is starting changes all the time: one more look tells whether it is still there to be had.
-            latest = await existing(client, namespace, name)
+            # A pod that is starting changes all the time: get it again, and try with its newer version.
+            latest = await pod.get()
     return None
 
 
-async def existing(client: Client, namespace: str, name: str) -> Json | None:
-    """The pod of this name, or None."""
+async def _get_by_name(client: Client, namespace: str, name: str) -> Json | None:
+    """Return the pod of this name, whatever its uid; None when there is none."""
     try:
         return await client.get("pods", name, namespace)
     except NotFoundError:
@@ -137,56 +151,44 @@ def _owner_of(pod: Json) -> str | None:
 
 
 def _refusal(error: ForbiddenError, manifest: Json) -> KpoError:
-    """What a refused create is about: a quota and Pod Security answer 403 as a missing right does."""
+    """Return what a refused create is about: a quota and Pod Security answer 403 as a missing right does."""
     metadata = manifest["metadata"]
     diagnosis = diagnose_refusal(str(error), name=metadata["name"], namespace=metadata["namespace"])
     return error if diagnosis is None else PodStartError(diagnosis.text(), category=diagnosis.category)
 
 
-def _taken(pod: Json) -> PodConflictError:
+def _name_conflict(pod: Json) -> PodConflictError:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    owner = _owner_of(pod)
-    whose = "another task's try" if owner else "somebody else"
+    other = "another task's try" if _owner_of(pod) else "something other than kpo-async"
     return PodConflictError(
-        f"pod {namespace}/{name} exists already and belongs to {whose}: give this task another `name`, "
+        f"pod {namespace}/{name} exists already and belongs to {other}: give this task another `name`, "
         "keep `random_name_suffix=True`, or delete that pod",
         category="NameConflict",
     )
 
 
-async def _until_gone(client: Client, pod: Json) -> None:
-    metadata = pod["metadata"]
-    async with follow(client, metadata["namespace"], metadata["name"], metadata["uid"], selector=SELECTOR) as feed:
+async def _wait_until_gone(pod: PodHandle) -> None:
+    async with pod.subscribe(selector=SELECTOR) as feed:
         while not (await feed.next()).presence.final:
             pass
 
 
 async def abandon(client: Client, manifest: Json, owner: Owner) -> None:
-    """Stop the pod that `ensure_pod` got or may have got for this owner, when nobody will look after it."""
+    """Delete the pod that `ensure_pod` got or may have got for this owner: no process will look after it."""
     namespace = manifest["metadata"]["namespace"]
-    # The one that was made is found without the right to list, and without the labels that a user's hook may take off.
-    made = await existing(client, namespace, manifest["metadata"]["name"])
-    found = [] if made is None else [made]
-    with suppress(ForbiddenError):  # then none was taken over either
+    # The pod that was created is found by name: without the right to list, and without labels that a hook may remove.
+    created = await _get_by_name(client, namespace, manifest["metadata"]["name"])
+    found = [] if created is None else [created]
+    with suppress(ForbiddenError):  # then none was adopted either
         found += await _siblings(client, namespace, owner)
-    names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in found if _owner_of(pod) == owner.id}
-    for uid, name in names.items():
-        await delete(client, namespace, name, uid, None)
-
-
-async def delete(client: Client, namespace: str, name: str, uid: str, grace_period: int | None) -> None:
-    """Delete the pod with this uid; one that is gone, or another one of the same name, is fine."""
-    with suppress(NotFoundError, ConflictError):
-        await client.delete("pods", name, namespace, uid=uid, grace_period_seconds=grace_period)
+    for pod in {PodHandle.of(client, item) for item in found if _owner_of(item) == owner.id}:
+        await pod.delete()
 
 
 async def last_pod(client: Client, task: PodTask) -> Json:
-    """The pod for users' callbacks; only its name when it is gone."""
-    found = await existing(client, task.namespace, task.name)
-    if found is None or found["metadata"]["uid"] != task.uid:
-        metadata = {"name": task.name, "namespace": task.namespace, "uid": task.uid}
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
-    return found
+    """Return the task's pod for the user's callbacks; only its metadata when it is gone."""
+    metadata = {"name": task.name, "namespace": task.namespace, "uid": task.uid}
+    return await pod_of(client, task).get() or {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
 
 def is_active(pod: Json, base: str) -> bool:

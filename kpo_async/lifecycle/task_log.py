@@ -1,4 +1,4 @@
-"""The logs of a task's pod, shown in the task's own log while something else goes on, and users' progress callbacks."""
+"""Stream the logs of a pod's containers into the task's log, and hand their lines to the user's progress callbacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -15,76 +15,109 @@ from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.compat import timeout
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import Presence, Subscription, follow
-from kpo_async.lifecycle.ownership import last_pod
+from kpo_async.kube.pod_handle import PodHandle
+from kpo_async.kube.watch.informer import Presence
+from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.emitter import LogRecord, Sink
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat, LogPlan
 from kpo_async.logs.pod import follow_pod
-from kpo_async.pod.names import CURSORS_ANNOTATION, SELECTOR
+from kpo_async.pod.names import CURSORS_ANNOTATION
 from kpo_async.pod.status import assess
 from kpo_async.pod.timestamps import parse_time
-from kpo_async.pod_task import PodTask
+from kpo_async.pod_task import Outcome, PodTask
 
 log = logging.getLogger(__name__)
 pod_log = logging.getLogger("kpo_async.pod_log")
 """The logger of the containers' own lines, as users see it in the task's log."""
 
+LOGS_TIMEOUT = 60.0
+"""Seconds that an ended pod's logs may take to arrive before a worker has to emit the remaining ones."""
+REMAINING_LOGS_TIMEOUT = 600.0
+"""Seconds for those, and for all of them where no worker follows."""
 RESTARTED_AFTER = 20.0
 """Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
-LEAVING = 5.0
-"""Seconds a triggerer that stops gives to writing down how far it has come; it is killed after ten."""
-
-
-def followed(client: Client, task: PodTask) -> AbstractAsyncContextManager[Subscription]:
-    """A subscription of its own to the task's pod."""
-    return follow(client, task.namespace, task.name, task.uid, selector=SELECTOR, poll_interval=task.poll_interval)
+SAVE_TIMEOUT = 5.0
+"""Seconds that a triggerer which stops spends on saving its cursors; it is killed after ten."""
 
 
 @asynccontextmanager
 async def streaming_logs(
-    client: Client,
+    pod: PodHandle,
     task: PodTask,
     callbacks: Callbacks,
     formatter: LineFormat | None,
     cursors: dict[str, Cursor],
 ) -> AsyncIterator[asyncio.Task[bool] | None]:
-    """Follow the logs in a task of their own for as long as the block runs; None when no logs are wanted here."""
+    """Stream the logs in a background task while the block runs; its result says whether they are complete.
+
+    `cursors` says where to begin and is kept up to date; when the block is cancelled they are saved on the pod. Yields
+    None when no logs are wanted.
+    """
     if task.logs is None:
         yield None
         return
-    formatter = _told_of(formatter) if formatter is not None else None
-    async with _progress(client, task, callbacks) as tell:
+    async with _progress(pod, task, callbacks) as report:
 
         def sink(record: LogRecord) -> None:
             pod_log.log(record.level, "%s", record.text)
-            tell(record)
+            report(record)
 
-        work = _show(client, task, task.logs, formatter, sink, cursors)
-        showing = asyncio.create_task(work, name=f"logs of pod {task.namespace}/{task.name}")
+        work = _stream(pod, task, task.logs, formatter and _logging_first_failure(formatter), sink, cursors)
+        streaming = asyncio.create_task(work, name=f"logs of pod {pod}")
         try:
-            yield showing
+            yield streaming
         except asyncio.CancelledError:
-            await _stop(showing)
-            await _leave_cursors(client, task, cursors)
+            await _stop(streaming)
+            await _save_cursors(pod, task, cursors)
             raise
         finally:
-            await _stop(showing)
+            await _stop(streaming)
 
 
-def _told_of(formatter: LineFormat) -> LineFormat:
-    """The same, but the first time it fails is told: what it was to do to the lines is not seen in them then."""
-    told = False
+async def wait_for_logs(task: PodTask, streaming: asyncio.Task[bool] | None, *, at_limit: bool) -> bool:
+    """Give the logs of an ended pod time to arrive, and return whether they are complete.
+
+    `at_limit`: the wait ended at a limit, so the pod still runs and its log has no end to wait for.
+    """
+    if streaming is None:
+        return False
+    allowed = REMAINING_LOGS_TIMEOUT if task.end_from_trigger else LOGS_TIMEOUT
+    await asyncio.wait([streaming], timeout=0 if at_limit else allowed)
+    if not streaming.done():
+        if task.end_from_trigger and not at_limit:
+            log.warning("The log ends here: the rest did not arrive within %.0f s of the end of the pod", allowed)
+        return at_limit
+    if error := streaming.exception():
+        log.warning("The log is incomplete: %s", error)
+        return True
+    return streaming.result()
+
+
+async def emit_remaining_logs(
+    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: LineFormat | None = None
+) -> None:
+    """Emit those logs of an ended pod that its trigger has not emitted."""
+    async with streaming_logs(pod_of(client, task), task, callbacks, formatter, dict(outcome.cursors)) as streaming:
+        if streaming is not None:
+            _, late = await asyncio.wait([streaming], timeout=REMAINING_LOGS_TIMEOUT)
+            if late:
+                log.warning("The log ends here: the rest did not arrive within %.0f s", REMAINING_LOGS_TIMEOUT)
+
+
+def _logging_first_failure(formatter: LineFormat) -> LineFormat:
+    """Wrap `formatter` so that its first failure is logged: the lines are emitted without what it was to do to them."""
+    failed = False
 
     def formatted(container: str, text: str) -> str:
-        nonlocal told
+        nonlocal failed
         try:
             return formatter(container, text)
         except Exception as error:
-            if not told:
-                told = True
+            if not failed:
+                failed = True
                 name = getattr(formatter, "__qualname__", repr(formatter))
-                log.warning("log_formatter %s failed, its lines are shown without it: %r", name, error)
+                log.warning("log_formatter %s failed, so lines are emitted without it: %r", name, error)
             raise
 
     return formatted
@@ -95,8 +128,8 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-async def _show(
-    client: Client,
+async def _stream(
+    pod: PodHandle,
     task: PodTask,
     plan: LogPlan,
     formatter: LineFormat | None,
@@ -104,57 +137,56 @@ async def _show(
     cursors: dict[str, Cursor],
 ) -> bool:
     if not cursors:
-        cursors.update(await _left_cursors(client, task))
-    async with followed(client, task) as feed:
+        cursors.update(await _load_cursors(pod, task))
+    async with subscribe(pod, task) as feed:
         return await follow_pod(
-            client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors
+            pod.client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors
         )
 
 
-async def _left_cursors(client: Client, task: PodTask) -> dict[str, Cursor]:
-    """Where the triggerer before this one stopped. It is said in the log when that is not known."""
-    async with followed(client, task) as feed:
+async def _load_cursors(pod: PodHandle, task: PodTask) -> dict[str, Cursor]:
+    """Return where the triggerer before this one stopped. Log a line when lines may come twice because of it."""
+    async with subscribe(pod, task) as feed:
         while (view := await feed.next()).presence is Presence.UNKNOWN:
             pass
     if view.pod is None:
         return {}
-    left = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
-    if left is not None:
-        # Whether there was a triggerer in between, which was killed and could leave nothing, is not known.
-        log.info("The log goes on where a triggerer stopped: what another one has shown since comes again")
-        return msgspec.json.decode(left, type=dict[str, Cursor])
+    saved = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
+    if saved is not None:
+        # A triggerer in between may have been killed, which saves nothing.
+        log.info("The log continues where a triggerer stopped: lines that another one emitted after that are repeated")
+        return msgspec.json.decode(saved, type=dict[str, Cursor])
     state = assess(view.pod, task.base_container)
     if task.deferred_at and state.started_at and time.time() - task.deferred_at > RESTARTED_AFTER:
-        log.info("The log is shown from its beginning: another triggerer may have shown a part of it before")
+        log.info("The log starts at its beginning: lines that another triggerer emitted before are repeated")
     return {}
 
 
-async def _leave_cursors(client: Client, task: PodTask, cursors: dict[str, Cursor]) -> None:
-    """Write on the pod how far its logs were shown, for the triggerer that goes on with it."""
+async def _save_cursors(pod: PodHandle, task: PodTask, cursors: dict[str, Cursor]) -> None:
+    """Write on the pod how much of its logs was emitted, for the triggerer that continues."""
     if not cursors or not task.deferred_at:
         return
-    left = msgspec.json.encode(cursors).decode()
-    patch = {"metadata": {"uid": task.uid, "annotations": {CURSORS_ANNOTATION: left}}}
+    annotations = {CURSORS_ANNOTATION: msgspec.json.encode(cursors).decode()}
     with suppress(ApiError, asyncio.TimeoutError):
-        async with timeout(LEAVING):
-            await client.patch("pods", task.name, patch, task.namespace)
+        async with timeout(SAVE_TIMEOUT):
+            await pod.patch({"metadata": {"annotations": annotations}})
 
 
 @asynccontextmanager
-async def _progress(client: Client, task: PodTask, callbacks: Callbacks) -> AsyncIterator[Callable[[LogRecord], None]]:
-    """Hand the lines to the users' progress callbacks, one after the other, without holding up the logs."""
+async def _progress(pod: PodHandle, task: PodTask, callbacks: Callbacks) -> AsyncIterator[Callable[[LogRecord], None]]:
+    """Yield the function that queues a record for the user's progress callbacks, so that they do not delay the logs."""
     if not callbacks.wants(CallbackEvent.PROGRESS):
         yield lambda record: None
         return
     records: asyncio.Queue[LogRecord | None] = asyncio.Queue()
 
     async def call() -> None:
-        pod = await last_pod(client, task)
+        found = await last_pod(pod.client, task)
         while (record := await records.get()) is not None:
             for line in record.lines:
-                await callbacks.progress(line.container, [(parse_time(line.timestamp), line.text)], pod)
+                await callbacks.progress(line.container, [(parse_time(line.timestamp), line.text)], found)
 
-    calling = asyncio.create_task(call(), name=f"progress of pod {task.namespace}/{task.name}")
+    calling = asyncio.create_task(call(), name=f"progress callbacks of pod {pod}")
     try:
         yield records.put_nowait
         records.put_nowait(None)

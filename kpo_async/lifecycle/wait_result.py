@@ -1,4 +1,4 @@
-"""How a wait ended, in a category for programs and a sentence for people."""
+"""How a wait ended: a category for programs, a sentence for people."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 EXECUTION_TIMEOUT = "ExecutionTimeout"
 UNWATCHABLE = "Unwatchable"
-GONE = "somebody deleted it, or a triggerer was killed while it ended the task: see the log above, then retry"
+GONE_HINT = "it was deleted, or a triggerer was killed while it ended the task: see the log above, then retry"
 
 
 @dataclass(frozen=True)
 class WaitResult:
-    """How the wait for a pod ended: with the pod, or at a limit."""
+    """How the wait for a pod ended: with the pod, or at a `limit`."""
 
     status: OutcomeStatus
     view: View
@@ -34,11 +34,11 @@ class WaitResult:
 
 
 async def describe_failure(client: Client, task: PodTask, end: WaitResult) -> tuple[str, str]:
-    """The category and the sentence. Asks for the pod's events only where its status cannot say it all."""
+    """Return the category and the sentence. Lists the pod's events only where its status does not explain the end."""
     pod = f"pod {task.namespace}/{task.name}"
     if end.status is OutcomeStatus.ERROR:
-        why = end.view.problem or "the API server answers, but has nothing to say about it"
-        return UNWATCHABLE, f"{pod} cannot be seen from the triggerer: {why}"
+        why = end.view.problem or "the API server answers, but sends nothing about this pod"
+        return UNWATCHABLE, f"{pod} cannot be watched: {why}"
     diagnosis = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
     if end.status is OutcomeStatus.TIMED_OUT:
         return EXECUTION_TIMEOUT, f"execution_timeout has passed, {pod} was stopped: {diagnosis.summary}"
@@ -49,18 +49,18 @@ def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis
     pod, state, limit = end.view.pod, end.state, end.limit
     if pod is None and end.status is OutcomeStatus.LOST:
         return Diagnosis(
-            Category.DELETED, f"pod {task.namespace}/{task.name} was gone before it was looked at", hint=GONE
+            Category.DELETED, f"pod {task.namespace}/{task.name} was gone before it was seen", hint=GONE_HINT
         )
     if limit is None:
         return diagnose(pod, state, events)
     if end.status is OutcomeStatus.LOST:
-        # Its node does not report any more: it is as good as gone.
+        # Its node has stopped reporting: the pod is as good as gone.
         return diagnose(pod, assess(pod, task.base_container, gone=True), events)
     return diagnose(pod, state, events, problem=limit.problem, missed=limit.missed)
 
 
 def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
-    """Where to look depends on which logs the task shows."""
+    """Point to the task's log where the task shows the container's, and to the parameter where it does not."""
     if diagnosis.category is Category.EXIT_CODE and (task.logs is None or not task.logs.containers):
         return replace(diagnosis, hint="with get_logs=True the task's log has the program's output")
     if diagnosis.category is Category.INIT_FAILED and task.logs is not None and task.logs.init_containers:
@@ -69,7 +69,7 @@ def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
 
 
 async def _events(client: Client, task: PodTask, end: WaitResult) -> list[Event]:
-    """What the cluster recorded about the pod; nothing where that may not be read: it only adds to an explanation."""
+    """Return the cluster's events about the pod; none where they cannot be read, as they only add to a diagnosis."""
     unexplained = end.status in (OutcomeStatus.NOT_STARTED, OutcomeStatus.LOST)
     if not unexplained and (end.status is OutcomeStatus.SUCCEEDED or not task.events_on_failure):
         return []

@@ -1,8 +1,8 @@
-"""The task's result, read out of the pod and checked: every byte the program wrote, or an error that says why not.
+"""Read the task's result out of its pod and check it: every byte that the program wrote, or an error that says why not.
 
-How it travels is written in `pod/xcom_sidecar.py`. A result is never half: its length is known, and its checksum where
-the sidecar's image could make one; what arrived short is asked for again. Nothing here takes longer than `LIMIT`.
-An empty file, or none at all, is no error but no result, as users of `do_xcom_push` are used to.
+`pod/xcom_sidecar.py` describes the two transports. A result is never truncated: its length is known, and its checksum
+where the sidecar's image has `sha256sum`; what arrives short is read again. A read takes at most `READ_TIMEOUT`.
+An empty file, or none, is not an error: the task has no result, as users of `do_xcom_push` expect.
 """
 
 from __future__ import annotations
@@ -21,24 +21,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from kpo_async.compat import StrEnum, timeout
-from kpo_async.exceptions import ApiError, NotFoundError, ServerError, ThrottledError, UnreachableError, XComError
-from kpo_async.kube.client import Client
+from kpo_async.exceptions import (
+    ApiError,
+    ConflictError,
+    NotFoundError,
+    ServerError,
+    ThrottledError,
+    UnreachableError,
+    XComError,
+)
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.remote_command import ExecResult
+from kpo_async.kube.retry import Backoff
 from kpo_async.kube.watch.informer import Subscription, View
 from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, XComTransport, done_script, exec_script
 
-__all__ = ["Kind", "XComResult", "XComTransport", "parse", "read"]
-
-LIMIT = 60.0
-"""Seconds until a result that does not come is given up."""
-COMPANION_PATIENCE = 2.0
-"""Seconds that other containers get to end by themselves after the base container, before the pod is told to stop."""
-RETRY_PAUSE = 0.5
+READ_TIMEOUT = 60.0
+"""Seconds until reading a result is given up."""
+COMPANION_GRACE = 2.0
+"""Seconds for the other main containers to end by themselves after the base container, before the pod is stopped."""
 MAX_RESULT = 256 * 1024 * 1024
+"""Bytes."""
+BACKOFF = Backoff(first=0.5, cap=4.0)
+"""Between reads of a result that came truncated or met an error. The client has retried single calls before that."""
 _THREAD_ABOVE = 64 * 1024
-"""Bytes above which decoding would hold up the event loop noticeably."""
+"""Bytes above which decoding would block the event loop noticeably."""
 _BEGIN, _END = f"{MARK} begin ".encode(), f"{MARK} end".encode()
 
 log = logging.getLogger(__name__)
@@ -54,7 +63,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class XComResult:
-    """The result. `text` is the JSON as the program wrote it, `value` what it says; without a value both are None."""
+    """The result. `text` is the JSON as the program wrote it, `value` is parsed; both are None without a value."""
 
     kind: Kind
     text: str | None = None
@@ -63,7 +72,7 @@ class XComResult:
 
 @dataclass(frozen=True)
 class _Header:
-    """The first line of the sidecar's message, or of the frame in its log."""
+    """The first line of the sidecar's termination message, or of the frame in its log."""
 
     where: str
     size: int = 0
@@ -71,21 +80,21 @@ class _Header:
 
 
 async def read(
-    client: Client,
+    pod: PodHandle,
     feed: Subscription,
     *,
     base: str = "base",
-    transport: str = XComTransport.SIDECAR,
-    limit: float = LIMIT,
+    transport: XComTransport = XComTransport.SIDECAR,
+    time_limit: float = READ_TIMEOUT,
 ) -> XComResult:
-    """The result of the pod that `feed` follows, once its base container has ended. `feed` is ours alone meanwhile.
+    """Wait for the end of the pod's base container and return the result. `feed` must be a subscription of its own.
 
-    Takes at most `limit` seconds from the call. Raises XComError, and `ForbiddenError` when a right is missing.
+    Takes at most `time_limit` seconds from the call. Raises `XComError`, and `ForbiddenError` when a right is missing.
     """
-    reader = _Reader(client, feed, base)
+    reader = _Reader(pod, feed, base)
     try:
-        async with timeout(limit):
-            content = await (reader.by_exec() if transport == XComTransport.EXEC else reader.by_message())
+        async with timeout(time_limit):
+            content = await (reader.read_by_exec() if transport == XComTransport.EXEC else reader.read_by_message())
             if not isinstance(content, bytes):
                 return XComResult(content)
             if len(content) > _THREAD_ABOVE:
@@ -93,19 +102,19 @@ async def read(
             return parse(content, reader.where)
     except asyncio.TimeoutError:
         raise XComError(
-            f"{reader.where}: {reader.waits_for} within {limit:.0f} s; clear the task to try again"
+            f"{reader.where}: {reader.missing} within {time_limit:.0f} s; clear the task to try again"
         ) from None
 
 
 def parse(content: bytes, where: str) -> XComResult:
-    """The result that `content` is. Raises XComError naming the place of what is wrong with it."""
+    """Parse what the program wrote. Raises `XComError` that begins with `where` and has the position of the mistake."""
     if not content:
         return XComResult(Kind.EMPTY)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise XComError(
-            f"{where}: {RESULT_PATH} is no UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; "
+            f"{where}: {RESULT_PATH} is not valid UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; "
             "write the result as JSON in UTF-8"
         ) from None
     if not text.strip():
@@ -114,29 +123,26 @@ def parse(content: bytes, where: str) -> XComResult:
         return XComResult(Kind.VALUE, text, json.loads(text))
     except json.JSONDecodeError as error:
         raise XComError(
-            f"{where}: {RESULT_PATH} is no JSON: {error.msg} at line {error.lineno} column {error.colno} "
+            f"{where}: {RESULT_PATH} is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} "
             f"(character {error.pos} of {len(text)}); write one JSON value, for example with json.dump()"
         ) from None
     except RecursionError:
-        raise XComError(f"{where}: {RESULT_PATH} is nested too deeply to be read") from None
+        raise XComError(f"{where}: {RESULT_PATH} is nested too deeply to be parsed; write flatter JSON") from None
 
 
 class _Reader:
-    """One reading: where it stands, for the message when it takes too long."""
+    """One read of one result."""
 
-    def __init__(self, client: Client, feed: Subscription, base: str) -> None:
-        self._client, self._feed, self._base = client, feed, base
-        self._name, self._namespace = feed.slot.name, ""
-        self.waits_for = "the pod was not seen"
+    def __init__(self, pod: PodHandle, feed: Subscription, base: str) -> None:
+        self._pod, self._feed, self._base = pod, feed, base
+        self.where = f"XCom of pod {pod}"
+        self.missing = "the pod was not seen"
+        """What has not happened yet, for the error when it does not happen in time."""
 
-    @property
-    def where(self) -> str:
-        return f"XCom of pod {self._namespace}/{self._name}".replace(" /", " ")
-
-    async def by_message(self) -> bytes | Kind:
-        """From the native sidecar: its termination message, and its log where the message says so."""
-        self.waits_for = f"container {CONTAINER} did not hand the result over"
-        message = await self._message()
+    async def read_by_message(self) -> bytes | Kind:
+        """Read the native sidecar's termination message, and its log where the message says so."""
+        self.missing = f"container {CONTAINER} did not hand the result over"
+        message = await self._termination_message()
         header, _, body = message.encode("utf-8", "surrogatepass").partition(b"\n")
         found = self._header(header)
         if found.where == "absent":
@@ -151,58 +157,53 @@ class _Reader:
                 raise XComError(f"{self.where}: the termination message of {CONTAINER} arrived damaged")
         return await self._from_log(found)
 
-    async def by_exec(self) -> bytes | Kind:
-        """From the classic sidecar: asked for, and then told to go."""
-        self.waits_for = f"container {CONTAINER} did not run"
-        await self._until(lambda state: state.verdict.ended and _runs(state))
-        self.waits_for = f"no whole answer came from container {CONTAINER}"
-        content = await self._persist(self._exec_once)
-        with suppress(ApiError):  # it goes with the pod anyway
+    async def read_by_exec(self) -> bytes | Kind:
+        """Read the result through the classic sidecar, then let that sidecar exit."""
+        self.missing = f"container {CONTAINER} did not run"
+        await self._wait_until(lambda state: state.verdict.ended and _is_sidecar_running(state))
+        self.missing = f"no whole answer arrived from container {CONTAINER}"
+        content = await self._retry(self._exec_once)
+        with suppress(ApiError):  # it ends with the pod anyway
             await self._exec(done_script())
         return content
 
-    async def _message(self) -> str:
-        """The sidecar's last words, once the base container has ended."""
-        await self._until(lambda state: state.verdict.ended)
+    async def _termination_message(self) -> str:
+        """Wait for the base container's end and then for the sidecar's, and return the sidecar's message."""
+        await self._wait_until(lambda state: state.verdict.ended)
         with suppress(asyncio.TimeoutError):
-            async with timeout(COMPANION_PATIENCE):
-                await self._until(lambda state: not state.running_main_containers)
-        if (
-            running_main_containers := self._state(self._feed.view).running_main_containers
-        ) and not self._feed.view.presence.final:
-            await self._stop_pod(running_main_containers)
-        state = await self._until(lambda state: _last_words(state) is not None)
-        return _last_words(state) or ""
+            async with timeout(COMPANION_GRACE):
+                await self._wait_until(lambda state: not state.running_main_containers)
+        running = self._state(self._feed.view).running_main_containers
+        if running and not self._feed.view.presence.final:
+            await self._stop_pod(running)
+        state = await self._wait_until(lambda state: _message_of(state) is not None)
+        return _message_of(state) or ""
 
-    async def _stop_pod(self, running_main_containers: tuple[str, ...]) -> None:
-        """End the pod, and leave it and its logs to be read: by an active deadline in the past.
+    async def _stop_pod(self, running: tuple[str, ...]) -> None:
+        """Stop all containers by an active deadline in the past, which leaves the pod and its logs to be read.
 
-        A native sidecar is told to stop when all main containers have ended, so one that runs for ever would keep the
-        result back for as long.
+        The kubelet stops a native sidecar only when all main containers have ended, so one that never ends would
+        withhold the result for ever.
         """
-        log.info("%s: stopping %s, so that the result is handed over", self.where, ", ".join(running_main_containers))
-        with suppress(NotFoundError):
-            await self._client.patch(
-                "pods", self._name, {"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}}, self._namespace
-            )
+        log.info("%s: stopping container %s, which withholds the result", self.where, ", ".join(running))
+        with suppress(NotFoundError, ConflictError):
+            await self._pod.patch({"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}})
 
-    async def _until(self, condition: Callable[[PodState], bool]) -> PodState:
-        """Wait until the pod meets the condition. Raises XComError if it cannot any more."""
+    async def _wait_until(self, condition: Callable[[PodState], bool]) -> PodState:
+        """Wait until the pod meets the condition. Raises `XComError` when it no longer can."""
         while True:
             view = self._feed.view
-            if view.pod is not None:
-                self._name, self._namespace = view.pod.metadata.name, view.pod.metadata.namespace
             state = self._state(view)
             if condition(state):
                 return state
             if view.presence.final or state.phase in TERMINAL_PHASES:
-                raise self._missing(state, gone=view.presence.final)
+                raise self._never(state, gone=view.presence.final)
             await self._feed.next()
 
     def _state(self, view: View) -> PodState:
         return assess(view.pod, self._base, gone=view.presence.final)
 
-    def _missing(self, state: PodState, *, gone: bool) -> XComError:
+    def _never(self, state: PodState, *, gone: bool) -> XComError:
         sidecar = state.container(CONTAINER)
         if sidecar is None and state.containers:
             return XComError(
@@ -210,9 +211,7 @@ class _Reader:
             )
         if sidecar is not None and sidecar.exit_code is not None:
             how = f"ended with exit code {sidecar.exit_code} ({sidecar.reason}) and left no result"
-            return XComError(
-                f"{self.where}: container {CONTAINER} {how}; is the image {sidecar.image} one with a shell?"
-            )
+            return XComError(f"{self.where}: container {CONTAINER} {how}; does the image {sidecar.image} have a shell?")
         if gone:
             return XComError(f"{self.where}: the pod was gone ({state.reason}) before its result was handed over")
         return XComError(f"{self.where}: container {CONTAINER} never ran, pod {state.phase} ({state.reason})")
@@ -220,9 +219,7 @@ class _Reader:
     def _header(self, line: bytes) -> _Header:
         header = _header(line)
         if header is None:
-            raise XComError(
-                f"{self.where}: container {CONTAINER} left {line[:80]!r}, which is no result of this library"
-            )
+            raise XComError(f"{self.where}: container {CONTAINER} left {line[:80]!r}, which kpo-async does not write")
         if header.where == "unreadable":
             raise XComError(
                 f"{self.where}: container {CONTAINER} may not read {RESULT_PATH}; let the program make it readable for "
@@ -233,19 +230,17 @@ class _Reader:
         return header
 
     async def _from_log(self, header: _Header) -> bytes | Kind:
-        """Out of the frame in the sidecar's log, asked for until it comes whole."""
-        self.waits_for = f"{header.size} bytes did not come whole out of the log of container {CONTAINER}"
+        """Read the frame in the sidecar's log until it arrives whole."""
+        self.missing = f"{header.size} bytes did not arrive whole from the log of container {CONTAINER}"
 
         async def once() -> bytes | None:
-            async with self._client.log(
-                self._name, self._namespace, container=CONTAINER, timestamps=False, idle_timeout=10.0
-            ) as chunks:
+            async with self._pod.log(CONTAINER, timestamps=False, idle_timeout=10.0) as chunks:
                 return await _unpack(b"".join([chunk async for chunk in chunks]), header)
 
-        return await self._persist(once)
+        return await self._retry(once)
 
     async def _exec_once(self) -> bytes | Kind | None:
-        """One answer of the classic sidecar; None if it came short."""
+        """Read the result from the classic sidecar once; None when it arrived truncated."""
         result = await self._exec(exec_script())
         line, _, frame = result.stdout.partition(b"\n")
         if _header(line) is None and result.stderr:
@@ -258,32 +253,34 @@ class _Reader:
         return await _unpack(frame, found)
 
     async def _exec(self, script: str) -> ExecResult:
-        return await self._client.exec(self._name, self._namespace, container=CONTAINER, command=["sh", "-c", script])
+        return await self._pod.exec(CONTAINER, ["sh", "-c", script])
 
-    async def _persist(self, attempt: Callable[[], Awaitable[bytes | Kind | None]]) -> bytes | Kind:
-        """Try until something came whole; what cannot get better is raised."""
+    async def _retry(self, attempt: Callable[[], Awaitable[bytes | Kind | None]]) -> bytes | Kind:
+        """Repeat `attempt` until its result is whole. Raises the errors that another attempt would meet again."""
+        failures = 0
         while True:
             with suppress(UnreachableError, ServerError, ThrottledError):
                 if (found := await attempt()) is not None:
                     return found
-            await asyncio.sleep(RETRY_PAUSE)
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay(failures))
 
 
-def _last_words(state: PodState) -> str | None:
-    """What the sidecar said when it ended; what it was when it crashed before is not taken for it."""
+def _message_of(state: PodState) -> str | None:
+    """Return the sidecar's message; None while it has not ended, or when it crashed and left another text."""
     sidecar = state.container(CONTAINER)
     if sidecar is None or sidecar.exit_code is None or not sidecar.message.startswith(MARK):
         return None
     return sidecar.message
 
 
-def _runs(state: PodState) -> bool:
+def _is_sidecar_running(state: PodState) -> bool:
     sidecar = state.container(CONTAINER)
     return sidecar is not None and sidecar.started and not sidecar.ended
 
 
 def _header(line: bytes) -> _Header | None:
-    """`kpo-async/1 WHERE [SIZE SHA256]`"""
+    """Parse `kpo-async/1 WHERE [SIZE SHA256]`; None when the line is something else."""
     words = line.decode("ascii", "replace").split()
     if words[:1] != [MARK] or len(words) not in (2, 4) or not (len(words) == 2 or words[2].isdigit()):
         return None
@@ -301,7 +298,7 @@ async def _unpack(output: bytes, header: _Header) -> bytes | None:
 
 
 def _unframe(output: bytes, header: _Header) -> bytes | None:
-    """The content that `header` announces, out of the frame in a log; None if it is not there whole."""
+    """Return the content that `header` announces from the frame in a log; None when it is not whole."""
     lines = output.split(b"\n")
     for at in range(len(lines) - 3, -1, -1):
         if lines[at].startswith(_BEGIN) and lines[at + 2] == _END:

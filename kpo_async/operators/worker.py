@@ -226,7 +226,7 @@ async def _end(
 ) -> Any:
     """Collect the result, deal with the pod, and say to Airflow how it went: a value, or an exception."""
     try:
-        async with lifecycle.ending(client, task, outcome, callbacks):
+        async with lifecycle.finishing(client, task, outcome, callbacks):
             result = await lifecycle.collect(client, task, outcome)
     except asyncio.CancelledError:
         await lifecycle.kill(client, task)

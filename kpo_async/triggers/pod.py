@@ -1,7 +1,7 @@
-"""`KubernetesPodTrigger`: sees one pod through in the triggerer, on the watch that all of them share.
+"""`KubernetesPodTrigger` waits for one pod in the triggerer, on the watch that all triggers of a cluster share.
 
-It fires exactly one event, when the story is over. Killing the triggerer changes nothing: the row in Airflow's database
-says all that the next one needs. Only a user who ends the task ends the pod (`on_kill`).
+It fires exactly one event, at the end. Another triggerer can continue at any moment: the trigger's row in Airflow's
+database holds everything that it needs. Only a user who ends the task ends the pod (`on_kill`).
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ log = logging.getLogger(__name__)
 DEFERRED = "deferred"
 RETURN_VALUE = "return_value"
 VERDICT = "pod_verdict"
-"""XCom of a task that the triggerer ends: what it is about to tell Airflow, for the next one if this one is killed."""
+"""Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
 STATUS = {
     OutcomeStatus.SUCCEEDED: "success",
     OutcomeStatus.TIMED_OUT: "timeout",
     OutcomeStatus.NOT_STARTED: "failed",
     OutcomeStatus.ERROR: "error",
 }
-"""The event's `status`, in the incumbent's words; what is not named is "failed"."""
+"""The event's `status`, with the incumbent's values; any other outcome is "failed"."""
 
 
 class KubernetesPodTrigger(BaseTrigger):
-    """Waits for one pod. `pod_task` is a `handover.PodTask` as a dict.
+    """Waits for one pod. `pod_task` is `PodTask.to_dict()`.
 
-    Raises `KpoError` when another version of this library wrote it.
+    Raises `KpoError` when an incompatible version of this library wrote it.
     """
 
     def __init__(self, pod_task: Mapping[str, Any]) -> None:
@@ -70,24 +70,24 @@ class KubernetesPodTrigger(BaseTrigger):
         self.pod_task = PodTask.from_dict(pod_task)
 
     def serialize(self) -> tuple[str, Json]:
-        """The class's path and its only argument."""
+        """Return the class's path and its only argument."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {"pod_task": self.pod_task.to_dict()}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Show the logs while the pod runs, then fire the one event that ends or resumes the task."""
-        event = await self._story()
+        """Stream the logs while the pod runs, then fire the one event that ends or resumes the task."""
+        event = await self._wait_and_end()
         await wait_until_read()
         yield event
 
-    async def _story(self) -> TriggerEvent:
+    async def _wait_and_end(self) -> TriggerEvent:
         task = self.pod_task
         try:
             source = await self._source()
-            callbacks, formatter = await asyncio.to_thread(_users_code, task, source)
+            callbacks, formatter = await asyncio.to_thread(_import_callables, task, source)
             async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
-                    outcome = await self._left_verdict() or outcome
+                    outcome = await self._load_verdict() or outcome
                 fails = not (outcome.succeeded or task.skips(outcome))
                 if task.end_from_trigger and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
@@ -95,14 +95,14 @@ class KubernetesPodTrigger(BaseTrigger):
             outcome = Outcome(
                 OutcomeStatus.ERROR, category=type(error).__name__, message=str(error), logs_complete=False
             )
-        await self._settle()
+        await self._wait_for_scheduler()
         return TriggerEvent(self._event(outcome))
 
     async def on_kill(self) -> None:
-        """A user ended the task, so end its pod. Also called when another triggerer took over, where it must not.
+        """End the pod of a task that its user ended.
 
-        Airflow 3.3 takes a trigger that was handed to another triggerer for one that a user removed
-        (apache/airflow#73454); the task's state tells which it was.
+        Airflow 3.3 also calls this when it hands the trigger to another triggerer (apache/airflow#73454). The task is
+        still deferred then, and the pod must run on.
         """
         if await task_state(self.task_instance) == DEFERRED:
             return
@@ -110,7 +110,7 @@ class KubernetesPodTrigger(BaseTrigger):
             await lifecycle.kill(client, self.pod_task)
 
     async def cleanup(self) -> None:
-        """Airflow before 3.3 has no `on_kill`; its triggers learn of a kill here."""
+        """Do the work of `on_kill` where Airflow has none, before 3.3."""
         if not TRIGGERS_ARE_KILLED and self.task_instance is not None:
             await self.on_kill()
 
@@ -119,16 +119,16 @@ class KubernetesPodTrigger(BaseTrigger):
         return source
 
     async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
-        """Do here what a worker would do, and end the task."""
+        """Do what a resumed worker would do, and return the event that ends the task."""
         task = self.pod_task
         try:
-            async with lifecycle.ending(client, task, outcome, callbacks):
+            async with lifecycle.finishing(client, task, outcome, callbacks):
                 result = await lifecycle.collect(client, task, outcome)
-                # While the pod is there: a triggerer that is killed in between loses nothing.
+                # Before the pod is deleted, so that a triggerer that is killed in between loses nothing.
                 if result is not None:
                     await self._push(result)
                 if outcome.status != OutcomeStatus.LOST:
-                    await self._leave_verdict(outcome)
+                    await self._save_verdict(outcome)
         except KpoError as error:
             outcome = Outcome(OutcomeStatus.ERROR, message=str(error))
         if outcome.succeeded:
@@ -139,21 +139,21 @@ class KubernetesPodTrigger(BaseTrigger):
         log.error("%s", outcome.message)
         return TaskFailedEvent()
 
-    async def _leave_verdict(self, outcome: Outcome) -> None:
-        """Once the pod is deleted, and until Airflow has stored the event, only this says how the task ended."""
+    async def _save_verdict(self, outcome: Outcome) -> None:
+        """Save the outcome: between the pod's deletion and Airflow's storing the event, nothing else holds it."""
         if self.task_instance is not None:
-            bare = replace(outcome, result=None, result_known=True, logs_complete=True, cursors={})
-            await push_xcom(self.task_instance, VERDICT, {"uid": self.pod_task.uid, "outcome": bare.to_dict()})
+            verdict = replace(outcome, result=None, result_known=True, logs_complete=True, cursors={})
+            await push_xcom(self.task_instance, VERDICT, {"uid": self.pod_task.uid, "outcome": verdict.to_dict()})
 
-    async def _left_verdict(self) -> Outcome | None:
-        """What a triggerer that was killed was about to tell about this pod."""
+    async def _load_verdict(self) -> Outcome | None:
+        """Return the outcome that a triggerer saved for this pod and was killed before it was stored."""
         if self.task_instance is None:
             return None
-        left = await pull_xcom(self.task_instance, VERDICT)
-        if not isinstance(left, dict) or left.get("uid") != self.pod_task.uid:
+        saved = await pull_xcom(self.task_instance, VERDICT)
+        if not isinstance(saved, dict) or saved.get("uid") != self.pod_task.uid:
             return None
-        log.info("The pod had ended, and a triggerer was killed before it could say so: its verdict is taken over")
-        return Outcome.from_dict(left["outcome"])
+        log.info("A triggerer was killed while it ended this task: using the verdict that it saved")
+        return Outcome.from_dict(saved["outcome"])
 
     async def _push(self, result: Any) -> None:
         if self.pod_task.multiple_outputs and isinstance(result, dict):
@@ -161,8 +161,8 @@ class KubernetesPodTrigger(BaseTrigger):
                 await push_xcom(self.task_instance, key, value)
         await push_xcom(self.task_instance, RETURN_VALUE, result)
 
-    async def _settle(self) -> None:
-        """Hold the event back while Airflow would lose the task over it; see `deferral_settles_after`."""
+    async def _wait_for_scheduler(self) -> None:
+        """Delay the event while the scheduler would fail the task for it; see `deferral_settles_after`."""
         remaining = self.pod_task.deferred_at + deferral_settles_after() - time.time()
         if remaining > 0:
             await asyncio.sleep(min(remaining, deferral_settles_after()))
@@ -180,8 +180,8 @@ class KubernetesPodTrigger(BaseTrigger):
         }
 
 
-def _users_code(task: PodTask, source: ClusterSource) -> tuple[Callbacks, LineFormat | None]:
-    """The task's callbacks and log formatter, imported. Raises `ImportPathError` naming what this host lacks."""
+def _import_callables(task: PodTask, source: ClusterSource) -> tuple[Callbacks, LineFormat | None]:
+    """Import the task's callbacks and log formatter. Raises `ImportPathError` naming what this host lacks."""
     classes = [from_import_path(path) for path in task.callbacks]
     callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=partial(core_v1, source))
     formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None

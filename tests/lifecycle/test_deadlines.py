@@ -8,7 +8,7 @@ import pytest
 
 from kpo_async.api_types import Pod
 from kpo_async.kube.watch.subscription import Presence, View
-from kpo_async.lifecycle.deadlines import UNSEEN_PATIENCE, limit
+from kpo_async.lifecycle.deadlines import UNSEEN_LIMIT, limit
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 from tests.pod.samples import pod
@@ -38,5 +38,5 @@ def test_what_runs_from_the_clusters_times_ends_on_its_clock(node: str | None, s
 
 @pytest.mark.parametrize("ahead", AHEAD)
 def test_what_runs_from_what_we_saw_ends_on_our_clock(ahead: timedelta) -> None:
-    assert until(None, ahead) == NOW + UNSEEN_PATIENCE
+    assert until(None, ahead) == NOW + UNSEEN_LIMIT
     assert until(starting(None), ahead, ungated_at=NOW) == NOW + timedelta(seconds=100)

@@ -142,7 +142,7 @@ async def test_a_result_that_is_no_json_fails_a_task_that_succeeded(client: Clie
     pod = await started(client, "echo {oops > /airflow/xcom/return.json", do_xcom_push=True)
     task = pod_task(pod, xcom=XComTransport.SIDECAR)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
-    with pytest.raises(XComError, match="no JSON"):
+    with pytest.raises(XComError, match="not valid JSON"):
         await lifecycle.collect(client, task, outcome)
 
 
@@ -178,7 +178,7 @@ async def test_callbacks_see_the_phase_that_follows_the_end_of_the_base_containe
 
     pod = await started(client, "sleep 0.3")
     ended_before_its_phase = Outcome(OutcomeStatus.SUCCEEDED, exit_code=0)
-    async with lifecycle.ending(client, pod_task(pod), ended_before_its_phase, Callbacks([Looking])):
+    async with lifecycle.finishing(client, pod_task(pod), ended_before_its_phase, Callbacks([Looking])):
         pass
     assert seen == ["Succeeded"]
 
@@ -206,9 +206,7 @@ async def test_a_pod_that_was_gone_before_anybody_looked_is_named_with_what_may_
     await client.delete("pods", task.name, "default", uid=task.uid, grace_period_seconds=0)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
     assert (outcome.status, outcome.category) == (OutcomeStatus.LOST, "Deleted")
-    assert outcome.message.startswith(
-        f"pod default/{task.name} was gone before it was looked at (somebody deleted it, or"
-    )
+    assert outcome.message.startswith(f"pod default/{task.name} was gone before it was seen (it was deleted, or")
 
 
 async def test_a_name_that_cannot_be_an_image_fails_at_once(client: Client) -> None:
@@ -361,7 +359,7 @@ async def test_a_retry_needs_no_right_to_list_pods(
     wanted = manifest(again, "sleep 1000")
     with local_cluster.faults.forbid(verb="list", resource="pods"):
         pod = await lifecycle.ensure_pod(client, wanted, owner(again))
-        assert "Whether an earlier try left a pod running cannot be known" in caplog.text
+        assert "Cannot find out whether an earlier try left a pod running" in caplog.text
         await lifecycle.abandon(client, wanted, owner(again))
     assert not await exists(client, pod)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kpo_async.exceptions import XComError
 from kpo_async.kube.auth.config import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import follow
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
 from kpo_async.lifecycle.xcom import Kind, XComResult, parse, read
 from kpo_async.pod.names import SELECTOR
@@ -50,11 +50,13 @@ def test_json_is_read_and_nothing_is_no_value(content: bytes, result: XComResult
     ("content", "says"),
     [
         pytest.param(
-            b"{'a': 1}", "no JSON: Expecting property name enclosed in double quotes at line 1 column 2", id="quotes"
+            b"{'a': 1}",
+            "not valid JSON: Expecting property name enclosed in double quotes at line 1 column 2",
+            id="quotes",
         ),
         pytest.param(b'{"a": 1}\n{"b": 2}', "Extra data at line 2 column 1", id="two values"),
         pytest.param(b'{"a": \n', "Expecting value at line 2 column 1", id="cut"),
-        pytest.param(b'"\xff"', "no UTF-8: byte 0xff at offset 1", id="no UTF-8"),
+        pytest.param(b'"\xff"', "not valid UTF-8: byte 0xff at offset 1", id="no UTF-8"),
         pytest.param(b"[" * 100_000, "nested too deeply", id="too deep"),
     ],
 )
@@ -76,15 +78,16 @@ def test_any_bytes_are_a_result_or_an_error(content: bytes) -> None:
 @asynccontextmanager
 async def followed_pod(
     client: Client, script: str, *, transport: str = XComTransport.SIDECAR, **spec: Any
-) -> AsyncIterator[Subscription]:
+) -> AsyncIterator[tuple[PodHandle, Subscription]]:
     """A pod that runs a shell script, with the sidecar."""
     base = {"name": "base", "image": IMAGE, "command": ["sh", "-c", script]}
     spec["containers"] = [base, *spec.get("containers", [])]
     labels = dict([SELECTOR.split(",")[0].split("=")])
     manifest = {"metadata": {"name": "p", "labels": labels}, "spec": {"restartPolicy": "Never", **spec}}
     made = await client.create("pods", attach(manifest, transport=transport), "default")
-    async with follow(client, "default", "p", made["metadata"]["uid"], selector=SELECTOR) as feed:
-        yield feed
+    handle = PodHandle.of(client, made)
+    async with handle.subscribe(selector=SELECTOR) as feed:
+        yield handle, feed
 
 
 def json_of(size: int) -> str:
@@ -101,8 +104,8 @@ TRANSPORTS = pytest.mark.parametrize("transport", list(XComTransport))
     "size", [1024, 3900, 5000, 1 << 20, 10 << 20], ids=["1 KiB", "3.9 kB", "5 kB", "1 MiB", "10 MiB"]
 )
 async def test_a_result_arrives_byte_by_byte(local_client: Client, transport: str, size: int) -> None:
-    async with followed_pod(local_client, json_of(size), transport=transport) as feed:
-        result = await read(local_client, feed, transport=transport)
+    async with followed_pod(local_client, json_of(size), transport=transport) as (pod, feed):
+        result = await read(pod, feed, transport=transport)
     random.seed(1)
     assert result.text is not None
     assert len(result.text) == size
@@ -124,33 +127,33 @@ async def test_a_result_arrives_byte_by_byte(local_client: Client, transport: st
 async def test_what_the_program_left_is_the_result(
     local_client: Client, transport: str, script: str, kind: Kind, value: Any
 ) -> None:
-    async with followed_pod(local_client, script, transport=transport) as feed:
-        result = await read(local_client, feed, transport=transport)
+    async with followed_pod(local_client, script, transport=transport) as (pod, feed):
+        result = await read(pod, feed, transport=transport)
     assert (result.kind, result.value) == (kind, value)
 
 
 @TRANSPORTS
 async def test_bytes_that_are_no_text_are_named_with_their_offset(local_client: Client, transport: str) -> None:
     script = "printf '\"ab\\377\"' > /airflow/xcom/return.json"
-    async with followed_pod(local_client, script, transport=transport) as feed:
+    async with followed_pod(local_client, script, transport=transport) as (pod, feed):
         with pytest.raises(XComError, match="byte 0xff at offset 3"):
-            await read(local_client, feed, transport=transport)
+            await read(pod, feed, transport=transport)
 
 
 async def test_a_companion_that_never_ends_does_not_keep_the_result_back(local_client: Client) -> None:
     companion = {"name": "other", "image": IMAGE, "command": ["sleep", "1000"]}
     script = "echo 5 > /airflow/xcom/return.json"
     spec = {"containers": [companion], "terminationGracePeriodSeconds": 1}
-    async with followed_pod(local_client, script, **spec) as feed:
-        result = await read(local_client, feed)
+    async with followed_pod(local_client, script, **spec) as (pod, feed):
+        result = await read(pod, feed)
         assert result.value == 5
 
 
 async def test_a_pod_that_is_deleted_has_no_result(local_client: Client) -> None:
-    async with followed_pod(local_client, "sleep 1000", terminationGracePeriodSeconds=0) as feed:
+    async with followed_pod(local_client, "sleep 1000", terminationGracePeriodSeconds=0) as (pod, feed):
         while not ((seen := (await feed.next()).pod) and seen.status.phase == "Running"):
             pass
-        reading = asyncio.create_task(read(local_client, feed))
+        reading = asyncio.create_task(read(pod, feed))
         await local_client.delete("pods", "p", "default", grace_period_seconds=0)
         with pytest.raises(XComError, match="XCom of pod default/p: "):
             await reading
@@ -202,7 +205,7 @@ def feed_of(message: str | None, *, presence: Presence = Presence.PRESENT, **sta
 
 
 def never_seen() -> Subscription:
-    slot = Slot("jobs/p", "uid", 2.0)
+    slot = Slot("p", "uid", 2.0)
     slot.show(Presence.VANISHED, None)
     return Subscription(slot)
 
@@ -224,7 +227,7 @@ IN_LOG = f"kpo-async/1 log {len(CONTENT)} {hashlib.sha256(CONTENT).hexdigest()}\
 )
 async def test_a_result_in_the_log_is_asked_for_until_it_is_whole(answers: list[bytes | int]) -> None:
     async with Scripted(*answers).client() as client:
-        result = await read(client, feed_of(IN_LOG))
+        result = await read(PodHandle(client, "jobs", "p", "uid"), feed_of(IN_LOG))
     assert result.value == {"n": list(range(2000))}
 
 
@@ -232,14 +235,14 @@ async def test_a_result_in_the_log_is_asked_for_until_it_is_whole(answers: list[
 async def test_a_message_that_was_cut_is_made_up_for_by_the_log() -> None:
     message = IN_LOG.replace("log", "text", 1) + CONTENT[:2500].decode()
     async with Scripted(frame(CONTENT)).client() as client:
-        assert (await read(client, feed_of(message))).value == {"n": list(range(2000))}
+        assert (await read(PodHandle(client, "jobs", "p", "uid"), feed_of(message))).value == {"n": list(range(2000))}
 
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize(
     ("feed", "answer", "says"),
     [
-        pytest.param(feed_of(IN_LOG), b"", "did not come whole out of the log", id="never whole"),
+        pytest.param(feed_of(IN_LOG), b"", "did not arrive whole from the log", id="never whole"),
         pytest.param(feed_of(None), b"", "did not hand the result over within 60 s", id="sidecar does not end"),
         pytest.param(feed_of("Killed"), 500, "did not hand the result over", id="sidecar crashed, may come back"),
         pytest.param(
@@ -249,7 +252,7 @@ async def test_a_message_that_was_cut_is_made_up_for_by_the_log() -> None:
             feed_of("kpo-async/1 unreadable\n"), b"", "may not read /airflow/xcom/return.json", id="unreadable"
         ),
         pytest.param(feed_of("kpo-async/1 text 5 -\nabc"), b"", "arrived damaged", id="a short message, cut"),
-        pytest.param(feed_of("kpo-async/1 what is this"), b"", "is no result of this library", id="another protocol"),
+        pytest.param(feed_of("kpo-async/1 what is this"), b"", "which kpo-async does not write", id="another protocol"),
         pytest.param(feed_of(f"kpo-async/1 log {1 << 40} -"), b"", "the limit is", id="too large"),
         pytest.param(feed_of(None, presence=Presence.GONE), b"", "the pod was gone (", id="gone"),
         pytest.param(never_seen(), b"", "the pod was gone (Deleted) before", id="gone before it was seen"),
@@ -266,7 +269,7 @@ async def test_a_result_that_does_not_come_is_told_from_none_within_a_minute(
 ) -> None:
     async with Scripted(answer).client() as client:
         with pytest.raises(XComError) as caught:
-            await read(client, feed)
+            await read(PodHandle(client, "jobs", "p", "uid"), feed)
     assert says in str(caught.value)
     assert "jobs/p" in str(caught.value)
     assert asyncio.get_running_loop().time() <= 60.1

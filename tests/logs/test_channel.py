@@ -15,6 +15,7 @@ import pytest
 from kpo_async import lifecycle
 from kpo_async.compat import timeout
 from kpo_async.kube.client import Client
+from kpo_async.lifecycle import task_log
 from kpo_async.logs import channel
 from kpo_async.logs.emitter import UNREAD_BYTES, Emitter, LogRecord
 from kpo_async.logs.lines import LogLine
@@ -107,7 +108,7 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
 async def test_a_log_that_the_supervisor_does_not_read_is_cut_off_with_a_warning(
     local_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "REST_DRAIN", 0.5)
+    monkeypatch.setattr(task_log, "REMAINING_LOGS_TIMEOUT", 0.5)
     caplog.set_level(logging.INFO, logger="kpo_async")
     task = identity()
     pod = await lifecycle.ensure_pod(local_client, manifest(task, "seq 30000"), owner(task))

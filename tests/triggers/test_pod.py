@@ -102,7 +102,7 @@ async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
     await second
     shown = [line for r in caplog.records if r.message.startswith("[base]") for line in r.message.split("\n")]
     assert shown == ["[base] one", "[base] two", "[base] three"]
-    assert sum("The log goes on where a triggerer stopped" in r.message for r in caplog.records) == 1
+    assert sum("The log continues where a triggerer stopped" in r.message for r in caplog.records) == 1
 
 
 async def test_a_pod_that_asks_for_its_task_to_be_skipped_is_heard_and_named(

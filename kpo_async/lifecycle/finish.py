@@ -1,0 +1,128 @@
+"""After the wait: collect the result, call the user's callbacks, and keep or delete the pod."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import yaml
+
+from kpo_async.api_types import pod_from_dict
+from kpo_async.callbacks import CallbackEvent, Callbacks
+from kpo_async.compat import timeout
+from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
+from kpo_async.json_types import Json
+from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
+from kpo_async.lifecycle import xcom
+from kpo_async.lifecycle.ownership import is_active, last_pod, pod_of, subscribe
+from kpo_async.pod.containers import TERMINAL_PHASES
+from kpo_async.pod.names import DONE_LABEL, TRUE
+from kpo_async.pod.redact import redact
+from kpo_async.pod.status import PodState, assess
+from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, PodTask
+
+log = logging.getLogger(__name__)
+
+PHASE_TIMEOUT = 5.0
+"""Seconds to wait for a pod's last phase, which follows the end of its base container."""
+_DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True"}}}
+"""The patch that takes a kept pod out of the shared watch; `already_checked` is the incumbent's label."""
+
+
+async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
+    """Return the task's result as the JSON value that it is; None when the pod left none or none is wanted.
+
+    Raises `XComError` when it cannot be read, except for a pod that failed: it need not have left one.
+    """
+    if task.xcom is None or not task.may_have_result(outcome.status):
+        return None
+    if outcome.result_known:
+        return None if outcome.result is None else json.loads(outcome.result)
+    pod = pod_of(client, task)
+    try:
+        async with subscribe(pod, task) as feed:
+            return (await xcom.read(pod, feed, base=task.base_container, transport=task.xcom)).value
+    except (XComError, ApiError):
+        if outcome.succeeded:
+            raise
+        return None
+
+
+@asynccontextmanager
+async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
+    """Run the block, which collects the result, between the user's callbacks, and `finish` whatever happens in it."""
+    events = (CallbackEvent.POD_COMPLETION, CallbackEvent.POD_TEARDOWN, CallbackEvent.POD_CLEANUP)
+    log_pod = task.spec_on_failure and not outcome.succeeded and not task.skips(outcome)
+    pod = await _ended_pod(client, task, outcome) if log_pod or any(callbacks.wants(event) for event in events) else {}
+    try:
+        if log_pod:
+            # Airflow's log view folds a group.
+            log.info("::group::Pod %s/%s\n%s\n::endgroup::", task.namespace, task.name, _as_yaml(redact(pod)))
+        await callbacks.pod_event(CallbackEvent.POD_COMPLETION, pod)
+        yield
+        await callbacks.pod_event(CallbackEvent.POD_TEARDOWN, pod)
+    finally:
+        await finish(client, task, outcome)
+        await callbacks.pod_event(CallbackEvent.POD_CLEANUP, pod)
+
+
+async def _ended_pod(client: Client, task: PodTask, outcome: Outcome) -> Json:
+    """Return the pod for people to look at. They go by its phase, so wait a moment for the last one."""
+    found = await last_pod(client, task)
+    if outcome.exit_code is None or _has_last_phase(assess(pod_from_dict(found), task.base_container)):
+        return found
+    with suppress(asyncio.TimeoutError):
+        async with timeout(PHASE_TIMEOUT), subscribe(pod_of(client, task), task) as feed:
+            while not (view := await feed.next()).presence.final:
+                if _has_last_phase(assess(view.pod, task.base_container)):
+                    break
+    return await last_pod(client, task)
+
+
+def _has_last_phase(state: PodState) -> bool:
+    """Whether the pod's phase is final, or will not be for as long as another main container runs."""
+    return state.phase in TERMINAL_PHASES or bool(state.verdict.ended and state.running_main_containers)
+
+
+def _as_yaml(pod: Json) -> str:
+    text: str = yaml.safe_dump(pod, sort_keys=False)
+    return text
+
+
+async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:
+    """Keep or delete the pod, by `on_finish_action`. A kept pod is marked done and leaves the shared watch.
+
+    A pod that still runs when its task has failed is deleted unless `keep_pod` was asked for. Idempotent.
+    """
+    pod = pod_of(client, task)
+    if await _is_kept(pod, task, outcome):
+        with suppress(NotFoundError, ConflictError):
+            await pod.patch(_DONE)
+    else:
+        await pod.delete(grace_period=task.grace_period)
+
+
+async def _is_kept(pod: PodHandle, task: PodTask, outcome: Outcome) -> bool:
+    if task.on_finish_action == OnFinishAction.KEEP_POD:
+        return True
+    if task.on_finish_action == OnFinishAction.DELETE_POD:
+        return False
+    if task.on_finish_action == OnFinishAction.DELETE_SUCCEEDED_POD and outcome.succeeded:
+        return False
+    found = await pod.get()
+    return found is not None and not is_active(found, task.base_container)
+
+
+async def kill(client: Client, task: PodTask) -> None:
+    """Delete the pod of a task that its user ended, unless `on_kill_action` is to keep it."""
+    pod = pod_of(client, task)
+    if task.on_kill_action == OnKillAction.DELETE_POD:
+        log.info("Deleting pod %s: its task was killed", pod)
+        await pod.delete(grace_period=task.grace_period)
+    else:
+        log.info("Leaving pod %s as it is (on_kill_action=%r): its task was killed", pod, str(task.on_kill_action))

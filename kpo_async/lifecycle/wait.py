@@ -1,0 +1,102 @@
+"""From the subscription to a pod to the task's `Outcome`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from datetime import datetime, timezone
+
+from kpo_async.callbacks import Callbacks
+from kpo_async.compat import timeout_at
+from kpo_async.exceptions import ApiError, XComError
+from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
+from kpo_async.kube.server_clock import ServerClock
+from kpo_async.kube.watch.informer import Subscription
+from kpo_async.lifecycle import deadlines, xcom
+from kpo_async.lifecycle.ownership import pod_of, subscribe
+from kpo_async.lifecycle.pod_status_log import PodStatusLogger
+from kpo_async.lifecycle.task_log import streaming_logs, wait_for_logs
+from kpo_async.lifecycle.wait_result import WaitResult, describe_failure
+from kpo_async.lifecycle.xcom import XComResult
+from kpo_async.logs.lines import Cursor
+from kpo_async.logs.plan import LineFormat
+from kpo_async.pod.status import Verdict, assess
+from kpo_async.pod.xcom_sidecar import RESULT_PATH, XComTransport
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
+
+log = logging.getLogger(__name__)
+
+_STATUS = {
+    Verdict.SUCCEEDED: OutcomeStatus.SUCCEEDED,
+    Verdict.FAILED: OutcomeStatus.FAILED,
+    Verdict.LOST: OutcomeStatus.LOST,
+}
+
+
+async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: LineFormat | None = None) -> Outcome:
+    """Stream the pod's logs until its base container has ended or a limit has passed, and return how it went.
+
+    Sends nothing to the API server but the shared watch and the log streams. A pod that ran out of time is deleted.
+    """
+    pod = pod_of(client, task)
+    cursors: dict[str, Cursor] = {}
+    result = None
+    async with subscribe(pod, task) as feed, streaming_logs(pod, task, callbacks, formatter, cursors) as streaming:
+        end = await _wait_for_end(client.clock, task, feed, PodStatusLogger(pod, task, callbacks))
+        if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
+            result = await _read_result(pod, task, feed)
+        logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
+    if end.status is OutcomeStatus.TIMED_OUT:
+        await pod.delete(grace_period=task.grace_period)
+    category, message = await describe_failure(client, task, end)
+    return Outcome(
+        status=end.status,
+        exit_code=end.state.exit_code,
+        category=category,
+        message=message,
+        result=result.text if result is not None else None,
+        result_known=result is not None,
+        cursors=cursors,
+        logs_complete=logs_complete,
+    )
+
+
+async def _wait_for_end(
+    clock: ServerClock, task: PodTask, feed: Subscription, status_log: PodStatusLogger
+) -> WaitResult:
+    """Wait until the base container has ended or a limit has passed."""
+    since = datetime.now(timezone.utc)
+    view, state = feed.view, assess(None, task.base_container)
+    ungated_at: datetime | None = None
+    while not state.verdict.ended:
+        limit = deadlines.limit(task, view, state, since=since, ungated_at=ungated_at, ahead=clock.ahead)
+        scope = timeout_at(None if limit is None else _loop_time(limit.at))
+        try:
+            async with scope:
+                view = await feed.next()
+        except asyncio.TimeoutError:
+            if limit is None or not scope.expired():
+                raise
+            return WaitResult(limit.status, view, state, limit)
+        before, state = state, assess(view.pod, task.base_container, gone=view.presence.final)
+        if before.gated and not state.gated:
+            ungated_at = datetime.now(timezone.utc)
+        await status_log(state, view)
+    return WaitResult(_STATUS[state.verdict], view, state)
+
+
+def _loop_time(moment: datetime) -> float:
+    return asyncio.get_running_loop().time() + moment.timestamp() - time.time()
+
+
+async def _read_result(pod: PodHandle, task: PodTask, feed: Subscription) -> XComResult | None:
+    """Return the result as the pod left it. None when it cannot be read: `collect` tries again and raises why not."""
+    with suppress(XComError, ApiError):
+        result = await xcom.read(pod, feed, base=task.base_container, transport=XComTransport.SIDECAR)
+        if result.kind is xcom.Kind.ABSENT:
+            log.warning("Pod %s wrote no %s: the task has no result", pod, RESULT_PATH)
+        return result
+    return None
