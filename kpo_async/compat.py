@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 if sys.version_info >= (3, 11):
-    from asyncio import TaskGroup, timeout, timeout_at
+    from asyncio import Runner, TaskGroup, timeout, timeout_at
     from enum import StrEnum
     from typing import Self
 else:
@@ -14,6 +14,7 @@ else:
     from types import TracebackType
 
     from taskgroup import TaskGroup
+    from taskgroup.runners import Runner
     from taskgroup.timeouts import Timeout as _Timeout
     from typing_extensions import Self
 
@@ -40,4 +41,4 @@ else:
         return _AsyncioTimeout(when)
 
 
-__all__ = ["Self", "StrEnum", "TaskGroup", "timeout", "timeout_at"]
+__all__ = ["Runner", "Self", "StrEnum", "TaskGroup", "timeout", "timeout_at"]

@@ -1,6 +1,6 @@
-"""What DAGs of former days say: parameters, read as what they mean today, and methods that nobody calls any more.
+"""Deprecated parameters mapped to their replacements, and methods of the incumbent that are never called here.
 
-Old names warn once, at DAG parse.
+Each deprecated parameter warns once, at DAG parse.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ OVERRIDES_NEVER_CALLED = frozenset(
         "process_pod_deletion",
     }
 )
-"""Methods of the incumbent's operator that a subclass may override and that nothing here would call."""
+"""Methods of the incumbent's operator that subclasses override there, and that kpo_async does not have."""
 
 
 def warn_of_overrides(kind: type) -> None:
-    """Warn, where the class is defined, of methods that the incumbent calls and that are not called here."""
+    """Warn of overrides that only the incumbent calls, at the line that defines the class."""
     for name in sorted(OVERRIDES_NEVER_CALLED & vars(kind).keys()):
         warnings.warn(
             f"{kind.__name__}.{name} is never called: kpo_async has no such method of the incumbent's operator. "
@@ -55,7 +55,7 @@ def warn_of_overrides(kind: type) -> None:
 
 
 def resolve_action(kind: type[Action], parameter: str, value: str) -> Action:
-    """`value`, a string or another library's enum of strings, as our own. Raises `ManifestError` for no action."""
+    """Return the member of `kind` for a string or a member of the incumbent's enum. Raises `ManifestError`."""
     if isinstance(value, kind):
         return value
     try:
@@ -65,7 +65,7 @@ def resolve_action(kind: type[Action], parameter: str, value: str) -> Action:
 
 
 def resolve_finish_action(on_finish_action: str, is_delete_operator_pod: bool | None) -> OnFinishAction:
-    """`on_finish_action`, unless the old boolean was given. Raises `ManifestError` for a word that is no action."""
+    """Return `on_finish_action`, or what the deprecated boolean means. Raises `ManifestError` for an unknown action."""
     if is_delete_operator_pod is None:
         return resolve_action(OnFinishAction, "on_finish_action", on_finish_action)
     action = OnFinishAction.DELETE_POD if is_delete_operator_pod else OnFinishAction.KEEP_POD
@@ -75,8 +75,8 @@ def resolve_finish_action(on_finish_action: str, is_delete_operator_pod: bool | 
     return action
 
 
-def resolve_reattach(reattach_on_restart: bool | None, durable: bool | None) -> bool:
-    """Whether a new try takes over a pod that an earlier try left running; True unless one of the names says no."""
+def resolve_durable(reattach_on_restart: bool | None, durable: bool | None) -> bool:
+    """Return whether a new try adopts a pod that an earlier try left running: `durable` or its old name, else True."""
     if reattach_on_restart is not None:
         warnings.warn("reattach_on_restart is deprecated: use durable", DeprecationWarning, stacklevel=4)
     given = durable if durable is not None else reattach_on_restart

@@ -1,10 +1,9 @@
-"""From an operator and its Airflow context to the manifest: the context's identity, the connection's defaults, the
-deployment's `pod_mutation_hook`. How a manifest is put together is `pod.build`'s affair.
+"""Build the manifest of an operator's pod: `pod.build` with the task's identity and the connection's defaults, followed
+by the deployment's `pod_mutation_hook`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from kpo_async import models
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.sync import run_sync
 from kpo_async.json_types import Json
+from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.operators.base import PodOperatorBase
 from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
@@ -21,25 +23,23 @@ from kpo_async.pod_task import ClusterRef
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from kpo_async.kube.auth.config import ClusterSource
-    from kpo_async.operators.pod import KubernetesPodOperator
 
+def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool = False) -> Json:
+    """Return the manifest, changed by the deployment's `pod_mutation_hook`.
 
-def build(operator: KubernetesPodOperator, context: Context | None, *, dry_run: bool = False) -> Json:
-    """The manifest, after the deployment's `pod_mutation_hook`.
-
-    Without a context nothing is asked of Airflow, and in a `dry_run` nothing about the connection.
-    Raises `ManifestError` for parameters that make no pod, `ConfigError` for a connection that cannot be read.
+    With a context, and unless it is a `dry_run`, the connection is read, in the event loop of the current run if there
+    is one. Raises `ManifestError` for parameters that no pod can have, `ConfigError` for an unreadable connection.
     """
     parameters = PodParameters.of(values(operator), warn=operator.log.warning)
-    if not context or dry_run:
-        task = identity(context) if context else None
+    task = identity(context) if context else None
+    if task is None or dry_run:
         manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
     else:
-        source, defaults = asyncio.run(resolve(cluster_ref(operator)))
+        run = operator.current_run or run_sync
+        source, defaults = run(resolve(cluster_ref(operator)))
         manifest = build_pod(
             parameters,
-            task=identity(context),
+            task=task,
             connection=defaults,
             in_cluster=_is_in_cluster(source),
             airflow_version=AIRFLOW_VERSION,
@@ -47,8 +47,8 @@ def build(operator: KubernetesPodOperator, context: Context | None, *, dry_run: 
     return _mutated(manifest)
 
 
-def cluster_ref(operator: KubernetesPodOperator) -> ClusterRef:
-    """What the parameters say about the cluster."""
+def cluster_ref(operator: PodOperatorBase) -> ClusterRef:
+    """Return what the parameters say about the cluster."""
     return ClusterRef(
         conn_id=operator.kubernetes_conn_id,
         in_cluster=operator.in_cluster,
@@ -58,7 +58,7 @@ def cluster_ref(operator: KubernetesPodOperator) -> ClusterRef:
 
 
 def identity(context: Context) -> TaskIdentity:
-    """Which try of which task instance `context` is about. One made by hand may lack what only Airflow knows."""
+    """Return the task instance and try of `context`. A context made by hand may lack what only Airflow knows."""
     ti = context["ti"]
     run_id = context.get("run_id") or ti.run_id
     map_index = -1 if ti.map_index is None else ti.map_index
@@ -72,13 +72,13 @@ def identity(context: Context) -> TaskIdentity:
     )
 
 
-def base_container_name(operator: KubernetesPodOperator) -> str:
-    """The parameter, or else what the class says."""
+def base_container_name(operator: PodOperatorBase) -> str:
+    """Return the parameter, or the class's name for it when the parameter was rendered to an empty string."""
     return operator.base_container_name or operator.BASE_CONTAINER_NAME
 
 
-def values(operator: KubernetesPodOperator) -> Mapping[str, Any]:
-    """The operator's attributes, by parameter name, with the base container's name made certain."""
+def values(operator: PodOperatorBase) -> Mapping[str, Any]:
+    """Return the operator's attributes by parameter name, with a base container's name that is not empty."""
     return {**vars(operator), "base_container_name": base_container_name(operator)}
 
 
@@ -90,7 +90,7 @@ def _is_in_cluster(source: ClusterSource) -> bool:
 
 
 def _mutated(manifest: Json) -> Json:
-    """The manifest after the deployment's hook. Only a hook that exists is worth a `V1Pod` and the client it needs."""
+    """Apply the deployment's hook. Without one, no `V1Pod` is made, and the client it needs is not imported."""
     hook = pod_mutation_hook()
     if hook is None:
         return manifest

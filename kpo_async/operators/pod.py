@@ -1,400 +1,72 @@
-"""`KubernetesPodOperator`: run one pod to its end, holding no worker slot while it runs.
+"""`KubernetesPodOperator`: run one pod to completion, without a worker slot while it runs.
 
-This module is the parameters, their templates and the three doors Airflow enters by (`execute`, `trigger_reentry`,
-`on_kill`). What happens behind them is `operators.worker`, which is imported when a task runs: a DAG file that is
-parsed all day long loads no Kubernetes client through this.
+Its parameters and their templates are in `operators.base`. Airflow calls `execute`, `trigger_reentry` and `on_kill`,
+which hand over to `operators.worker`. That module is imported when a task runs, so that a DAG file, which is parsed all
+day, loads no Kubernetes client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from airflow.configuration import conf
-from airflow.sdk import BaseOperator
+from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
-from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.json_types import Json
-from kpo_async.operators.deprecated import resolve_action, resolve_finish_action, resolve_reattach, warn_of_overrides
-from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
-from kpo_async.pod.parameters import env_list
-from kpo_async.pod.xcom_sidecar import XComTransport
-from kpo_async.pod_task import OnFinishAction, OnKillAction
+from kpo_async.operators.base import PodOperatorBase
+from kpo_async.operators.deprecated import warn_of_overrides
 
 if TYPE_CHECKING:
-    import jinja2
     from airflow.sdk import Context
 
-    from kpo_async.operators.worker import Run
 
-Model = Any
-"""A Kubernetes object: a plain dict in the API's spelling, or a model of `kubernetes` or `kubernetes_asyncio`."""
-
-
-class KubernetesPodOperator(BaseOperator):
+class KubernetesPodOperator(PodOperatorBase):
     """Run a task as a pod.
 
     A drop-in for the operator of apache-airflow-providers-cncf-kubernetes: same parameters, labels, XCom path and
     connection. `REFERENCE.md` in this package lists every parameter with type, default, meaning and differences.
     """
 
-    BASE_CONTAINER_NAME: ClassVar[str] = "base"
-
-    template_fields: Sequence[str] = (
-        "image",
-        "name",
-        "hostname",
-        "cmds",
-        "annotations",
-        "arguments",
-        "env_vars",
-        "labels",
-        "config_file",
-        "pod_template_file",
-        "pod_template_dict",
-        "namespace",
-        "container_resources",
-        "volumes",
-        "volume_mounts",
-        "cluster_context",
-        "env_from",
-        "configmaps",
-        "node_selector",
-        "kubernetes_conn_id",
-        "base_container_name",
-        "trigger_kwargs",
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
-    ui_color = "#d9e8ff"
-
-    kubernetes_conn_id: str | None
-    namespace: str | None
-    image: str | None
-    name: str | None
-    random_name_suffix: bool
-    cmds: list[str]
-    arguments: list[str]
-    ports: list[Model]
-    volume_mounts: list[Model]
-    volumes: list[Model]
-    env_vars: list[Model] | dict[str, str]
-    env_from: list[Model]
-    secrets: list[Any]
-    in_cluster: bool | None
-    cluster_context: str | None
-    labels: dict[str, Any]
-    durable: bool
-    startup_timeout_seconds: int
-    startup_check_interval_seconds: int
-    schedule_timeout_seconds: int
-    get_logs: bool
-    base_container_name: str
-    base_container_status_polling_interval: float
-    init_container_logs: Iterable[str] | str | Literal[True] | None
-    container_logs: Iterable[str] | str | Literal[True] | None
-    image_pull_policy: str | None
-    annotations: dict[str, Any]
-    container_resources: Model | None
-    affinity: Model
-    config_file: str | None
-    runtime_class_name: str | None
-    node_selector: dict[str, str]
-    image_pull_secrets: list[Model] | str
-    service_account_name: str | None
-    automount_service_account_token: bool | None
-    hostnetwork: bool
-    host_aliases: list[Model] | None
-    tolerations: list[Model]
-    security_context: Model
-    container_security_context: Model | None
-    xcom_sidecar_container_security_context: Model | None
-    dnspolicy: str | None
-    dns_config: Model | None
-    hostname: str | None
-    subdomain: str | None
-    schedulername: str | None
-    full_pod_spec: Model | None
-    init_containers: list[Model]
-    log_events_on_failure: bool
-    log_events_on_startup: bool
-    do_xcom_push: bool
-    pod_template_file: str | None
-    pod_template_dict: dict[str, Any] | None
-    priority_class_name: str | None
-    pod_runtime_info_envs: list[Model]
-    termination_grace_period: int | None
-    configmaps: list[str]
-    skip_on_exit_code: Collection[int]
-    deferrable: bool
-    poll_interval: float
-    log_pod_spec_on_failure: bool
-    on_finish_action: OnFinishAction
-    on_kill_action: OnKillAction
-    termination_message_policy: str
-    active_deadline_seconds: int | None
-    callbacks: list[type] | type | None
-    progress_callback: Callable[[str], None] | None
-    logging_interval: int | None
-    trigger_kwargs: dict[str, Any] | None
-    container_name_log_prefix_enabled: bool
-    log_formatter: Callable[[str, str], str] | None
-    end_from_trigger: bool
-    xcom_transport: XComTransport
-    visit: Run | None
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         warn_of_overrides(cls)
 
-    def __init__(
-        self,
-        *,
-        kubernetes_conn_id: str | None = "kubernetes_default",
-        namespace: str | None = None,
-        image: str | None = None,
-        name: str | None = None,
-        random_name_suffix: bool = True,
-        cmds: list[str] | None = None,
-        arguments: list[str] | None = None,
-        ports: list[Model] | None = None,
-        volume_mounts: list[Model] | None = None,
-        volumes: list[Model] | None = None,
-        env_vars: list[Model] | dict[str, str] | None = None,
-        env_from: list[Model] | None = None,
-        secrets: list[Any] | None = None,
-        in_cluster: bool | None = None,
-        cluster_context: str | None = None,
-        labels: dict[str, Any] | None = None,
-        reattach_on_restart: bool | None = None,
-        durable: bool | None = None,
-        startup_timeout_seconds: int = 120,
-        startup_check_interval_seconds: int = 5,
-        schedule_timeout_seconds: int | None = None,
-        get_logs: bool = True,
-        base_container_name: str | None = None,
-        base_container_status_polling_interval: float = 1,
-        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
-        container_logs: Iterable[str] | str | Literal[True] | None = None,
-        image_pull_policy: str | None = None,
-        annotations: dict[str, Any] | None = None,
-        container_resources: Model | None = None,
-        affinity: Model | None = None,
-        config_file: str | None = None,
-        runtime_class_name: str | None = None,
-        node_selector: dict[str, str] | None = None,
-        image_pull_secrets: list[Model] | None = None,
-        service_account_name: str | None = None,
-        automount_service_account_token: bool | None = None,
-        hostnetwork: bool = False,
-        host_aliases: list[Model] | None = None,
-        tolerations: list[Model] | None = None,
-        security_context: Model | None = None,
-        container_security_context: Model | None = None,
-        xcom_sidecar_container_security_context: Model | None = None,
-        dnspolicy: str | None = None,
-        dns_config: Model | None = None,
-        hostname: str | None = None,
-        subdomain: str | None = None,
-        schedulername: str | None = None,
-        full_pod_spec: Model | None = None,
-        init_containers: list[Model] | None = None,
-        log_events_on_failure: bool = False,
-        log_events_on_startup: bool = True,
-        do_xcom_push: bool = False,
-        pod_template_file: str | None = None,
-        pod_template_dict: dict[str, Any] | None = None,
-        priority_class_name: str | None = None,
-        pod_runtime_info_envs: list[Model] | None = None,
-        termination_grace_period: int | None = None,
-        configmaps: list[str] | None = None,
-        skip_on_exit_code: int | Container[int] | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 2,
-        log_pod_spec_on_failure: bool = True,
-        on_finish_action: str = OnFinishAction.DELETE_POD,
-        on_kill_action: str = OnKillAction.DELETE_POD,
-        is_delete_operator_pod: bool | None = None,
-        termination_message_policy: str = "File",
-        active_deadline_seconds: int | None = None,
-        callbacks: list[type] | type | None = None,
-        progress_callback: Callable[[str], None] | None = None,
-        logging_interval: int | None = None,
-        trigger_kwargs: dict[str, Any] | None = None,
-        container_name_log_prefix_enabled: bool = True,
-        log_formatter: Callable[[str, str], str] | None = None,
-        end_from_trigger: bool = False,
-        xcom_transport: str = XComTransport.SIDECAR,
-        **kwargs: Any,
-    ) -> None:
-        try:
-            super().__init__(**kwargs)
-        except TypeError:
-            if "config_dict" in kwargs:  # the error that is being handled shows it
-                raise ConfigError(INLINE_KUBECONFIG) from None
-            raise
-        # Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
-        own = vars(self)
-        own["kubernetes_conn_id"] = kubernetes_conn_id
-        own["namespace"] = namespace
-        own["image"] = image
-        own["name"] = name
-        own["random_name_suffix"] = random_name_suffix
-        own["cmds"] = cmds or []
-        own["arguments"] = arguments or []
-        own["ports"] = ports or []
-        own["volume_mounts"] = volume_mounts or []
-        own["volumes"] = volumes or []
-        own["env_vars"] = env_vars or []
-        own["env_from"] = env_from or []
-        own["secrets"] = secrets or []
-        own["in_cluster"] = in_cluster
-        own["cluster_context"] = cluster_context
-        own["labels"] = labels or {}
-        own["durable"] = resolve_reattach(reattach_on_restart, durable)
-        own["startup_timeout_seconds"] = startup_timeout_seconds
-        own["startup_check_interval_seconds"] = startup_check_interval_seconds
-        own["schedule_timeout_seconds"] = schedule_timeout_seconds or startup_timeout_seconds
-        own["get_logs"] = get_logs
-        own["base_container_name"] = base_container_name or self.BASE_CONTAINER_NAME
-        own["base_container_status_polling_interval"] = base_container_status_polling_interval
-        own["init_container_logs"] = init_container_logs
-        own["container_logs"] = container_logs
-        own["image_pull_policy"] = image_pull_policy
-        own["annotations"] = annotations or {}
-        own["container_resources"] = container_resources
-        own["affinity"] = affinity or {}
-        own["config_file"] = config_file
-        own["runtime_class_name"] = runtime_class_name
-        own["node_selector"] = node_selector or {}
-        own["image_pull_secrets"] = image_pull_secrets or []
-        own["service_account_name"] = service_account_name
-        own["automount_service_account_token"] = automount_service_account_token
-        own["hostnetwork"] = hostnetwork
-        own["host_aliases"] = host_aliases
-        own["tolerations"] = tolerations or []
-        own["security_context"] = security_context or {}
-        own["container_security_context"] = container_security_context
-        own["xcom_sidecar_container_security_context"] = xcom_sidecar_container_security_context
-        own["dnspolicy"] = dnspolicy
-        own["dns_config"] = dns_config
-        own["hostname"] = hostname
-        own["subdomain"] = subdomain
-        own["schedulername"] = schedulername
-        own["full_pod_spec"] = full_pod_spec
-        own["init_containers"] = init_containers or []
-        own["log_events_on_failure"] = log_events_on_failure
-        own["log_events_on_startup"] = log_events_on_startup
-        own["do_xcom_push"] = do_xcom_push
-        own["pod_template_file"] = pod_template_file
-        own["pod_template_dict"] = pod_template_dict
-        own["priority_class_name"] = priority_class_name
-        own["pod_runtime_info_envs"] = pod_runtime_info_envs or []
-        own["termination_grace_period"] = termination_grace_period
-        own["configmaps"] = configmaps or []
-        own["skip_on_exit_code"] = _exit_codes(skip_on_exit_code)
-        own["deferrable"] = deferrable
-        own["poll_interval"] = poll_interval
-        own["log_pod_spec_on_failure"] = log_pod_spec_on_failure
-        own["on_finish_action"] = resolve_finish_action(on_finish_action, is_delete_operator_pod)
-        own["on_kill_action"] = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
-        own["termination_message_policy"] = termination_message_policy
-        own["active_deadline_seconds"] = active_deadline_seconds
-        own["callbacks"] = callbacks
-        own["progress_callback"] = progress_callback
-        own["logging_interval"] = logging_interval
-        own["trigger_kwargs"] = trigger_kwargs
-        own["container_name_log_prefix_enabled"] = container_name_log_prefix_enabled
-        own["log_formatter"] = log_formatter
-        own["end_from_trigger"] = end_from_trigger
-        own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
-        own["visit"] = None
-        check_parameters(self)
-
-    def _set_xcomargs_dependencies(self) -> None:
-        # Airflow's own search for XComArgs takes longer than all the rest of a task's parsing; most values hold none.
-        own = vars(self)
-        for field in self.template_fields:
-            value = own[field] if field in own else getattr(self, field, None)
-            if value and not models.is_literal(value):
-                self._set_xcomargs_dependency(field, value)
-
-    @property
-    def reattach_on_restart(self) -> bool:
-        """The old name of `durable`."""
-        return self.durable
-
     def execute(self, context: Context) -> Any:
-        """Create the pod (or find it), then defer; or see it through here when not deferrable."""
-        from kpo_async.operators import worker
+        """Create the pod (or find it) and defer. If not deferrable, wait for the pod and return the task's result."""
+        from kpo_async.operators.worker import TaskRun
 
-        if self.deferrable:
-            return worker.start(self, context)
-        return worker.run(self, context)
+        run = TaskRun(self, context)
+        return run.start() if self.deferrable else run.run_to_completion()
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
-        """Airflow's way back in. A trigger that broke or timed out left a pod that nobody looks after any more."""
-        from kpo_async.operators import worker
+        """Resume after a deferral. Nothing else would delete the pod of a trigger that broke or timed out."""
+        from kpo_async.operators.worker import TaskRun
 
         if next_method != "trigger_reentry":
-            worker.abandon(self, context)
+            TaskRun(self, context).abandon()
         return super().resume_execution(next_method, next_kwargs, context)
 
     def trigger_reentry(self, context: Context, event: Json) -> Any:
-        """Finish a task whose pod's story the trigger told: what is left of logs and XCom, callbacks, clean-up."""
-        from kpo_async.operators import worker
+        """Finish a task whose pod has ended: remaining logs, XCom, callbacks, and what becomes of the pod."""
+        from kpo_async.operators.worker import TaskRun
 
-        return worker.resume(self, context, event)
+        return TaskRun(self, context).resume(event)
 
     def on_kill(self) -> None:
-        """Stop the pod this worker is looking after. Called from a signal handler, so it only asks the loop to."""
-        if self.visit is not None:
-            self.visit.kill()
+        """Stop the pod of the current run. A signal handler calls this, so it only cancels the run, which does it."""
+        if self.current_run is not None:
+            self.current_run.kill()
 
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Json:
-        """The pod's manifest as a plain dict, complete as it would be created. Needs no cluster.
+        """Return the pod's manifest as a plain dict, complete as it would be created. Asks no cluster.
 
-        `dry_run`: ask nothing about the connection either, as without a context. A subclass may override this and
-        return another dict, or a model. Raises `ManifestError` when the parameters contradict each other or Kubernetes.
+        Without a context or in a `dry_run`, the connection is not read either. A subclass may override this and return
+        another dict, or a model. Raises `ManifestError` when the parameters contradict each other or Kubernetes.
         """
         from kpo_async.operators import manifest
 
         return manifest.build(self, context, dry_run=dry_run)
 
     def dry_run(self) -> None:
-        """Print the manifest as YAML. Needs no cluster."""
+        """Print the manifest as YAML. Asks no cluster."""
         import yaml
 
         print(yaml.safe_dump(models.to_dict(self.build_pod_request_obj()), sort_keys=False))
-
-    def render_template(
-        self,
-        content: Any,
-        context: Context,
-        jinja_env: jinja2.Environment | None = None,
-        seen_oids: set[int] | None = None,
-    ) -> Any:
-        """Render templates inside Kubernetes models too, into plain dicts; the models stay as they were."""
-        if models.is_model(content):
-            return models.render(content, lambda value: self.render_template(value, context, jinja_env, seen_oids))
-        return super().render_template(content, context, jinja_env, seen_oids)
-
-    def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
-    ) -> None:
-        # Names of environment variables are templates too, and rendering a dict covers its values only. Hooked in here
-        # because a mapped task renders its unmapped twin without going through `render_template_fields`.
-        if isinstance(parent, KubernetesPodOperator) and isinstance(parent.env_vars, dict):
-            parent.env_vars = env_list(parent.env_vars)
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
-
-
-def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:
-    """Any container of exit codes as a collection that can be stored; exit codes are 0 to 255."""
-    if codes is None:
-        return ()
-    if isinstance(codes, int):
-        return (codes,)
-    if isinstance(codes, str):
-        raise ManifestError(f"skip_on_exit_code is {codes!r}: give a number, or a list of them")
-    return tuple(code for code in range(256) if code in codes)

@@ -1,14 +1,14 @@
-"""What an operator asks for, put in the terms that cross to the triggerer (`PodTask`).
+"""Build the `PodTask` of an operator: for the worker itself, and as it is sent to the triggerer.
 
-Callables cross as import paths. One that has none stays with the worker, which then does what needs it when it gets the
-task back: nothing is dropped, it comes later. That is said once, when the task defers.
+Callables are sent as import paths. If one of them has none, the worker logs so once, shows the logs and calls the
+callbacks after the task has resumed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,17 +17,15 @@ from kpo_async.exceptions import ImportPathError
 from kpo_async.import_path import to_import_path
 from kpo_async.json_types import Json
 from kpo_async.logs.plan import LogPlan
+from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.manifest import base_container_name, cluster_ref
 from kpo_async.pod_task import PodTask
-
-if TYPE_CHECKING:
-    from kpo_async.operators.pod import KubernetesPodOperator
 
 log = logging.getLogger(__name__)
 
 
-def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None) -> PodTask:
-    """What a worker itself needs to know to see `pod` through. `deadline` in seconds since the epoch."""
+def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) -> PodTask:
+    """Return what a worker needs to follow `pod` to its end. `deadline` is in seconds since the epoch."""
     metadata = pod["metadata"]
     return PodTask(
         name=metadata["name"],
@@ -35,7 +33,7 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
         uid=metadata["uid"],
         cluster=cluster_ref(operator),
         base_container=base_container_name(operator),
-        logs=_log_choice(operator),
+        logs=_log_plan(operator),
         xcom=operator.xcom_transport if operator.do_xcom_push else None,
         schedule_timeout=operator.schedule_timeout_seconds,
         startup_timeout=operator.startup_timeout_seconds,
@@ -53,21 +51,21 @@ def describe(operator: KubernetesPodOperator, pod: Json, deadline: float | None)
     )
 
 
-def for_triggerer(operator: KubernetesPodOperator, task: PodTask, deferred_at: float) -> PodTask:
-    """The same terms as far as a triggerer can keep them, and how the task ends."""
-    ends_here = operator.end_from_trigger and not _needs_worker_to_end(operator)
-    task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_here)
+def for_deferral(operator: PodOperatorBase, task: PodTask, deferred_at: float) -> PodTask:
+    """Return `task` with what only a triggerer needs, and without what a triggerer cannot import."""
+    ends_in_triggerer = operator.end_from_trigger and not _needs_worker_to_end(operator)
+    task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_in_triggerer)
     try:
-        paths, formatter = _import_paths(operator)
+        callbacks, formatter = _import_paths(operator)
     except ImportPathError as error:
         log.warning("The worker will show the logs and call the callbacks when the pod has ended: %s", error)
         return replace(task, logs=None, end_from_trigger=False)
     logs = replace(task.logs, formatter=formatter) if task.logs else None
-    return replace(task, callbacks=paths, logs=logs)
+    return replace(task, callbacks=callbacks, logs=logs)
 
 
-def stays_with_worker(operator: KubernetesPodOperator) -> bool:
-    """Whether the triggerer was given no callbacks, because it cannot import all that the user wrote."""
+def callables_are_local(operator: PodOperatorBase) -> bool:
+    """Whether the triggerer got no callbacks, because it cannot import all of the user's callables."""
     try:
         _import_paths(operator)
     except ImportPathError:
@@ -75,20 +73,20 @@ def stays_with_worker(operator: KubernetesPodOperator) -> bool:
     return False
 
 
-def _import_paths(operator: KubernetesPodOperator) -> tuple[list[str], str | None]:
-    """Of the callbacks and of the formatter. Raises `ImportPathError` when one of them has none."""
+def _import_paths(operator: PodOperatorBase) -> tuple[list[str], str | None]:
+    """Return the import paths of callbacks and log formatter. Raises `ImportPathError` when one of them has none."""
     callbacks = [to_import_path(callback) for callback in callback_classes(operator)]
     return callbacks, to_import_path(operator.log_formatter) if operator.log_formatter else None
 
 
-def callback_classes(operator: KubernetesPodOperator) -> list[Any]:
-    """`callbacks` as a list, and the function of `progress_callback`."""
+def callback_classes(operator: PodOperatorBase) -> list[Any]:
+    """Return `callbacks` as a list, followed by the function of `progress_callback`."""
     given = operator.callbacks
     found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
     return [*found, operator.progress_callback] if operator.progress_callback else found
 
 
-def _log_choice(operator: KubernetesPodOperator) -> LogPlan | None:
+def _log_plan(operator: PodOperatorBase) -> LogPlan | None:
     if not operator.get_logs and not operator.init_container_logs:
         return None
     containers = _names(operator.container_logs, default=[base_container_name(operator)]) if operator.get_logs else []
@@ -107,8 +105,8 @@ def _names(choice: Iterable[str] | str | bool | None, *, default: list[str]) -> 
     return [choice] if isinstance(choice, str) else list(choice)
 
 
-def _needs_worker_to_end(operator: KubernetesPodOperator) -> bool:
-    """Whether the task's end has a part that Airflow, or the user, has on a worker only."""
+def _needs_worker_to_end(operator: PodOperatorBase) -> bool:
+    """Whether the end of the task includes something that only a worker does."""
     resuming = Callbacks(callback_classes(operator)).wants(CallbackEvent.OPERATOR_RESUMING)
     if operator.outlets or resuming:
         log.warning("A worker ends this task in spite of end_from_trigger: it has outlets or an on_operator_resuming")

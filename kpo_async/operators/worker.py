@@ -1,256 +1,237 @@
-"""A worker's part of the story: start the pod and hand it over, or see it through here, or finish what a trigger told.
+"""A task on a worker: create its pod and defer, or wait for the pod here, or finish after the trigger has fired.
 
-The story itself is `lifecycle`; this puts Airflow around it: the context's identity and deadline, XComs, exceptions
-with the meaning Airflow gives them, and the user's kill, which arrives as a signal while the loop runs.
+`lifecycle` does the work. This module adds Airflow to it: identity and deadline from the context, XComs, Airflow's
+exceptions, and the user's kill, which arrives as a signal while the event loop runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
 from kpo_async.exceptions import KpoError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
-from kpo_async.kube.client import Client, aclose_all, connect
+from kpo_async.kube.client import Client, connect
 from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
-from kpo_async.operators import pod_task as terms
+from kpo_async.operators.base import PodOperatorBase
+from kpo_async.operators.killable_run import KillableRun
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
-from kpo_async.pod.names import TaskIdentity, siblings
+from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, pod_task_of
+from kpo_async.pod.names import siblings
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from kpo_async.operators.pod import KubernetesPodOperator
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
 ALARM_GRACE = 30.0
-"""Seconds between the deadline that the loop keeps and Airflow's own alarm, which stays as a last resort."""
+"""Seconds between the deadline that the event loop keeps and Airflow's own alarm, which stays as a last resort."""
 DEFER_GRACE = 60.0
 """Seconds between the deadline that the trigger keeps and Airflow's time-out of the deferral, likewise."""
 
 
-class Run:
-    """One visit of an event loop to this worker, which a signal handler can end."""
+class TaskRun:
+    """One run of a task on a worker, in one event loop, which fetches the connection once.
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
+    Airflow enters an operator at one of four points, and each of them has its method here: call one, once. They raise
+    `AirflowException` for errors of this library, and after a kill.
+    """
 
-    def __call__(self, story: Coroutine[Any, Any, T]) -> T:
-        """Run `story` to its end. Raises `AirflowException` for our own errors and when it was killed."""
+    client: Client
+    callbacks: Callbacks
+    pod_task: PodTask
+
+    def __init__(self, operator: PodOperatorBase, context: Context) -> None:
+        self.operator = operator
+        self.context = context
+        timeout = operator.execution_timeout
+        self.deadline = None if timeout is None else time.time() + timeout.total_seconds()
+
+    @outside_event_loop
+    def start(self) -> NoReturn:
+        """Create the pod and defer."""
+        with self._killable_run() as run:
+            run(self._create(self._manifest()))
+        now = time.time()
+        self.operator.defer(
+            trigger=KubernetesPodTrigger(for_deferral(self.operator, self.pod_task, now).to_dict()),
+            method_name="trigger_reentry",
+            timeout=None if self.deadline is None else max(0.0, self.deadline - now) + DEFER_GRACE,
+        )
+
+    @outside_event_loop
+    def run_to_completion(self) -> Any:
+        """Create the pod, wait for its end in this process, and return the task's result."""
+        self._postpone_alarm()
+        with self._killable_run() as run:
+            return run(self._create_and_wait(self._manifest()))
+
+    @outside_event_loop
+    def resume(self, event: Mapping[str, Any]) -> Any:
+        """Finish the task after its trigger has fired `event`, and return the task's result."""
+        with self._killable_run() as run:
+            return run(self._resume(event))
+
+    @outside_event_loop
+    def abandon(self) -> None:
+        """Stop the pod of a task whose trigger broke or timed out: nothing else will."""
+        with self._killable_run() as run:
+            run(self._abandon(self._manifest()))
+
+    @contextmanager
+    def _killable_run(self) -> Iterator[KillableRun]:
+        """Open the event loop of this run, for `operator.on_kill` to interrupt, and raise Airflow's exceptions."""
         try:
-            return asyncio.run(self._tell(story))
+            with KillableRun() as run:
+                self.operator.current_run = run
+                yield run
         except asyncio.CancelledError:
             raise AirflowException("The task was killed") from None
         except KpoError as error:
             raise AirflowException(str(error)) from error
-
-    async def _tell(self, story: Coroutine[Any, Any, T]) -> T:
-        self._loop = asyncio.get_running_loop()
-        self._task = task = asyncio.create_task(story, name="pod story")
-        try:
-            return await task
         finally:
-            await aclose_all()
+            self.operator.current_run = None
 
-    def kill(self) -> None:
-        """End the story, from a signal handler on the loop's own thread; it stops its pod on the way out."""
-        if self._loop is not None and self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-
-
-def start(operator: KubernetesPodOperator, context: Context) -> NoReturn:
-    """Create the pod and defer."""
-    deadline = _deadline(operator)
-    manifest = _manifest(operator, context)
-    task = _run(operator, _start(operator, context, manifest, deadline))
-    now = time.time()
-    operator.defer(
-        trigger=KubernetesPodTrigger(terms.for_triggerer(operator, task, now).to_dict()),
-        method_name="trigger_reentry",
-        timeout=None if deadline is None else max(0.0, deadline - now) + DEFER_GRACE,
-    )
-
-
-def run(operator: KubernetesPodOperator, context: Context) -> Any:
-    """Create the pod and see it through to its end in this process."""
-    deadline = _deadline(operator)
-    if deadline is not None:
-        # The loop keeps the deadline itself and deletes the pod; an exception thrown into it by a signal handler, at
-        # whatever line it happens to be, could not.
-        signal.setitimer(signal.ITIMER_REAL, max(0.0, deadline - time.time()) + ALARM_GRACE)
-    manifest = _manifest(operator, context)
-    return _run(operator, _see_through(operator, context, manifest, deadline))
-
-
-def resume(operator: KubernetesPodOperator, context: Context, event: Mapping[str, Any]) -> Any:
-    """Finish the task whose pod ended while it was deferred."""
-    return _run(operator, _resume(operator, context, event))
-
-
-def abandon(operator: KubernetesPodOperator, context: Context) -> None:
-    """Stop the pod of a task whose trigger broke or timed out: nobody else will."""
-    manifest = _manifest(operator, context)
-    _run(operator, _abandon(operator, context, manifest))
-
-
-def _run(operator: KubernetesPodOperator, story: Coroutine[Any, Any, T]) -> T:
-    operator.visit = Run()
-    return operator.visit(story)
-
-
-def _manifest(operator: KubernetesPodOperator, context: Context) -> Json:
-    """The manifest, from whatever a subclass made of it. Raises `AirflowException` where there can be none."""
-    try:
-        manifest: Json = to_dict(operator.build_pod_request_obj(context))
-    except KpoError as error:
-        raise AirflowException(str(error)) from error
-    except AttributeError as error:
-        if not isinstance(error.obj, dict):
-            raise
-        raise AirflowException(
-            f"{type(operator).__name__}.build_pod_request_obj reads .{error.name} of a plain dict: the manifest is no "
-            "V1Pod here. Use pod['metadata']['labels'], or make a model of it: kpo_async.models.to_v1pod(pod)"
-        ) from error
-    return manifest
-
-
-def _deadline(operator: KubernetesPodOperator) -> float | None:
-    timeout = operator.execution_timeout
-    return None if timeout is None else time.time() + timeout.total_seconds()
-
-
-@asynccontextmanager
-async def _connected(operator: KubernetesPodOperator, context: Context) -> AsyncIterator[tuple[Client, Callbacks]]:
-    """A client of the operator's cluster, and its callbacks, which have been told of theirs."""
-    source, _ = await resolve(cluster_ref(operator))
-    callbacks = Callbacks(
-        terms.callback_classes(operator),
-        mode=ExecutionMode.SYNC,
-        make_client=partial(core_v1, source),
-        operator=operator,
-        context=context,
-    )
-    async with connect(source) as client:
-        await callbacks.client_created()
-        yield client, callbacks
-
-
-async def _start(operator: KubernetesPodOperator, context: Context, manifest: Json, deadline: float | None) -> PodTask:
-    async with _connected(operator, context) as (client, callbacks):
-        pod = await _ensure(client, operator, context, manifest, callbacks)
-        return terms.describe(operator, pod, deadline)
-
-
-async def _see_through(
-    operator: KubernetesPodOperator, context: Context, manifest: Json, deadline: float | None
-) -> Any:
-    async with _connected(operator, context) as (client, callbacks):
-        pod = await _ensure(client, operator, context, manifest, callbacks)
-        task = terms.describe(operator, pod, deadline)
+    def _manifest(self) -> Json:
+        """Return the manifest as the operator's class, which may be a user's, builds it: in no running event loop."""
         try:
-            outcome = await lifecycle.wait(client, task, callbacks, formatter=operator.log_formatter)
+            manifest: Json = to_dict(self.operator.build_pod_request_obj(self.context))
+        except AttributeError as error:
+            if not isinstance(error.obj, dict):
+                raise
+            raise AirflowException(
+                f"{type(self.operator).__name__}.build_pod_request_obj reads .{error.name} of a plain dict: the "
+                "manifest is not a V1Pod here. Use pod['metadata']['labels'], or make a model of it: "
+                "kpo_async.models.to_v1pod(pod)"
+            ) from error
+        return manifest
+
+    def _postpone_alarm(self) -> None:
+        """Set back the alarm by which Airflow enforces the execution_timeout, if Airflow has set it.
+
+        The event loop keeps the deadline itself and deletes the pod. The alarm raises an exception wherever the main
+        thread happens to be, which could not delete the pod.
+        """
+        airflows_alarm, _ = signal.getitimer(signal.ITIMER_REAL)
+        if self.deadline is not None and airflows_alarm:
+            signal.setitimer(signal.ITIMER_REAL, max(0.0, self.deadline - time.time()) + ALARM_GRACE)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        """Set `client` and `callbacks`; the callbacks for a new client have been called."""
+        source, _ = await resolve(cluster_ref(self.operator))
+        self.callbacks = Callbacks(
+            callback_classes(self.operator),
+            mode=ExecutionMode.SYNC,
+            make_client=partial(core_v1, source),
+            operator=self.operator,
+            context=self.context,
+        )
+        async with connect(source) as self.client:
+            await self.callbacks.client_created()
+            yield
+
+    async def _create(self, manifest: Json) -> None:
+        async with self._connected():
+            await self._ensure_pod(manifest)
+
+    async def _create_and_wait(self, manifest: Json) -> Any:
+        async with self._connected():
+            await self._ensure_pod(manifest)
+            async with self._pod_killed_with_task():
+                outcome = await lifecycle.wait(
+                    self.client, self.pod_task, self.callbacks, formatter=self.operator.log_formatter
+                )
+                return await self._finish(outcome)
+
+    async def _ensure_pod(self, manifest: Json) -> None:
+        """Create or adopt the task's pod, set `pod_task`, and push the pod's name. A kill meanwhile leaves no pod."""
+        manifest = await self.callbacks.manifest_created(manifest)
+        owner = self._owner()
+        try:
+            pod = await lifecycle.ensure_pod(self.client, manifest, owner)
         except asyncio.CancelledError:
-            await lifecycle.kill(client, task)
+            await lifecycle.abandon(self.client, manifest, owner)
             raise
-        return await _end(client, operator, context, task, outcome, callbacks)
+        self.pod_task = pod_task_of(self.operator, pod, self.deadline)
+        self.context["ti"].xcom_push(key="pod_name", value=self.pod_task.name)
+        self.context["ti"].xcom_push(key="pod_namespace", value=self.pod_task.namespace)
+        async with self._pod_killed_with_task():
+            await self.callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
 
+    def _owner(self) -> Owner:
+        task = identity(self.context)
+        return Owner(
+            id=task.owner,
+            siblings=siblings(task),
+            try_number=task.try_number,
+            reattach=self.operator.durable,
+            base=base_container_name(self.operator),
+        )
 
-async def _ensure(
-    client: Client, operator: KubernetesPodOperator, context: Context, manifest: Json, callbacks: Callbacks
-) -> Json:
-    """The task's pod, its name told to Airflow. A kill meanwhile leaves no pod behind."""
-    manifest = await callbacks.manifest_created(manifest)
-    owner = _owner(operator, identity(context))
-    try:
-        pod = await lifecycle.ensure_pod(client, manifest, owner)
-    except asyncio.CancelledError:
-        await lifecycle.abandon(client, manifest, owner)
-        raise
-    metadata = pod["metadata"]
-    context["ti"].xcom_push(key="pod_name", value=metadata["name"])
-    context["ti"].xcom_push(key="pod_namespace", value=metadata["namespace"])
-    await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
-    return pod
+    async def _resume(self, event: Mapping[str, Any]) -> Any:
+        outcome = Outcome.from_dict(event["outcome"])
+        metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
+        self.pod_task = pod_task_of(self.operator, {"metadata": metadata}, deadline=None)
+        async with self._connected(), self._pod_killed_with_task():
+            await self._call_callbacks_of_resumption(event, outcome)
+            if not outcome.logs_complete:
+                await lifecycle.emit_remaining_logs(
+                    self.client, self.pod_task, outcome, self.callbacks, formatter=self.operator.log_formatter
+                )
+            return await self._finish(outcome)
 
-
-def _owner(operator: KubernetesPodOperator, task: TaskIdentity) -> Owner:
-    return Owner(
-        id=task.owner,
-        siblings=siblings(task),
-        try_number=task.try_number,
-        reattach=operator.durable,
-        base=base_container_name(operator),
-    )
-
-
-async def _resume(operator: KubernetesPodOperator, context: Context, event: Mapping[str, Any]) -> Any:
-    outcome = Outcome.from_dict(event["outcome"])
-    metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
-    task = terms.describe(operator, {"metadata": metadata}, deadline=None)
-    async with _connected(operator, context) as (client, callbacks):
-        if callbacks.wants(CallbackEvent.OPERATOR_RESUMING):
-            pod = await lifecycle.last_pod(client, task)
-            await callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, pod, event=dict(event))
+    async def _call_callbacks_of_resumption(self, event: Mapping[str, Any], outcome: Outcome) -> None:
+        if self.callbacks.wants(CallbackEvent.OPERATOR_RESUMING):
+            pod = await lifecycle.last_pod(self.client, self.pod_task)
+            await self.callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, pod, event=dict(event))
         started = outcome.exit_code is not None
-        if started and callbacks.wants(CallbackEvent.POD_STARTING) and terms.stays_with_worker(operator):
-            await callbacks.pod_event(CallbackEvent.POD_STARTING, await lifecycle.last_pod(client, task))
-        if not outcome.logs_complete:
-            await lifecycle.emit_remaining_logs(client, task, outcome, callbacks, formatter=operator.log_formatter)
-        return await _end(client, operator, context, task, outcome, callbacks)
+        if started and self.callbacks.wants(CallbackEvent.POD_STARTING) and callables_are_local(self.operator):
+            pod = await lifecycle.last_pod(self.client, self.pod_task)
+            await self.callbacks.pod_event(CallbackEvent.POD_STARTING, pod)
 
+    @asynccontextmanager
+    async def _pod_killed_with_task(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            await lifecycle.kill(self.client, self.pod_task)
+            raise
 
-async def _end(
-    client: Client,
-    operator: KubernetesPodOperator,
-    context: Context,
-    task: PodTask,
-    outcome: Outcome,
-    callbacks: Callbacks,
-) -> Any:
-    """Collect the result, deal with the pod, and say to Airflow how it went: a value, or an exception."""
-    try:
-        async with lifecycle.finishing(client, task, outcome, callbacks):
-            result = await lifecycle.collect(client, task, outcome)
-    except asyncio.CancelledError:
-        await lifecycle.kill(client, task)
-        raise
-    if outcome.succeeded:
-        return result
-    if result is not None:
-        push_result(operator, context, result)
-    if task.skips(outcome):
-        raise AirflowSkipException(f"Pod {task.name} exited with {outcome.exit_code}: skipping the task")
-    if outcome.status == OutcomeStatus.TIMED_OUT:
-        raise AirflowTaskTimeout(outcome.message)
-    raise AirflowException(outcome.message)
+    async def _finish(self, outcome: Outcome) -> Any:
+        """Collect the result, finish the pod, and end the task: return the result, or raise Airflow's exception."""
+        async with lifecycle.finishing(self.client, self.pod_task, outcome, self.callbacks):
+            result = await lifecycle.collect(self.client, self.pod_task, outcome)
+        if outcome.succeeded:
+            return result
+        if result is not None:
+            self._push_result(result)
+        if self.pod_task.skips(outcome):
+            raise AirflowSkipException(f"Pod {self.pod_task.name} exited with {outcome.exit_code}: skipping the task")
+        if outcome.status is OutcomeStatus.TIMED_OUT:
+            raise AirflowTaskTimeout(outcome.message)
+        raise AirflowException(outcome.message)
 
+    def _push_result(self, result: Any) -> None:
+        """Push the XCom of a task that did not succeed, as Airflow does for one that did."""
+        ti = self.context["ti"]
+        if self.operator.multiple_outputs and isinstance(result, dict):
+            for key, value in result.items():
+                ti.xcom_push(key=key, value=value)
+        ti.xcom_push(key="return_value", value=result)
 
-def push_result(operator: KubernetesPodOperator, context: Context, result: Any) -> None:
-    """Push the XCom of a task that did not succeed, as Airflow does for those that do."""
-    ti = context["ti"]
-    if operator.multiple_outputs and isinstance(result, dict):
-        for key, value in result.items():
-            ti.xcom_push(key=key, value=value)
-    ti.xcom_push(key="return_value", value=result)
-
-
-async def _abandon(operator: KubernetesPodOperator, context: Context, manifest: Json) -> None:
-    async with _connected(operator, context) as (client, _):
-        await lifecycle.abandon(client, manifest, _owner(operator, identity(context)))
+    async def _abandon(self, manifest: Json) -> None:
+        async with self._connected():
+            await lifecycle.abandon(self.client, manifest, self._owner())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -15,9 +17,15 @@ from typing import Any
 import pytest
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
-from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
-from kpo_async.operators import worker
+from kpo_async.hooks.airflow import (
+    AirflowException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+    get_connection,
+)
 from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.operators.worker import ALARM_GRACE, TaskRun
 from kpo_async.pod_task import Outcome
 
 
@@ -53,13 +61,11 @@ def operator(kubeconfig: str, script: str, **parameters: Any) -> KubernetesPodOp
 
 
 def run(operator: KubernetesPodOperator, ti: TaskInstance | None = None) -> Any:
-    return worker.run(operator, {"ti": ti or TaskInstance()})
+    return TaskRun(operator, {"ti": ti or TaskInstance()}).run_to_completion()
 
 
 def pods(kubeconfig: str) -> list[str]:
     """The names of the pods that are not being deleted."""
-    import asyncio
-
     from kpo_async.kube.auth.config import ClusterSource
     from kpo_async.kube.client import aclose_all, connect
 
@@ -110,11 +116,107 @@ class KilledWhenItStarts(KubernetesPodOperatorCallback):
         signal.raise_signal(signal.SIGUSR1)
 
 
+@pytest.fixture
+def no_alarm() -> Iterator[None]:
+    """Put the alarm of pytest-timeout aside, so that the test's is the only one."""
+    timer, handler = signal.setitimer(signal.ITIMER_REAL, 0), signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+@pytest.mark.usefixtures("no_alarm")
+def test_airflows_alarm_for_the_execution_timeout_rings_after_the_pod_is_deleted(kubeconfig: str) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    run(operator(kubeconfig, "true", execution_timeout=timedelta(seconds=5)))
+    remaining, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert 5 < remaining < 5 + ALARM_GRACE
+
+
+@pytest.mark.usefixtures("no_alarm")
+def test_where_airflow_has_set_no_alarm_none_is_set(kubeconfig: str) -> None:
+    run(operator(kubeconfig, "true", execution_timeout=timedelta(seconds=5)))
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
 def test_a_kill_from_a_signal_handler_deletes_the_pod(kubeconfig: str) -> None:
     task = operator(kubeconfig, "sleep 1000", callbacks=KilledWhenItStarts)
     signal.signal(signal.SIGUSR1, lambda *_: task.on_kill())
     with pytest.raises(AirflowException, match="was killed"):
         run(task)
+    assert pods(kubeconfig) == []
+
+
+def test_a_kill_while_the_manifest_is_built_leaves_no_pod(kubeconfig: str) -> None:
+    class Operator(KubernetesPodOperator):
+        def build_pod_request_obj(self, context: Any = None, **kwargs: Any) -> Any:
+            manifest = super().build_pod_request_obj(context, **kwargs)
+            self.on_kill()
+            return manifest
+
+    task = Operator(task_id="task", image="busybox:1.36", config_file=kubeconfig, kubernetes_conn_id=None)
+    with pytest.raises(AirflowException, match="was killed"):
+        run(task)
+    assert pods(kubeconfig) == []
+
+
+def test_a_start_uses_one_event_loop_and_fetches_the_connection_once(
+    kubeconfig: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"kube_config_path": kubeconfig, "namespace": "default"}
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    fetched: list[str] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def fetch(conn_id: str) -> Any:
+        fetched.append(conn_id)
+        return await get_connection(conn_id)
+
+    def new_event_loop() -> asyncio.AbstractEventLoop:
+        loops.append(make_loop())
+        return loops[-1]
+
+    make_loop = asyncio.events.new_event_loop
+    monkeypatch.setattr(asyncio.events, "new_event_loop", new_event_loop)
+    monkeypatch.setattr("kpo_async.hooks.connection.get_connection", fetch)
+    task = operator(kubeconfig, "true", kubernetes_conn_id="cluster", config_file=None, namespace=None)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred):
+        TaskRun(task, context).start()
+    assert (fetched, len(loops)) == (["cluster"], 1)
+    TaskRun(task, context).abandon()
+    assert pods(kubeconfig) == []
+
+
+def test_a_user_may_call_the_operator_in_a_running_event_loop(kubeconfig: str) -> None:
+    async def in_a_notebook() -> Any:
+        task = operator(kubeconfig, "echo 5 > /airflow/xcom/return.json", do_xcom_push=True, deferrable=True)
+        context: Any = {"ti": TaskInstance()}
+        task.dry_run()
+        assert task.build_pod_request_obj(context)["metadata"]["namespace"] == "default"
+        with pytest.raises(TaskDeferred):
+            task.execute(context)
+        task.deferrable = False
+        return task.execute(context)
+
+    assert asyncio.run(in_a_notebook()) == 5
+    assert pods(kubeconfig) == []
+
+
+class BuildsTheManifestAgain(KubernetesPodOperatorCallback):
+    """A user who looks at the manifest while the operator runs, in its event loop and beside it."""
+
+    @staticmethod
+    async def on_pod_creation(*, operator: Any, context: Any, **kwargs: Any) -> None:
+        operator.build_pod_request_obj(context)
+
+    @staticmethod
+    def on_pod_starting(*, operator: Any, context: Any, **kwargs: Any) -> None:
+        operator.build_pod_request_obj(context)
+
+
+def test_a_callback_may_build_the_manifest_while_the_operator_runs(kubeconfig: str) -> None:
+    run(operator(kubeconfig, "true", callbacks=BuildsTheManifestAgain))
     assert pods(kubeconfig) == []
 
 
@@ -144,7 +246,7 @@ def test_a_resumed_task_ends_as_the_trigger_said(kubeconfig: str) -> None:
         "outcome": Outcome("lost", message="it went").to_dict(),
     }
     with pytest.raises(AirflowException, match="it went"):
-        worker.resume(operator(kubeconfig, "true"), {"ti": TaskInstance()}, event)
+        TaskRun(operator(kubeconfig, "true"), {"ti": TaskInstance()}).resume(event)
 
 
 def test_callbacks_that_the_triggerer_cannot_import_are_all_called_by_the_resumed_worker(kubeconfig: str) -> None:
@@ -166,8 +268,8 @@ def test_callbacks_that_the_triggerer_cannot_import_are_all_called_by_the_resume
     task = operator(kubeconfig, "echo hello", callbacks=[Local])
     context: Any = {"ti": TaskInstance()}
     with pytest.raises(TaskDeferred) as deferred:
-        worker.start(task, context)
+        TaskRun(task, context).start()
     pod = deferred.value.trigger.pod_task
     outcome = Outcome("succeeded", exit_code=0, logs_complete=False).to_dict()
-    worker.resume(task, context, {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
+    TaskRun(task, context).resume({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
     assert calls == [f"starting {pod.name}", "hello", "completion Succeeded"]

@@ -1,0 +1,312 @@
+"""The parameters of `KubernetesPodOperator`: their types and defaults, what they are stored as, and their templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperator
+
+from kpo_async import models
+from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.json_types import Json
+from kpo_async.operators.deprecated import resolve_action, resolve_durable, resolve_finish_action
+from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
+from kpo_async.pod.parameters import env_list
+from kpo_async.pod.xcom_sidecar import XComTransport
+from kpo_async.pod_task import OnFinishAction, OnKillAction
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+    from kpo_async.operators.killable_run import KillableRun
+
+Model = Any
+"""A Kubernetes object: a plain dict in the API's spelling, or a model of `kubernetes` or `kubernetes_asyncio`."""
+
+_LISTS = (
+    "cmds",
+    "arguments",
+    "ports",
+    "volume_mounts",
+    "volumes",
+    "env_vars",
+    "env_from",
+    "secrets",
+    "image_pull_secrets",
+    "tolerations",
+    "init_containers",
+    "pod_runtime_info_envs",
+    "configmaps",
+)
+"""Parameters that are an empty list when not given, so that subclasses may append to them."""
+_DICTS = ("labels", "annotations", "affinity", "node_selector", "security_context")
+"""Parameters that are an empty dict when not given."""
+_NOT_STORED = ("self", "kwargs", "__class__", "is_delete_operator_pod", "reattach_on_restart")
+"""Locals of the constructor that are not attributes. Deprecated parameters are stored under their new names."""
+
+
+class PodOperatorBase(BaseOperator):
+    """An operator with the parameters of a pod. `KubernetesPodOperator` runs it."""
+
+    BASE_CONTAINER_NAME: ClassVar[str] = "base"
+
+    template_fields: Sequence[str] = (
+        "image",
+        "name",
+        "hostname",
+        "cmds",
+        "annotations",
+        "arguments",
+        "env_vars",
+        "labels",
+        "config_file",
+        "pod_template_file",
+        "pod_template_dict",
+        "namespace",
+        "container_resources",
+        "volumes",
+        "volume_mounts",
+        "cluster_context",
+        "env_from",
+        "configmaps",
+        "node_selector",
+        "kubernetes_conn_id",
+        "base_container_name",
+        "trigger_kwargs",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
+    ui_color = "#d9e8ff"
+
+    kubernetes_conn_id: str | None
+    namespace: str | None
+    image: str | None
+    name: str | None
+    random_name_suffix: bool
+    cmds: list[str]
+    arguments: list[str]
+    ports: list[Model]
+    volume_mounts: list[Model]
+    volumes: list[Model]
+    env_vars: list[Model] | dict[str, str]
+    env_from: list[Model]
+    secrets: list[Any]
+    in_cluster: bool | None
+    cluster_context: str | None
+    labels: dict[str, Any]
+    durable: bool
+    startup_timeout_seconds: int
+    startup_check_interval_seconds: int
+    schedule_timeout_seconds: int
+    get_logs: bool
+    base_container_name: str
+    base_container_status_polling_interval: float
+    init_container_logs: Iterable[str] | str | Literal[True] | None
+    container_logs: Iterable[str] | str | Literal[True] | None
+    image_pull_policy: str | None
+    annotations: dict[str, Any]
+    container_resources: Model | None
+    affinity: Model
+    config_file: str | None
+    runtime_class_name: str | None
+    node_selector: dict[str, str]
+    image_pull_secrets: list[Model] | str
+    service_account_name: str | None
+    automount_service_account_token: bool | None
+    hostnetwork: bool
+    host_aliases: list[Model] | None
+    tolerations: list[Model]
+    security_context: Model
+    container_security_context: Model | None
+    xcom_sidecar_container_security_context: Model | None
+    dnspolicy: str | None
+    dns_config: Model | None
+    hostname: str | None
+    subdomain: str | None
+    schedulername: str | None
+    full_pod_spec: Model | None
+    init_containers: list[Model]
+    log_events_on_failure: bool
+    log_events_on_startup: bool
+    do_xcom_push: bool
+    pod_template_file: str | None
+    pod_template_dict: dict[str, Any] | None
+    priority_class_name: str | None
+    pod_runtime_info_envs: list[Model]
+    termination_grace_period: int | None
+    configmaps: list[str]
+    skip_on_exit_code: Collection[int]
+    deferrable: bool
+    poll_interval: float
+    log_pod_spec_on_failure: bool
+    on_finish_action: OnFinishAction
+    on_kill_action: OnKillAction
+    termination_message_policy: str
+    active_deadline_seconds: int | None
+    callbacks: list[type] | type | None
+    progress_callback: Callable[[str], None] | None
+    logging_interval: int | None
+    trigger_kwargs: dict[str, Any] | None
+    container_name_log_prefix_enabled: bool
+    log_formatter: Callable[[str, str], str] | None
+    end_from_trigger: bool
+    xcom_transport: XComTransport
+    current_run: KillableRun | None
+    """The run that `on_kill` ends, None while the task does not run in this process."""
+
+    def __init__(
+        self,
+        *,
+        kubernetes_conn_id: str | None = "kubernetes_default",
+        namespace: str | None = None,
+        image: str | None = None,
+        name: str | None = None,
+        random_name_suffix: bool = True,
+        cmds: list[str] | None = None,
+        arguments: list[str] | None = None,
+        ports: list[Model] | None = None,
+        volume_mounts: list[Model] | None = None,
+        volumes: list[Model] | None = None,
+        env_vars: list[Model] | dict[str, str] | None = None,
+        env_from: list[Model] | None = None,
+        secrets: list[Any] | None = None,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
+        labels: dict[str, Any] | None = None,
+        reattach_on_restart: bool | None = None,
+        durable: bool | None = None,
+        startup_timeout_seconds: int = 120,
+        startup_check_interval_seconds: int = 5,
+        schedule_timeout_seconds: int | None = None,
+        get_logs: bool = True,
+        base_container_name: str | None = None,
+        base_container_status_polling_interval: float = 1,
+        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
+        container_logs: Iterable[str] | str | Literal[True] | None = None,
+        image_pull_policy: str | None = None,
+        annotations: dict[str, Any] | None = None,
+        container_resources: Model | None = None,
+        affinity: Model | None = None,
+        config_file: str | None = None,
+        runtime_class_name: str | None = None,
+        node_selector: dict[str, str] | None = None,
+        image_pull_secrets: list[Model] | None = None,
+        service_account_name: str | None = None,
+        automount_service_account_token: bool | None = None,
+        hostnetwork: bool = False,
+        host_aliases: list[Model] | None = None,
+        tolerations: list[Model] | None = None,
+        security_context: Model | None = None,
+        container_security_context: Model | None = None,
+        xcom_sidecar_container_security_context: Model | None = None,
+        dnspolicy: str | None = None,
+        dns_config: Model | None = None,
+        hostname: str | None = None,
+        subdomain: str | None = None,
+        schedulername: str | None = None,
+        full_pod_spec: Model | None = None,
+        init_containers: list[Model] | None = None,
+        log_events_on_failure: bool = False,
+        log_events_on_startup: bool = True,
+        do_xcom_push: bool = False,
+        pod_template_file: str | None = None,
+        pod_template_dict: dict[str, Any] | None = None,
+        priority_class_name: str | None = None,
+        pod_runtime_info_envs: list[Model] | None = None,
+        termination_grace_period: int | None = None,
+        configmaps: list[str] | None = None,
+        skip_on_exit_code: int | Container[int] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 2,
+        log_pod_spec_on_failure: bool = True,
+        on_finish_action: str = OnFinishAction.DELETE_POD,
+        on_kill_action: str = OnKillAction.DELETE_POD,
+        is_delete_operator_pod: bool | None = None,
+        termination_message_policy: str = "File",
+        active_deadline_seconds: int | None = None,
+        callbacks: list[type] | type | None = None,
+        progress_callback: Callable[[str], None] | None = None,
+        logging_interval: int | None = None,
+        trigger_kwargs: dict[str, Any] | None = None,
+        container_name_log_prefix_enabled: bool = True,
+        log_formatter: Callable[[str, str], str] | None = None,
+        end_from_trigger: bool = False,
+        xcom_transport: str = XComTransport.SIDECAR,
+        **kwargs: Any,
+    ) -> None:
+        given = dict(locals())
+        try:
+            super().__init__(**kwargs)
+        except TypeError:
+            if "config_dict" in kwargs:  # the error that is being handled shows it
+                raise ConfigError(INLINE_KUBECONFIG) from None
+            raise
+        # Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
+        own = vars(self)
+        for local in _NOT_STORED:
+            del given[local]
+        own.update(given)
+        for parameter in _LISTS:
+            own[parameter] = own[parameter] or []
+        for parameter in _DICTS:
+            own[parameter] = own[parameter] or {}
+        own["durable"] = resolve_durable(reattach_on_restart, durable)
+        own["schedule_timeout_seconds"] = schedule_timeout_seconds or startup_timeout_seconds
+        own["base_container_name"] = base_container_name or self.BASE_CONTAINER_NAME
+        own["skip_on_exit_code"] = _exit_codes(skip_on_exit_code)
+        own["on_finish_action"] = resolve_finish_action(on_finish_action, is_delete_operator_pod)
+        own["on_kill_action"] = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
+        own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
+        own["current_run"] = None
+        check_parameters(own)
+
+    def _set_xcomargs_dependencies(self) -> None:
+        # Airflow's own search takes longer than the rest of a task's parsing, and most values hold no XComArg.
+        own = vars(self)
+        for field in self.template_fields:
+            value = own[field] if field in own else getattr(self, field, None)
+            if value and not models.is_literal(value):
+                self._set_xcomargs_dependency(field, value)
+
+    @property
+    def reattach_on_restart(self) -> bool:
+        """The old name of `durable`."""
+        return self.durable
+
+    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Json:
+        """See `KubernetesPodOperator`."""
+        raise NotImplementedError
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render templates, those inside Kubernetes models too: a model becomes a plain dict and is not changed."""
+        if models.is_model(content):
+            return models.render(content, lambda value: self.render_template(value, context, jinja_env, seen_oids))
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        # Names of environment variables are templates too, but Airflow renders only the values of a dict. A mapped task
+        # renders its unmapped operator without `render_template_fields`, so that method would be too late.
+        if isinstance(parent, PodOperatorBase) and isinstance(parent.env_vars, dict):
+            parent.env_vars = env_list(parent.env_vars)
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+
+def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:
+    """Return the exit codes, 0 to 255, that are in `codes`, as a collection that can be stored as JSON."""
+    if codes is None:
+        return ()
+    if isinstance(codes, int):
+        return (codes,)
+    if isinstance(codes, str):
+        raise ManifestError(f"skip_on_exit_code is {codes!r}: give a number, or a list of them")
+    return tuple(code for code in range(256) if code in codes)
