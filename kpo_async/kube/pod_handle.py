@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kpo_async.compat import Self
-from kpo_async.exceptions import ConflictError, NotFoundError
+from kpo_async.exceptions import ConflictError, InvalidError, NotFoundError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.remote_command import ExecResult
@@ -48,11 +48,25 @@ class PodHandle:
     async def patch(self, body: Json) -> Json:
         """Apply a merge patch and return the pod.
 
-        Raises `NotFoundError` or `ConflictError` when the pod is gone, the latter also when the patch names another
-        resourceVersion than the pod's.
+        Raises `NotFoundError` when the pod is gone, and `ConflictError` when it has another resourceVersion than the
+        one in `body`, if any.
         """
         metadata = {**body.get("metadata", {}), "uid": self.uid}
-        return await self.client.patch("pods", self.name, {**body, "metadata": metadata}, self.namespace)
+        try:
+            return await self.client.patch("pods", self.name, {**body, "metadata": metadata}, self.namespace)
+        except InvalidError as error:
+            # The answer for another pod's uid, too: the field is immutable.
+            if await self.get() is not None:
+                raise
+            raise NotFoundError(
+                f"patch pod {self}: it is gone",
+                verb="patch",
+                resource="pods",
+                name=self.name,
+                namespace=self.namespace,
+                code=404,
+                reason="NotFound",
+            ) from error
 
     async def delete(self, *, grace_period: int | None = None) -> None:
         """Delete the pod; do nothing when it is gone. `grace_period` in seconds; None leaves it to the pod."""

@@ -1,4 +1,4 @@
-"""When waiting for a pod ends, where the cluster's clock is not ours."""
+"""When waiting for a pod ends, with a cluster whose clock is ahead or behind."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def starting(node: str | None) -> Pod:
 
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize(("node", "second"), [(None, 100), ("node-1", 101)], ids=["unscheduled", "scheduled"])
-def test_what_runs_from_the_clusters_times_ends_on_its_clock(node: str | None, second: int, ahead: timedelta) -> None:
+def test_limits_counted_from_the_clusters_timestamps_end_on_its_clock(
+    node: str | None, second: int, ahead: timedelta
+) -> None:
     assert until(starting(node), ahead) == moment(second) - ahead
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
-def test_what_runs_from_what_we_saw_ends_on_our_clock(ahead: timedelta) -> None:
+def test_limits_counted_from_what_was_seen_end_on_this_hosts_clock(ahead: timedelta) -> None:
     assert until(None, ahead) == NOW + UNSEEN_LIMIT
     assert until(starting(None), ahead, ungated_at=NOW) == NOW + timedelta(seconds=100)

@@ -42,7 +42,7 @@ IMAGE = "python:3.11-slim"
         pytest.param('"gr\u00fcn"'.encode(), XComResult(Kind.VALUE, '"gr\u00fcn"', "gr\u00fcn"), id="UTF-8"),
     ],
 )
-def test_json_is_read_and_nothing_is_no_value(content: bytes, result: XComResult) -> None:
+def test_json_is_parsed_and_an_empty_file_has_no_value(content: bytes, result: XComResult) -> None:
     assert parse(content, WHERE) == result
 
 
@@ -60,7 +60,7 @@ def test_json_is_read_and_nothing_is_no_value(content: bytes, result: XComResult
         pytest.param(b"[" * 100_000, "nested too deeply", id="too deep"),
     ],
 )
-def test_what_is_wrong_with_a_result_is_told_with_its_place(content: bytes, says: str) -> None:
+def test_an_invalid_result_is_an_error_with_the_position_of_the_mistake(content: bytes, says: str) -> None:
     with pytest.raises(XComError) as caught:
         parse(content, WHERE)
     assert says in str(caught.value)
@@ -133,14 +133,14 @@ async def test_what_the_program_left_is_the_result(
 
 
 @TRANSPORTS
-async def test_bytes_that_are_no_text_are_named_with_their_offset(local_client: Client, transport: str) -> None:
+async def test_bytes_that_are_not_text_are_named_with_their_offset(local_client: Client, transport: str) -> None:
     script = "printf '\"ab\\377\"' > /airflow/xcom/return.json"
     async with followed_pod(local_client, script, transport=transport) as (pod, feed):
         with pytest.raises(XComError, match="byte 0xff at offset 3"):
             await read(pod, feed, transport=transport)
 
 
-async def test_a_companion_that_never_ends_does_not_keep_the_result_back(local_client: Client) -> None:
+async def test_a_companion_that_never_ends_does_not_withhold_the_result(local_client: Client) -> None:
     companion = {"name": "other", "image": IMAGE, "command": ["sleep", "1000"]}
     script = "echo 5 > /airflow/xcom/return.json"
     spec = {"containers": [companion], "terminationGracePeriodSeconds": 1}
@@ -225,14 +225,14 @@ IN_LOG = f"kpo-async/1 log {len(CONTENT)} {hashlib.sha256(CONTENT).hexdigest()}\
         pytest.param([frame(CONTENT).replace(b"gzip 1", b"gzip 2"), frame(CONTENT)], id="wrong length"),
     ],
 )
-async def test_a_result_in_the_log_is_asked_for_until_it_is_whole(answers: list[bytes | int]) -> None:
+async def test_a_result_in_the_log_is_read_until_it_is_whole(answers: list[bytes | int]) -> None:
     async with Scripted(*answers).client() as client:
         result = await read(PodHandle(client, "jobs", "p", "uid"), feed_of(IN_LOG))
     assert result.value == {"n": list(range(2000))}
 
 
 @pytest.mark.virtual_time
-async def test_a_message_that_was_cut_is_made_up_for_by_the_log() -> None:
+async def test_a_truncated_message_is_replaced_by_the_log() -> None:
     message = IN_LOG.replace("log", "text", 1) + CONTENT[:2500].decode()
     async with Scripted(frame(CONTENT)).client() as client:
         assert (await read(PodHandle(client, "jobs", "p", "uid"), feed_of(message))).value == {"n": list(range(2000))}
@@ -264,7 +264,7 @@ async def test_a_message_that_was_cut_is_made_up_for_by_the_log() -> None:
         ),
     ],
 )
-async def test_a_result_that_does_not_come_is_told_from_none_within_a_minute(
+async def test_a_missing_result_is_an_error_within_a_minute_and_not_an_empty_result(
     feed: Subscription, answer: bytes | int, says: str
 ) -> None:
     async with Scripted(answer).client() as client:

@@ -28,7 +28,7 @@ async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: 
     return pod_task(pod, str(cluster.kubeconfig), **terms)
 
 
-async def shown_line(text: str) -> None:
+async def wait_for_line(text: str) -> None:
     """Wait until a record of the task's log has `text` in it."""
     seen = asyncio.Event()
     handler = logging.Handler()
@@ -48,9 +48,7 @@ async def fired(task: PodTask) -> list[dict]:
     return [event.payload async for event in trigger.run()]
 
 
-async def test_it_fires_one_event_that_says_how_the_pod_ended(
-    local_cluster: LocalCluster, local_client: Client
-) -> None:
+async def test_it_fires_one_event_with_the_outcome(local_cluster: LocalCluster, local_client: Client) -> None:
     task = await task_for(local_cluster, local_client, "exit 4", user_event={"extra": "mine"})
     [event] = await fired(task)
     assert (event["status"], event["name"], event["uid"], event["extra"]) == (
@@ -80,21 +78,21 @@ async def test_a_task_that_has_just_deferred_is_not_resumed_too_soon(
     assert time.time() - before < 5
 
 
-async def test_a_long_pod_is_not_held_back(local_cluster: LocalCluster, local_client: Client) -> None:
+async def test_the_event_of_a_long_pod_is_not_delayed(local_cluster: LocalCluster, local_client: Client) -> None:
     task = await task_for(local_cluster, local_client, "true", deferred_at=time.time() - 3600)
     before = time.time()
     await fired(task)
     assert time.time() - before < 5
 
 
-async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
+async def test_a_triggerer_continues_the_log_where_the_stopped_one_left_off(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
     script = "echo one; echo two; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo three"
     task = await task_for(local_cluster, local_client, script, deferred_at=time.time() - 3600)
     first = asyncio.create_task(fired(task))
-    await shown_line("two")
+    await wait_for_line("two")
     first.cancel()
     await asyncio.wait([first])
     second = asyncio.create_task(fired(task))
@@ -105,7 +103,7 @@ async def test_a_triggerer_that_stops_leaves_off_where_the_next_one_goes_on(
     assert sum("The log continues where a triggerer stopped" in r.message for r in caplog.records) == 1
 
 
-async def test_a_pod_that_asks_for_its_task_to_be_skipped_is_heard_and_named(
+async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
@@ -116,7 +114,7 @@ async def test_a_pod_that_asks_for_its_task_to_be_skipped_is_heard_and_named(
     assert not any("::group::" in message for message in caplog.messages)
 
 
-def test_a_row_of_another_version_says_what_to_do() -> None:
+def test_a_row_of_another_version_is_refused_with_what_to_do() -> None:
     row = PodTask("pod", "default", "uid").to_dict() | {"version": 99}
     with pytest.raises(KpoError, match="install the same kpo-async"):
         KubernetesPodTrigger(row)

@@ -1,0 +1,94 @@
+"""The outcome of waiting for real pods of the embedded cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from kpo_async import lifecycle
+from kpo_async.kube.client import Client
+from kpo_async.logs.plan import LogPlan
+from kpo_async.pod_task import OutcomeStatus
+from tests.factories import NO_CALLBACKS, create_pod, pod_exists, pod_task, wait_for_pod
+
+
+async def test_a_pod_that_exits_with_zero_has_succeeded(client: Client) -> None:
+    outcome = await wait_for_pod(client, "true")
+    assert (outcome.status, outcome.exit_code, outcome.category) == (OutcomeStatus.SUCCEEDED, 0, "Succeeded")
+
+
+async def test_a_failure_names_the_pod_its_container_and_the_exit_code(client: Client) -> None:
+    outcome = await wait_for_pod(client, "exit 3")
+    assert (outcome.status, outcome.exit_code, outcome.category) == (OutcomeStatus.FAILED, 3, "ExitCode")
+    assert "container 'base' failed with exit code 3" in outcome.message
+    assert "pod default/task-" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("logs", "parameters", "hint"),
+    [
+        pytest.param(LogPlan(), {}, "see the program's output in the task's log", id="shown"),
+        pytest.param(None, {}, "with get_logs=True the task's log has the program's output", id="not shown"),
+        pytest.param(
+            LogPlan(init_containers=True),
+            {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
+            "see its output in the task's log",
+            id="an init container, shown",
+        ),
+        pytest.param(
+            LogPlan(),
+            {"init_containers": [{"name": "init", "image": "busybox:1.36", "command": ["false"]}]},
+            "show that container's log with init_container_logs=True",
+            id="an init container, not shown",
+        ),
+    ],
+)
+async def test_the_hint_of_a_failure_fits_the_logs_that_the_task_shows(
+    client: Client, logs: LogPlan | None, parameters: dict, hint: str
+) -> None:
+    outcome = await wait_for_pod(client, "exit 1", {"logs": logs}, **parameters)
+    assert outcome.message.endswith(f"({hint})")
+
+
+async def test_a_task_that_runs_out_of_time_stops_its_pod(client: Client) -> None:
+    pod = await create_pod(client, "sleep 1000")
+    outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() + 1), NO_CALLBACKS)
+    assert (outcome.status, outcome.category) == (OutcomeStatus.TIMED_OUT, "ExecutionTimeout")
+    assert not await pod_exists(client, pod)
+
+
+async def test_a_pod_deleted_from_outside_is_reported_as_lost(client: Client) -> None:
+    pod = await create_pod(client, "sleep 1000")
+    waiting = asyncio.create_task(lifecycle.wait(client, pod_task(pod), NO_CALLBACKS))
+    await client.delete("pods", pod["metadata"]["name"], "default")
+    outcome = await waiting
+    assert (outcome.status, outcome.category) == (OutcomeStatus.LOST, "Deleted")
+
+
+async def test_a_pod_that_was_gone_before_it_was_seen_is_named_with_the_possible_causes(
+    client: Client,
+) -> None:
+    pod = await create_pod(client, "true")
+    task = pod_task(pod)
+    await client.delete("pods", task.name, "default", uid=task.uid, grace_period_seconds=0)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    assert (outcome.status, outcome.category) == (OutcomeStatus.LOST, "Deleted")
+    assert outcome.message.startswith(f"pod default/{task.name} was gone before it was seen (it was deleted, or")
+
+
+async def test_an_invalid_image_name_fails_at_once(client: Client) -> None:
+    outcome = await wait_for_pod(client, "true", image="No Such Image!")
+    assert (outcome.status, outcome.category) == (OutcomeStatus.NOT_STARTED, "ImagePull")
+    assert "No Such Image!" in outcome.message
+
+
+async def test_the_start_times_out_and_the_log_says_what_the_pod_waited_for(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.pod_status_log")
+    outcome = await wait_for_pod(client, "true", {"schedule_timeout": 2}, node_selector={"no": "such-node"})
+    assert (outcome.status, outcome.category) == (OutcomeStatus.NOT_STARTED, "Unschedulable")
+    assert any("has no node yet: 0/1 nodes are available" in r.message for r in caplog.records)
