@@ -1,9 +1,9 @@
-"""Users' callbacks: what they may override, and the one place that calls them.
+"""Users' callbacks: the functions they may override, and the one place that calls them.
 
-A callback class works here whether it derives from this module's base or from the incumbent's, as a class or an
-instance, with plain or `async` functions. Plain ones run in a thread, so that a slow one stalls nobody's event loop.
-Objects of the `kubernetes` client are made only for a function that is overridden and asks for them. No Airflow here:
-`operator` and `context` are handed through as they come.
+A callback may be a class or an instance, derive from this module's base or from the incumbent's, and have plain or
+`async` functions. Plain functions run in a thread, so that a slow one does not block the event loop. Objects of the
+`kubernetes` client are made only for overridden functions that take them. This module knows nothing of Airflow: it
+passes on `operator` and `context` as they are.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 
 class ExecutionMode(StrEnum):
-    """Where a callback runs: `sync` in a worker, `async` in the triggerer (where there is no operator)."""
+    """Where a callback runs: `sync` in a worker, `async` in the triggerer, which has no operator."""
 
     SYNC = "sync"
     ASYNC = "async"
 
 
 class CallbackEvent(StrEnum):
-    """The moments of a pod's story. Values are the names of the functions that users override."""
+    """The events of a pod's life that users may handle. Values are the names of the functions they override."""
 
     SYNC_CLIENT_CREATION = "on_sync_client_creation"
     POD_MANIFEST_CREATED = "on_pod_manifest_created"
@@ -49,20 +49,20 @@ class CallbackEvent(StrEnum):
 
 
 class KubernetesPodOperatorCallback:
-    """Base of callback classes. Every function may be `async`; what it returns is ignored.
+    """Base of callback classes. Every function may be `async`. Return values are ignored.
 
     `client` is a `kubernetes.client.CoreV1Api`, `mode` an `ExecutionMode`. In the triggerer `operator` is None.
     """
 
     @staticmethod
     def on_sync_client_creation(*, client: CoreV1Api, operator: Any, **kwargs: Any) -> Any:
-        """The synchronous client was made, for this class or another. Once in each worker process of the task."""
+        """The worker has created `client`. Called once in each worker process of the task."""
 
     @staticmethod
     def on_pod_manifest_created(
         *, pod_request: V1Pod, client: CoreV1Api, mode: str, operator: Any, context: Context, **kwargs: Any
     ) -> Any:
-        """The pod is about to be created. Changes made to `pod_request` are."""
+        """The pod is about to be created, with the changes that this function makes to `pod_request`."""
 
     @staticmethod
     def on_pod_creation(
@@ -74,25 +74,25 @@ class KubernetesPodOperatorCallback:
     def on_pod_starting(
         *, pod: V1Pod, client: CoreV1Api, mode: str, operator: Any, context: Context, **kwargs: Any
     ) -> Any:
-        """The base container runs, or has run already."""
+        """The base container runs, or has already ended."""
 
     @staticmethod
     def on_pod_completion(
         *, pod: V1Pod, client: CoreV1Api, mode: str, operator: Any, context: Context, **kwargs: Any
     ) -> Any:
-        """The base container has ended, well or not."""
+        """The base container has ended, successfully or not."""
 
     @staticmethod
     def on_pod_teardown(
         *, pod: V1Pod, client: CoreV1Api, mode: str, operator: Any, context: Context, **kwargs: Any
     ) -> Any:
-        """All `on_pod_completion` were called; the pod is about to be deleted, or kept."""
+        """All `on_pod_completion` have been called; the pod is about to be deleted, or kept."""
 
     @staticmethod
     def on_pod_cleanup(
         *, pod: V1Pod, client: CoreV1Api, mode: str, operator: Any, context: Context, **kwargs: Any
     ) -> Any:
-        """`on_finish_action` was carried out, after failures too."""
+        """`on_finish_action` has been carried out. Called after failures too."""
 
     @staticmethod
     def on_operator_resuming(
@@ -105,7 +105,7 @@ class KubernetesPodOperatorCallback:
         context: Context,
         **kwargs: Any,
     ) -> Any:
-        """A worker has taken the task back from the triggerer, with the trigger's `event`."""
+        """A worker has resumed the deferred task with the trigger's `event`."""
 
     @staticmethod
     def progress_callback(
@@ -118,14 +118,15 @@ class KubernetesPodOperatorCallback:
         pod: V1Pod,
         **kwargs: Any,
     ) -> Any:
-        """A line of a container's log was read. An error here is logged and does not fail the task."""
+        """A line of a container's log has been read. An error of this function is logged and does not fail the task."""
 
 
 class Callbacks:
-    """The callbacks of one task in one process, and what they are called with.
+    """The callbacks of one task in one process, and their common arguments.
 
-    `make_client` is called at most once, when a function that asks for a client is about to be called. `limit` is how
-    many seconds one call may take; then the story goes on without it (a coroutine is cancelled, a thread cannot be).
+    `make_client` is called at most once, before the first call of a function that takes a client. `limit` is the number
+    of seconds that one call may take. After that the task goes on without it: a coroutine is cancelled, a thread, which
+    cannot be, is left behind.
     """
 
     def __init__(
@@ -138,45 +139,45 @@ class Callbacks:
         context: Mapping[str, Any] | None = None,
         limit: float | None = None,
     ) -> None:
-        self._overrides = {hook: _overrides(classes, hook) for hook in CallbackEvent}
+        self._overrides = {event: _overrides(classes, event) for event in CallbackEvent}
         self._always = {"mode": mode, "operator": operator, "context": {} if context is None else context}
         self._make_client = make_client
         self._client: object = None
         self._limit = limit
         self._converted: tuple[Mapping[str, Any], V1Pod] | None = None
-        self._complained = False
+        self._progress_has_failed = False
 
-    def wants(self, hook: CallbackEvent) -> bool:
-        """Whether anybody overrides `hook`: what it needs (a GET of the pod, say) can be spared otherwise."""
-        return bool(self._overrides[hook])
+    def wants(self, event: CallbackEvent) -> bool:
+        """Whether `event` is handled. If not, the caller can save the request that its arguments would need."""
+        return bool(self._overrides[event])
 
     async def client_created(self) -> None:
-        """Call `on_sync_client_creation` if anybody wants it. To be called first in every worker process."""
+        """Call `on_sync_client_creation`. A worker process does so before the other callbacks."""
         await self._fire(CallbackEvent.SYNC_CLIENT_CREATION, {})
 
     async def manifest_created(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Call `on_pod_manifest_created`; returns the manifest as the callbacks left it."""
+        """Call `on_pod_manifest_created`, and return the manifest as the callbacks left it."""
         if not self.wants(CallbackEvent.POD_MANIFEST_CREATED):
             return manifest
         pod = await asyncio.to_thread(_to_v1pod, manifest)
         before = models.to_dict(pod)
         await self._fire(CallbackEvent.POD_MANIFEST_CREATED, {"pod_request": pod})
         after: dict[str, Any] = models.to_dict(pod)
-        # The round trip drops fields that the installed client does not know: avoided where nothing was changed.
+        # The conversion loses fields that the installed client does not know, so an unchanged pod is not converted.
         return manifest if after == before else after
 
-    async def pod_event(self, hook: CallbackEvent, pod: Mapping[str, Any], **extra: Any) -> None:
-        """Call `hook` (any that takes a `pod`) with `pod` as a V1Pod. `OPERATOR_RESUMING` also wants `event=`.
+    async def pod_event(self, event: CallbackEvent, pod: Mapping[str, Any], /, **extra: Any) -> None:
+        """Call the functions for an event whose functions take a `pod`, with `pod` as a `V1Pod`, and `extra`.
 
-        Whatever a callback raises is raised: the author of the DAG wants to know.
+        Raises what a callback raises: it tells the author of the DAG of the mistake.
         """
-        if self.wants(hook):
-            await self._fire(hook, {"pod": await self._v1pod(pod), **extra})
+        if self.wants(event):
+            await self._fire(event, {"pod": await self._v1pod(pod), **extra})
 
     async def progress(
         self, container: str, lines: Iterable[tuple[datetime | None, str]], pod: Mapping[str, Any]
     ) -> None:
-        """Call `progress_callback` for each (timestamp, line). Its errors are logged, the first with its traceback."""
+        """Call `progress_callback` for each (timestamp, line). Its first error is logged with its traceback."""
         if not self.wants(CallbackEvent.PROGRESS):
             return
         v1pod = await self._v1pod(pod)
@@ -184,13 +185,13 @@ class Callbacks:
             arguments = {"line": line, "container_name": container, "timestamp": timestamp, "pod": v1pod}
             try:
                 await self._fire(CallbackEvent.PROGRESS, arguments)
-            except Exception:  # the user's code, about a mere line of log
-                if not self._complained:
+            except Exception:  # the user's code; the loss of a line of log should not fail the task
+                if not self._progress_has_failed:
                     log.exception("progress_callback raised; its further errors are not shown")
-                self._complained = True
+                self._progress_has_failed = True
 
-    async def _fire(self, hook: CallbackEvent, arguments: dict[str, Any]) -> None:
-        for override in self._overrides[hook]:
+    async def _fire(self, event: CallbackEvent, arguments: dict[str, Any]) -> None:
+        for override in self._overrides[event]:
             known = {**self._always, **arguments}
             if override.takes("client"):
                 known["client"] = await self._get_client()
@@ -215,39 +216,39 @@ class Callbacks:
         return self._client
 
     async def _v1pod(self, pod: Mapping[str, Any]) -> V1Pod:
-        """`pod` converted, once for as long as it is the same object: a line of log costs no conversion."""
+        """Return `pod` converted. The same object is converted once, not again for every line of log."""
         if self._converted is None or self._converted[0] is not pod:
-            # In a thread: the first time, it imports a client for the better part of a second.
+            # In a thread: the first conversion imports the client, which takes most of a second.
             self._converted = pod, await asyncio.to_thread(_to_v1pod, pod)
         return self._converted[1]
 
 
 @dataclass(frozen=True)
 class _Override:
-    """A user's function. Signatures written before an argument existed go on working: they are not given it."""
+    """A user's function. It gets only the arguments that its signature has: older signatures lack newer ones."""
 
     function: Callable[..., Any]
     names: frozenset[str] | None
-    """The keyword arguments that it takes, None for any."""
+    """The keyword arguments that it takes; None if it takes any."""
 
     def takes(self, name: str) -> bool:
         return self.names is None or name in self.names
 
 
-def _overrides(classes: Sequence[object], hook: CallbackEvent) -> tuple[_Override, ...]:
-    """What they have for `hook`, except the empty function of a base class, ours or the incumbent's."""
+def _overrides(classes: Sequence[object], event: CallbackEvent) -> tuple[_Override, ...]:
+    """Return the functions for `event`, without the empty ones of the base class, this module's or the incumbent's."""
     found = []
     for target in classes:
         if inspect.isroutine(target):
-            # A bare function is the operator's `progress_callback`: it is called with the line alone.
-            if hook is CallbackEvent.PROGRESS:
+            # A function is the operator's `progress_callback`, which gets nothing but the line.
+            if event is CallbackEvent.PROGRESS:
                 found.append(_Override(_of_line(target), frozenset({"line"})))
             continue
         kind = target if isinstance(target, type) else type(target)
-        owner = next((cls for cls in kind.__mro__ if hook.value in vars(cls)), None)
+        owner = next((cls for cls in kind.__mro__ if event.value in vars(cls)), None)
         if owner is None or owner.__name__ == KubernetesPodOperatorCallback.__name__:
             continue
-        function: Callable[..., Any] = getattr(target, hook.value)
+        function: Callable[..., Any] = getattr(target, event.value)
         parameters = inspect.signature(function).parameters.values()
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         found.append(_Override(function, None if takes_any else frozenset(p.name for p in parameters)))

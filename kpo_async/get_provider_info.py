@@ -1,7 +1,7 @@
-"""What Airflow's providers manager is told about this package, by way of the `apache_airflow_provider` entry point.
+"""The metadata of this package for Airflow's providers manager, the `apache_airflow_provider` entry point.
 
-Two providers may not register one connection type or one decorator: where the incumbent is installed its `kubernetes`
-connection serves both, and only the decorators with names of our own are added.
+Two providers must not register the same connection type or decorator. Where the incumbent is installed, its
+`kubernetes` connection serves both, and this package adds only the decorators with other names.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _KUBERNETES_CMD_TASK = "kpo_async.decorators.kubernetes_cmd.kubernetes_cmd_task"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The metadata, as Airflow's `provider_info.schema.json` wants it."""
-    return describe(incumbent_installed=_is_installed(INCUMBENT))
+    """Return the metadata for this environment, by the schema of Airflow's `provider_info.schema.json`."""
+    return provider_info(incumbent_installed=_is_installed(INCUMBENT))
 
 
-def describe(*, incumbent_installed: bool) -> dict[str, Any]:
-    """The metadata for an environment with or without the incumbent."""
+def provider_info(*, incumbent_installed: bool) -> dict[str, Any]:
+    """Return the metadata for an environment with or without the incumbent."""
     info: dict[str, Any] = {
         "package-name": "kpo-async",
         "name": "Kubernetes (async)",

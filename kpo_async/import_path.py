@@ -1,6 +1,6 @@
-"""How a callable crosses from a worker to the triggerer: as `module:qualname`, never pickled.
+"""Send a callable from a worker to the triggerer as its import path, `module:qualname`; nothing is pickled.
 
-A triggerer imports no DAG files, so only what lives in an importable module can cross.
+A triggerer imports no DAG files, so only callables of an importable module have a path.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from kpo_async.exceptions import ImportPathError
 
 DAG_FILE_PREFIX = "unusual_prefix_"
-"""Airflow imports a DAG file as a module of such a name (`get_unique_dag_module_name`)."""
+"""Prefix of the module name under which Airflow imports a DAG file (`get_unique_dag_module_name`)."""
 
 
 def to_import_path(obj: object) -> str:
-    """`module:qualname` of a class or function, for a process that has imported nothing of ours.
+    """Return `module:qualname` of a class or function.
 
-    Raises ImportPathError for what cannot be found again by that path: lambdas, functions within functions, partials
-    and instances, and whatever a DAG file itself defines.
+    Raises `ImportPathError` for objects that cannot be imported by that path: lambdas, functions inside functions,
+    partials, instances, and whatever a DAG file defines.
     """
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if not module or not name:
@@ -38,7 +38,7 @@ def to_import_path(obj: object) -> str:
 
 
 def from_import_path(path: str) -> Any:
-    """What `to_import_path` named. Raises ImportPathError naming this host when it cannot be imported here."""
+    """Return the object at a path that `to_import_path` returned. Raises `ImportPathError`, which names this host."""
     module, _, name = path.partition(":")
     try:
         found = _lookup(importlib.import_module(module), name)

@@ -13,7 +13,7 @@ import airflow
 import pytest
 from packaging.version import Version
 
-from kpo_async.get_provider_info import INCUMBENT, describe, get_provider_info
+from kpo_async.get_provider_info import INCUMBENT, get_provider_info, provider_info
 
 ASK = """
 import importlib.metadata, json, logging, sys, warnings
@@ -108,7 +108,7 @@ def test_without_the_incumbent_its_decorators_and_its_connection_are_ours(tmp_pa
 
 def test_the_form_has_every_field_of_the_incumbent():
     theirs = pytest.importorskip("airflow.providers.cncf.kubernetes.get_provider_info").get_provider_info()
-    (mine,) = describe(incumbent_installed=False)["connection-types"]
+    (mine,) = provider_info(incumbent_installed=False)["connection-types"]
     (incumbents,) = (kind for kind in theirs["connection-types"] if kind["connection-type"] == "kubernetes")
     assert mine["hook-name"] == incumbents["hook-name"]
     assert incumbents["conn-fields"].items() <= mine["conn-fields"].items()
@@ -119,7 +119,7 @@ def test_the_metadata_is_valid_and_everything_it_names_exists(incumbent_installe
     import airflow
     import jsonschema
 
-    info = describe(incumbent_installed=incumbent_installed)
+    info = provider_info(incumbent_installed=incumbent_installed)
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(info, schema)
     named = [d["class-name"] for d in info["task-decorators"]]
@@ -130,4 +130,4 @@ def test_the_metadata_is_valid_and_everything_it_names_exists(incumbent_installe
 
 
 def test_the_entry_point_describes_this_environment():
-    assert get_provider_info() in (describe(incumbent_installed=True), describe(incumbent_installed=False))
+    assert get_provider_info() in (provider_info(incumbent_installed=True), provider_info(incumbent_installed=False))

@@ -1,4 +1,4 @@
-"""`@task.kubernetes_cmd_async`: the function runs in the worker and returns the command that the pod runs."""
+"""`@task.kubernetes_cmd_async`: the function runs in the worker and returns the pod's command."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def kubernetes_cmd_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Run the command that the decorated function returns, a list of strings, in a pod. Templates in it are rendered.
 
-    Takes all parameters of `KubernetesPodOperator` except `cmds` and `arguments`, and `args_only=True` to keep the
-    entrypoint of the image and return only its arguments.
+    The decorator takes all parameters of `KubernetesPodOperator` except `cmds` and `arguments`. With `args_only=True`
+    the function returns only the arguments, and the image's entrypoint is kept.
 
     :param python_callable: the function, when the decorator is used without parentheses.
     """
@@ -33,7 +33,7 @@ class _KubernetesCmdDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
 
     template_fields: Sequence[str] = ("op_args", "op_kwargs", *KubernetesPodOperator.template_fields)
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
-    # The command is known only when the function has run.
+    # The command is known only after the function has run.
     overwrite_rtif_after_execution = True
 
     def __init__(self, *, python_callable: Callable[..., Any], args_only: bool = False, **kwargs: Any) -> None:
@@ -50,12 +50,12 @@ class _KubernetesCmdDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         self.args_only = args_only
 
     def execute(self, context: Context) -> Any:
-        """Ask the function for the command, then run the pod."""
-        command = self.render_template(self._ask(context), context)
+        """Call the function for the command, then run the pod."""
+        command = self.render_template(self._command(context), context)
         self.cmds, self.arguments = ([], command) if self.args_only else (command, [])
         return super().execute(context)
 
-    def _ask(self, context: Context) -> list[str]:
+    def _command(self, context: Context) -> list[str]:
         command = self.python_callable(
             *self.op_args, **_accepted(self.python_callable, len(self.op_args), {**context, **self.op_kwargs})
         )
@@ -63,12 +63,12 @@ class _KubernetesCmdDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
         if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
             raise TypeError(f"{name} must return a list of strings, the pod's command, but returned {command!r:.200}")
         if not command:
-            raise ValueError(f"{name} returned an empty list, which is no command")
+            raise ValueError(f"{name} returned an empty list, which is not a command")
         return command
 
 
 def _accepted(function: Callable[..., Any], positional: int, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """What `function` takes by name of the offered arguments and context variables, beyond the positional ones."""
+    """Return those of the offered arguments and context variables that `function` takes by name."""
     parameters = list(inspect.signature(function).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         taken = {parameter.name for parameter in parameters[:positional]}

@@ -1,7 +1,7 @@
-"""Cuts one function's text out of the file it is in. Pure; no Airflow, nothing is imported or run.
+"""Cut one function's text out of its file. Pure: this knows nothing of Airflow, and imports and runs nothing.
 
-What the pod gets is the function as it is written, without the decorators that made it a task: those are known by where
-they stand, not by their names, so an alias or a factory of the user's own is as good as `@task.kubernetes_async`.
+The pod gets the function as it is written, without the decorators that made it a task. Their position identifies them,
+not their name, so an alias or a user's own factory works as well as `@task.kubernetes_async`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kpo_async.exceptions import ManifestError
 
 @dataclass(frozen=True)
 class FunctionSource:
-    """A function's source as the only code of a file whose lines have the numbers of the original one."""
+    """A function's source, padded so that its lines have the numbers of the original file."""
 
     name: str
     file: str
@@ -25,9 +25,9 @@ class FunctionSource:
 
 
 def function_source(function: Callable[..., Any]) -> FunctionSource:
-    """The source of `function`, which is what the task decorator was applied to.
+    """Return the source of `function`, the one that the task decorator was applied to.
 
-    Raises ManifestError when there is none (a lambda, a builtin), or when the function needs variables of another one.
+    Raises `ManifestError` when it has none (a lambda, a builtin), or uses variables of the function around it.
     """
     inner, kept = _unwrap(function)
     try:
@@ -41,9 +41,9 @@ def function_source(function: Callable[..., Any]) -> FunctionSource:
             f"{_describe(function)} uses variables of the function around it ({', '.join(free)}), which a pod does not "
             "have: pass them as arguments, or define them inside of it"
         )
-    stays = definition.decorator_list[-kept:] if kept else []
-    start = (stays[0] if stays else definition).lineno - indented - 1
-    # Line numbers start at 1, and the block that an indented function needs takes the line before it.
+    decorators = definition.decorator_list[-kept:] if kept else []
+    start = (decorators[0] if decorators else definition).lineno - indented - 1
+    # Line numbers start at 1. An indented function needs a block, whose first line is the line above it.
     above = "\n" * (first - 1 + start)
     if indented:
         above = above[:-1] + "if True:\n"
@@ -51,7 +51,7 @@ def function_source(function: Callable[..., Any]) -> FunctionSource:
 
 
 def _unwrap(function: Callable[..., Any]) -> tuple[Any, int]:
-    """The innermost function, and how many decorators are between it and `function`: these belong to it and stay."""
+    """Return the innermost function, and how many decorators between it and `function` belong to it and are kept."""
     kept = 0
     inner: Any = function
     while hasattr(inner, "__wrapped__"):
@@ -66,7 +66,7 @@ def _definition(
     text = "".join(lines)
     try:
         statement = ast.parse(f"if True:\n{text}" if indented else text).body[0]
-    except SyntaxError:  # a lambda within a larger expression
+    except SyntaxError:  # a lambda inside a larger expression
         statement = ast.Pass()
     if indented and isinstance(statement, ast.If):
         statement = statement.body[0]

@@ -1,6 +1,6 @@
-"""What is particular to Airflow's versions and internals: the one place that asks for them.
+"""Compatibility with Airflow's versions; the only module that touches Airflow's internals.
 
-Above this, code says what it wants (the state of a task instance, an XCom, the time a deferral takes to settle).
+Its functions are what the callers want: the state of a task instance, an XCom, how long a deferral takes to settle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from packaging.version import Version
 
 _version = Version(__version__)
 
-# They moved to the SDK in Airflow 3.2; the old names still work there, with a warning.
+# They moved to the SDK in Airflow 3.2, which warns of the old names.
 _exceptions = import_module("airflow.sdk.exceptions" if _version >= Version("3.2") else "airflow.exceptions")
 AirflowException = _exceptions.AirflowException
 AirflowNotFoundException = _exceptions.AirflowNotFoundException
@@ -47,20 +47,20 @@ __all__ = [
 ]
 
 TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
-"""Airflow 3.3 calls a trigger's `on_kill` when a user ends its task; before, `cleanup` is all there is."""
+"""Whether Airflow calls a trigger's `on_kill` when a user ends its task (3.3). Before, it calls only `cleanup`."""
 
 FAILING_IN_TRIGGERER_RETRIES = _version >= Version("3.3.1")
 """Whether a `TaskFailedEvent` leaves a task its retries (apache/airflow#71163)."""
 
 SCHEDULER_LAG = 2.0
-"""Seconds the scheduler may take to hear of a process's end from its executor: two turns of its loop."""
+"""Seconds until the scheduler learns from its executor that a process has ended: two turns of its loop."""
 
 
 def deferral_settles_after() -> float:
-    """Seconds after a deferral before its task may be queued again without being failed by the scheduler.
+    """Return the seconds after a deferral in which the scheduler fails a task that is queued again.
 
-    A worker's supervisor may notice the end of the deferring process a whole `[workers] min_heartbeat_interval` late
-    (`ActivitySubprocess._monitor_subprocess` sleeps that long once the sockets are closed). If the task has been queued
+    A worker's supervisor may notice the end of the deferring process one `[workers] min_heartbeat_interval` late:
+    `ActivitySubprocess._monitor_subprocess` sleeps that long once the sockets are closed. If the task has been queued
     again by then, the scheduler takes that end for the new run's and fails the task ("executor reported that the task
     instance finished with state success, but the task instance's state attribute is queued", apache/airflow#66374).
     """
@@ -68,7 +68,7 @@ def deferral_settles_after() -> float:
 
 
 def pod_mutation_hook() -> Callable[[Any], None] | None:
-    """What a plugin or `airflow_local_settings` does to every pod (a `V1Pod`), or None where nobody does."""
+    """Return the hook that a plugin or `airflow_local_settings` has for every pod (a `V1Pod`), None if none has."""
     hook: Callable[[Any], None] = settings.pod_mutation_hook
     if hasattr(settings, "get_policy_plugin_manager"):
         manager = settings.get_policy_plugin_manager()
@@ -79,7 +79,7 @@ def pod_mutation_hook() -> Callable[[Any], None] | None:
 
 
 async def get_connection(conn_id: str) -> Any:
-    """Airflow's connection object, which has a different class in the API server (Test button) than in a task.
+    """Return the connection. Its class in the API server (Test button) is another one than in a task.
 
     Raises `AirflowNotFoundException`.
     """
@@ -87,12 +87,12 @@ async def get_connection(conn_id: str) -> Any:
 
     if _version >= Version("3.2"):
         return await BaseHook.aget_connection(conn_id)
-    # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and takes that for a missing connection.
+    # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and reports a missing connection instead.
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 
 async def get_extra(connection: Any) -> dict[str, Any]:
-    """A connection's extra, its secrets registered with Airflow's log masker. Empty when it is no JSON object."""
+    """Return a connection's extra, and have Airflow mask its secrets in logs. Empty when it is not a JSON object."""
     if hasattr(connection, "aextra_dejson"):  # Airflow 3.3 and newer
         values = await connection.aextra_dejson()
     else:
@@ -101,7 +101,7 @@ async def get_extra(connection: Any) -> dict[str, Any]:
 
 
 async def task_state(task_instance: Any) -> str | None:
-    """The state of a trigger's task instance now, or None when it has none or is gone."""
+    """Return the current state of a trigger's task instance, None when it has none or is gone."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
@@ -111,14 +111,14 @@ async def task_state(task_instance: Any) -> str | None:
         map_index=task_instance.map_index,
     )
     index = task_instance.map_index
-    # The server answers for mapped instances under `<task_id>_<map_index>`.
+    # The server's key for a mapped instance is `<task_id>_<map_index>`.
     key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
     state = states.get(task_instance.run_id, {}).get(key)
     return None if state is None else str(getattr(state, "value", state))
 
 
 def load_lazy(value: Any) -> Any:
-    """`value` with the results of mapped tasks, which Airflow reads one by one when asked for, as lists."""
+    """Return `value` with lists for the results of mapped tasks, which Airflow reads lazily, one by one."""
     kind = type(value)
     if kind is dict:
         return {key: load_lazy(item) for key, item in value.items()}
@@ -130,21 +130,21 @@ def load_lazy(value: Any) -> Any:
 
 
 async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
-    """Set an XCom from a trigger, through the XCom backend that is configured (an end event's `xcoms` bypass it)."""
+    """Set an XCom from a trigger, with the configured XCom backend, which an end event's `xcoms` bypass."""
     from airflow.sdk.execution_time.xcom import XCom
 
     await sync_to_async(XCom.set)(key=key, value=value, **_address(task_instance))
 
 
 async def pull_xcom(task_instance: Any, key: str) -> Any:
-    """The XCom of the trigger's own task with this key, None when there is none."""
+    """Return the XCom of the trigger's own task with this key, None when there is none."""
     from airflow.sdk.execution_time.xcom import XCom
 
     return await sync_to_async(XCom.get_one)(key=key, **_address(task_instance))
 
 
 def _address(task_instance: Any) -> dict[str, Any]:
-    """Where a task instance's XComs are."""
+    """Return the arguments that address a task instance's XComs."""
     return {
         "dag_id": task_instance.dag_id,
         "task_id": task_instance.task_id,

@@ -1,7 +1,7 @@
-"""Fetches a connection's extras, in a worker as in the triggerer.
+"""Fetch a connection's extras, in a worker as in the triggerer.
 
-Credentials are resolved where they are used: this is called in the process that talks to the cluster, and what it
-returns is never serialized. It knows nothing of clusters; `hooks.kubernetes` reads the extras.
+Credentials are resolved where they are used: the process that talks to the cluster calls this, and never serializes
+what it returns. This knows nothing of clusters; `hooks.kubernetes` reads the extras.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _FETCHES: SingleFlight[str, Extras] = SingleFlight("connection", fresh_for=FRESH
 
 
 async def fetch_extras(conn_id: str | None) -> Extras:
-    """The extras of `conn_id`; none at all for `None` and for a `kubernetes_default` that is not defined.
+    """Return the extras of `conn_id`; empty ones for `None` and for a `kubernetes_default` that is not defined.
 
-    An answer may be `FRESH_FOR` seconds old; a failure is never kept. Raises `ConfigError` when another connection is
+    They may be `FRESH_FOR` seconds old; a failure is never kept. Raises `ConfigError` when another connection is
     missing or its extra is not a JSON object.
     """
     if not conn_id:

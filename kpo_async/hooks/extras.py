@@ -1,7 +1,7 @@
-"""The extras of a connection as typed values. Pure: no connection is fetched here, no cluster is asked.
+"""The extras of a connection as typed values. Pure: this fetches no connection and asks no cluster.
 
 A value may come from the form (a real boolean), from a URI in an environment variable (always a string) or from JSON.
-Messages name the field and the connection, never the value: `kube_config` is a secret.
+Errors name the field and the connection, never the value: `kube_config` is a secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 @dataclass(frozen=True, repr=False)
 class Extras:
-    """The extras of connection `conn_id`. Empty values, empty strings included, count as absent."""
+    """The extras of connection `conn_id`. Empty values, such as empty strings, count as absent."""
 
     conn_id: str | None
     values: Mapping[str, Any]
@@ -32,14 +32,14 @@ class Extras:
         return None if value in ("", {}) else value
 
     def text(self, field: str) -> str | None:
-        """A string. Raises `ConfigError` for anything else."""
+        """Return a string, None if absent. Raises `ConfigError` for anything else."""
         value = self._get(field)
         if value is None or isinstance(value, str):
             return value
         raise ConfigError(f"{self.origin(field)} must be a string, not {type(value).__name__}.")
 
     def switch(self, field: str) -> bool | None:
-        """A boolean, or None when nothing is said. Raises `ConfigError` for a word that is neither true nor false."""
+        """Return a boolean, None if absent. Raises `ConfigError` for a word that is neither true nor false."""
         value = self._get(field)
         if value is None or isinstance(value, bool):
             return value
@@ -49,7 +49,7 @@ class Extras:
         raise ConfigError(f"{self.origin(field)} must be true or false.")
 
     def mapping(self, field: str) -> dict[str, Any] | None:
-        """An object, given as such or as JSON or YAML text. Raises `ConfigError` when it is neither."""
+        """Return an object, given as such or as JSON or YAML text; None if absent. Raises `ConfigError`."""
         value = self._get(field)
         if isinstance(value, str):
             value = self._parse(field, value)
@@ -63,12 +63,12 @@ class Extras:
         try:
             return json.loads(text)
         except ValueError:
-            pass  # JSON is tried first because YAML takes a hundred times as long
+            pass  # JSON first: parsing YAML takes a hundred times as long
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"{self.origin(field)} is neither JSON nor YAML.") from None
 
     def origin(self, field: str) -> str:
-        """How a message names a field."""
+        """Return the name of a field for an error message."""
         return f"`{field}` of connection {self.conn_id!r}"

@@ -1,7 +1,7 @@
 """The fields of a connection of type `kubernetes`: one table for the form, the provider metadata and the resolver.
 
-Names are the extras that the connection type has always had in Airflow, plus `ssl_ca_cert`. No import of Airflow here:
-the provider metadata is read before anything else of Airflow is.
+Names are those of the incumbent's extras, plus `ssl_ca_cert`. This imports nothing of Airflow, which reads the provider
+metadata before it is imported itself.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ CONNECTION_TYPE = "kubernetes"
 DEFAULT_CONNECTION_ID = "kubernetes_default"
 HOOK_NAME = "Kubernetes Cluster Connection"
 LEGACY_PREFIX = "extra__kubernetes__"
-"""Extras written before Airflow 2.3 carry it."""
+"""Prefix of extras that were written before Airflow 2.3."""
 
 HIDDEN_FIELDS = ("host", "schema", "login", "password", "port", "extra")
-"""Standard fields of a connection that say nothing about a cluster."""
+"""Standard fields of a connection that mean nothing for a cluster."""
 
 
 class FieldKind(Enum):
-    """What a field of the form holds."""
+    """The type of a field in the form."""
 
     TEXT = "text"
     SECRET = "secret"
@@ -37,7 +37,7 @@ class Field:
     kind: FieldKind = FieldKind.TEXT
 
     def to_schema(self) -> dict[str, Any]:
-        """The field as the `conn-fields` of the provider metadata describe it (Airflow 3.2 and newer)."""
+        """Return the field as in the `conn-fields` of the provider metadata (Airflow 3.2 and newer)."""
         schema: dict[str, Any] = {"type": ["boolean" if self.kind is FieldKind.SWITCH else "string", "null"]}
         if self.kind is FieldKind.SECRET:
             schema["format"] = "password"

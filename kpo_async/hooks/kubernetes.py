@@ -1,7 +1,7 @@
-"""From an Airflow connection and the operator's arguments to a cluster: one resolver for workers, triggerer and hook.
+"""Resolve an Airflow connection and arguments to a cluster: one resolver for workers, triggerer and hook.
 
-`cluster_source` says where a cluster is and with what identity; `kube.config.load` turns that into something to talk
-with. Arguments win over extras, field by field.
+`cluster_source` returns where a cluster is and with what identity, from which `kube.auth.load` makes the configuration
+of a client. Arguments override extras, field by field.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
+from kpo_async.hooks.sync import run_sync
 from kpo_async.hooks.sync_client import api_client, core_v1
 from kpo_async.kube.auth.config import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.kube.client import Client, connect
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TEST_BUDGET = 5.0
-"""Seconds that the Test button tries to reach a server: somebody is looking at a form."""
+"""Seconds in which the Test button retries: a person waits for its answer."""
 
 
 async def cluster_source(
@@ -45,15 +46,16 @@ async def cluster_source(
     disable_verify_ssl: bool | None = None,
     disable_tcp_keepalive: bool | None = None,
 ) -> tuple[ClusterSource, ConnectionDefaults]:
-    """Where the cluster is, and what the connection says about every pod in it. `conn_id=None` uses no connection.
+    """Return where the cluster is, and the connection's defaults for pods in it. `conn_id=None` uses no connection.
 
-    Raises `ConfigError` when the connection is missing or malformed, or when two places say where the cluster is.
+    Raises `ConfigError` when the connection is missing or malformed, or when two of its fields or arguments name a
+    cluster.
     """
     extras = await fetch_extras(conn_id)
     from_pod = _prefer("in_cluster", in_cluster, extras, "in_cluster", extras.switch("in_cluster"))
     path = _prefer("config_file", config_file or None, extras, "kube_config_path", extras.text("kube_config_path"))
-    document = _Stated(config_dict or None, "the argument `config_dict`")
-    stored_document = _Stated(extras.mapping("kube_config"), extras.origin("kube_config"))
+    document = _Setting(config_dict or None, "the argument `config_dict`")
+    stored_document = _Setting(extras.mapping("kube_config"), extras.origin("kube_config"))
     _refuse_two(from_pod, path, document, stored_document)
     source = ClusterSource(
         in_cluster=from_pod.value,
@@ -68,7 +70,7 @@ async def cluster_source(
 
 
 async def resolve(cluster: ClusterRef) -> tuple[ClusterSource, ConnectionDefaults]:
-    """`cluster_source` of what a task says about its cluster, the same on a worker and in a triggerer."""
+    """Return the `cluster_source` of a task's cluster, on a worker as in a triggerer."""
     return await cluster_source(
         cluster.conn_id,
         in_cluster=cluster.in_cluster,
@@ -78,23 +80,23 @@ async def resolve(cluster: ClusterRef) -> tuple[ClusterSource, ConnectionDefault
 
 
 @dataclass(frozen=True)
-class _Stated(Generic[T]):
-    """A value and who gave it, in a message's words."""
+class _Setting(Generic[T]):
+    """A value, and the name of the field or argument that gave it, for error messages."""
 
     value: T | None
     origin: str
 
 
-def _prefer(argument: str, value: T | None, extras: Extras, field: str, extra: T | None) -> _Stated[T]:
+def _prefer(argument: str, value: T | None, extras: Extras, field: str, extra: T | None) -> _Setting[T]:
     if value is not None:
-        return _Stated(value, f"the argument `{argument}`")
-    return _Stated(extra, extras.origin(field))
+        return _Setting(value, f"the argument `{argument}`")
+    return _Setting(extra, extras.origin(field))
 
 
-def _refuse_two(*sources: _Stated[Any]) -> None:
+def _refuse_two(*sources: _Setting[Any]) -> None:
     given = [source.origin for source in sources if source.value]
     if len(given) > 1:
-        raise ConfigError(f"More than one place says where the cluster is: {' and '.join(given)}. Keep one of them.")
+        raise ConfigError(f"More than one setting names the cluster: {' and '.join(given)}. Keep one of them.")
 
 
 def _first(argument: bool | None, extra: bool | None) -> bool | None:
@@ -111,7 +113,7 @@ def _defaults(extras: Extras) -> ConnectionDefaults:
 
 
 def _service_account_namespace() -> str | None:
-    """The namespace of the pod that this process runs in, None outside of a cluster."""
+    """Return the namespace of the pod that this process runs in, None outside of a cluster."""
     try:
         return (Path(SERVICE_ACCOUNT) / "namespace").read_text().strip() or None
     except OSError:
@@ -119,9 +121,9 @@ def _service_account_namespace() -> str | None:
 
 
 class KubernetesHook(BaseHook):
-    """A connection of type `kubernetes`: its form, its Test button, and clients made from it.
+    """A connection of type `kubernetes`: its form, its Test button, and clients of its cluster.
 
-    The constructor is the incumbent's, without `client_configuration`.
+    The constructor has the incumbent's parameters, without `client_configuration`.
     """
 
     conn_name_attr = "kubernetes_conn_id"
@@ -152,7 +154,7 @@ class KubernetesHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the connection form, for Airflow 3.1. Newer ones read the provider's metadata instead."""
+        """Return the fields of the connection form, for Airflow 3.1. Newer ones read the provider's metadata."""
         from wtforms import BooleanField, PasswordField, StringField
 
         widgets = {FieldKind.TEXT: StringField, FieldKind.SECRET: PasswordField, FieldKind.SWITCH: BooleanField}
@@ -160,7 +162,7 @@ class KubernetesHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Which standard fields the form hides, likewise."""
+        """Return which standard fields the form hides, for Airflow 3.1."""
         return {"hidden_fields": list(HIDDEN_FIELDS), "relabeling": {}}
 
     async def resolve(self) -> tuple[ClusterSource, ConnectionDefaults]:
@@ -177,30 +179,31 @@ class KubernetesHook(BaseHook):
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Client]:
-        """A client of the cluster, shared with everybody in this event loop who has the same identity there."""
+        """Yield a client of the cluster. All users in this event loop with the same identity share it."""
         source, _ = await self.resolve()
         async with connect(source) as client:
             yield client
 
     def get_conn(self) -> ApiClient:
-        """A client of the `kubernetes` package, for synchronous code. Raises `ConfigError`, `KpoError` without it."""
-        source, _ = asyncio.run(self.resolve())
+        """Return a client of the `kubernetes` package. Raises what `sync_client.api_client` raises."""
+        source, _ = run_sync(self.resolve())
         return api_client(source)
 
     @cached_property
     def core_v1_client(self) -> CoreV1Api:
         """The core API of `get_conn`, as users' callbacks get it."""
-        source, _ = asyncio.run(self.resolve())
+        source, _ = run_sync(self.resolve())
         return core_v1(source)
 
     def get_namespace(self) -> str | None:
-        """The namespace of pods that name none: the connection's, or else this pod's own. For synchronous code."""
-        return asyncio.run(self.resolve())[1].namespace
+        """Return the namespace for pods without one: the connection's, or else that of this process's own pod."""
+        _, defaults = run_sync(self.resolve())
+        return defaults.namespace
 
     def test_connection(self) -> tuple[bool, str]:
-        """What the connection form's Test button shows: whether the server answers, and whether pods may be created."""
+        """Return what the form's Test button shows: whether the server answers, and whether this may create pods."""
         try:
-            return True, asyncio.run(self._probe())
+            return True, run_sync(self._probe())
         except KpoError as error:
             return False, str(error)
 

@@ -195,7 +195,7 @@ WRONG_COMMANDS = {
     "a string": ("echo 1", TypeError, "must return a list of strings"),
     "nothing": (None, TypeError, "must return a list of strings"),
     "numbers": ([1, 2], TypeError, "must return a list of strings"),
-    "an empty list": ([], ValueError, "is no command"),
+    "an empty list": ([], ValueError, "is not a command"),
 }
 
 

@@ -260,11 +260,22 @@ def test_the_hook_tells_synchronous_code_the_namespace_of_its_connection(define)
     assert KubernetesHook(kubernetes_conn_id="k8s").get_namespace() == "jobs"
 
 
+def test_the_hook_works_where_an_event_loop_runs_as_in_a_notebook(define):
+    pytest.importorskip("kubernetes")
+    define("k8s", {"namespace": "jobs", "kube_config": KUBECONFIG})
+
+    async def in_a_notebook() -> tuple[str | None, str]:
+        hook = KubernetesHook("k8s")
+        return hook.get_namespace(), hook.get_conn().configuration.host
+
+    assert asyncio.run(in_a_notebook()) == ("jobs", "http://127.0.0.1:9")
+
+
 def test_the_form_of_older_airflows_has_the_fields_of_the_metadata():
     pytest.importorskip("wtforms")
-    from kpo_async.get_provider_info import describe
+    from kpo_async.get_provider_info import provider_info
 
-    (connection_type,) = describe(incumbent_installed=False)["connection-types"]
+    (connection_type,) = provider_info(incumbent_installed=False)["connection-types"]
     assert set(KubernetesHook.get_connection_form_widgets()) == set(connection_type["conn-fields"])
     assert (
         KubernetesHook.get_ui_field_behaviour()["hidden_fields"]
