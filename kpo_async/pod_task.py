@@ -166,9 +166,9 @@ class Outcome(_Stored, frozen=True):
     result_known: bool = False
     """Whether the result was read: then None means that the pod left none."""
     cursors: dict[str, Cursor] = {}
-    """Container -> how much of its log has been shown."""
+    """Container -> how much of its log was emitted."""
     logs_complete: bool = True
-    """Whether all the logs were shown, so that the worker need not ask again."""
+    """Whether all the logs were emitted; otherwise the worker emits the remaining ones."""
 
     def storable(self) -> Outcome:
         """Return this outcome as Airflow's database can store it: without a large result, which is then read again."""

@@ -49,10 +49,11 @@ def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool =
 
 def cluster_ref(operator: PodOperatorBase) -> ClusterRef:
     """Return what the parameters say about the cluster."""
+    in_cluster, config_file = operator.in_cluster, operator.config_file
     return ClusterRef(
         conn_id=operator.kubernetes_conn_id,
-        in_cluster=operator.in_cluster,
-        config_file=operator.config_file,
+        in_cluster=None if in_cluster is None else bool(in_cluster),
+        config_file=None if config_file is None else str(config_file),
         context=operator.cluster_context,
     )
 

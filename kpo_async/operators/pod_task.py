@@ -25,8 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) -> PodTask:
-    """Return what a worker needs to follow `pod` to its end. `deadline` is in seconds since the epoch."""
+    """Return what a worker needs to follow `pod` to its end. `deadline` is in seconds since the epoch.
+
+    Values are converted to the types that cross: users write 1 for True, and 30.0 for a number of seconds.
+    """
     metadata = pod["metadata"]
+    grace_period = operator.termination_grace_period
     return PodTask(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -41,19 +45,19 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) ->
         poll_interval=operator.poll_interval,
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,
-        grace_period=operator.termination_grace_period,
-        skip_on_exit_code=list(operator.skip_on_exit_code),
-        multiple_outputs=operator.multiple_outputs,
-        spec_on_failure=operator.log_pod_spec_on_failure,
-        events_on_failure=operator.log_events_on_failure,
-        events_on_startup=operator.log_events_on_startup,
+        grace_period=None if grace_period is None else int(grace_period),
+        skip_on_exit_code=[int(code) for code in operator.skip_on_exit_code],
+        multiple_outputs=bool(operator.multiple_outputs),
+        spec_on_failure=bool(operator.log_pod_spec_on_failure),
+        events_on_failure=bool(operator.log_events_on_failure),
+        events_on_startup=bool(operator.log_events_on_startup),
         user_event=dict(operator.trigger_kwargs or {}),
     )
 
 
 def for_deferral(operator: PodOperatorBase, task: PodTask, deferred_at: float) -> PodTask:
     """Return `task` with what only a triggerer needs, and without what a triggerer cannot import."""
-    ends_in_triggerer = operator.end_from_trigger and not _needs_worker_to_end(operator)
+    ends_in_triggerer = bool(operator.end_from_trigger) and not _needs_worker_to_end(operator)
     task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_in_triggerer)
     try:
         callbacks, formatter = _import_paths(operator)
@@ -93,7 +97,7 @@ def _log_plan(operator: PodOperatorBase) -> LogPlan | None:
     return LogPlan(
         containers=containers,
         init_containers=_names(operator.init_container_logs, default=[]),
-        prefix=operator.container_name_log_prefix_enabled,
+        prefix=bool(operator.container_name_log_prefix_enabled),
     )
 
 
