@@ -19,12 +19,11 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, cast
 
 from kpo_async.api_types import Pod
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action
-from kpo_async.kube.watch.decode import Lines, decode_line
-from kpo_async.kube.watch.informer import follow
-from kpo_async.kube.watch.watcher import Apply, watch_pods
+from kpo_async.kube.watch import Apply, follow, watch_pods
+from kpo_async.kube.watch.decode import LineSplitter, decode_line
 from kpo_async.pod.status import assess
 
 Json = dict[str, Any]
@@ -103,7 +102,7 @@ def recorded(pods: int, events: int) -> Recorded:
 
 def decoding(source: Recorded) -> float:
     """Seconds of CPU for cutting into lines and decoding."""
-    lines, action, began = Lines(), Action("watch", "pods"), time.process_time()
+    lines, action, began = LineSplitter(), Action("watch", "pods"), time.process_time()
     for start in range(0, len(source.then), CHUNK):
         for one in lines.feed(source.then[start : start + CHUNK]):
             decode_line(one, action)

@@ -31,7 +31,7 @@ from watching.witness import RawCluster
 
 from kpo_async.demo.cluster import open_cluster
 from kpo_async.exceptions import ApiError, NotFoundError
-from kpo_async.kube.auth.config import ClusterSource, load
+from kpo_async.kube.auth import ClusterSource, load
 from kpo_async.kube.client import Client
 
 Json = dict[str, Any]

@@ -17,7 +17,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.virtual_time import VirtualTimeLoop

@@ -108,9 +108,9 @@ def forget_peak() -> None:
 
 async def ours(stack: AsyncExitStack, orders: Json) -> Trigger:
     """One `follow` per pod: the informer alone, without Airflow."""
-    from kpo_async.kube.auth.config import ClusterSource
+    from kpo_async.kube.auth import ClusterSource
     from kpo_async.kube.client import connect
-    from kpo_async.kube.watch.informer import follow
+    from kpo_async.kube.watch import follow
     from kpo_async.pod.status import assess
 
     client = await stack.enter_async_context(connect(ClusterSource(config_file=orders["kubeconfig"])))

@@ -20,7 +20,7 @@ from pathlib import Path
 from kpo_async.compat import timeout
 from kpo_async.demo.processes import Program
 from kpo_async.exceptions import ApiError
-from kpo_async.kube.auth.config import ClusterSource, load
+from kpo_async.kube.auth import ClusterSource, load
 from kpo_async.kube.client import Client
 
 START_TIMEOUT = 30.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kpo_async.demo.airflow import Airflow, DagRun
 from kpo_async.demo.cluster import Cluster, Traffic
-from kpo_async.kube.watch.watcher import Apply, Delete, Init, InitApply, InitDone, Watcher
+from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watcher
 
 TICK = 0.5
 """Seconds between two samples."""

@@ -22,7 +22,7 @@ from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import CONNECTION_TYPE, DEFAULT_CONNECTION_ID, FIELDS, HIDDEN_FIELDS, HOOK_NAME, FieldKind
 from kpo_async.hooks.sync import run_sync
 from kpo_async.hooks.sync_client import api_client, core_v1
-from kpo_async.kube.auth.config import SERVICE_ACCOUNT, ClusterSource, load
+from kpo_async.kube.auth import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.kube.client import Client, connect
 from kpo_async.pod.build import ConnectionDefaults
 from kpo_async.pod_task import ClusterRef

@@ -1,7 +1,7 @@
-"""The calls this library makes: get, list, create, patch, delete, logs, watches, exec; and clients that are shared.
+"""The calls to an API server: get, list, create, patch, delete, log, watch, exec; and clients that are shared.
 
-One retry policy, in `_call`; streams are never retried here, their readers know how to go on. Deadlines belong to the
-caller: any of these may be cancelled at any time. Only `ApiError` and its like come out.
+`_call` holds the one retry policy. Streams are not retried here: their readers know where to resume. Deadlines belong
+to the caller, who may cancel any call at any time. The only exceptions raised are `ApiError` and its subclasses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from kpo_async.compat import Self
 from kpo_async.exceptions import ApiError
 from kpo_async.json_types import Json
-from kpo_async.kube.auth.config import ClusterConfig, ClusterSource, load
+from kpo_async.kube.auth import ClusterConfig, ClusterSource, load
 from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, TokenBucket, is_retried
@@ -30,9 +30,9 @@ _OBJECT = msgspec.json.Decoder(Json)
 logger = logging.getLogger(__name__)
 
 RETRY_BUDGET = 25.0
-"""Seconds a unary call may take with all its retries, so that an unreachable server is reported within 30 s."""
+"""Seconds a unary call may take, retries included, so that an unreachable server is reported within 30 s."""
 HEADER_TIMEOUT = 30.0
-"""Seconds until a stream must have answered with headers; a quiet watch does so within milliseconds."""
+"""Seconds until the headers of a stream must have arrived; those of a quiet watch take milliseconds."""
 _GROUPS = {"selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1"}
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -43,7 +43,7 @@ class Client:
     def __init__(
         self, config: ClusterConfig, *, retry_budget: float = RETRY_BUDGET, rate: float = 50.0, burst: int = 100
     ) -> None:
-        """`retry_budget`: seconds for a unary call with all its retries; `rate`, `burst`: unary calls a second."""
+        """`retry_budget`: seconds for a unary call, retries included. `rate`, `burst`: unary calls a second."""
         self.config = config
         self._transport = Transport(config)
         self._budget = retry_budget
@@ -59,20 +59,20 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; what is under way breaks."""
+        """Close the connections. Calls and streams under way fail."""
         for close in list(self._closers):
             await close()
         await self._transport.close()
 
     @property
     def clock(self) -> ServerClock:
-        """The server's clock: times in its objects are that clock's."""
+        """The server's clock, which the times in its objects come from."""
         return self._transport.clock
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Have `close` awaited before the connections go: for whoever works with this client in the background.
+        """Register `close` to be awaited before the connections are closed, for background tasks that use this client.
 
-        Returns what calls it off.
+        Return a function that unregisters it.
         """
         self._closers[close] = None
         return lambda: self._closers.pop(close, None)
@@ -93,7 +93,7 @@ class Client:
         resource_version: str | None = None,
         resource_version_match: str = "",
     ) -> Json:
-        """One list as the server answers it; `metadata.continue` says whether there is more."""
+        """One list as the server sends it. There is another page if `metadata.continue` is set."""
         query = _query(
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -105,7 +105,7 @@ class Client:
         return await self._json(self._request("list", resource, namespace, query=query))
 
     async def create(self, resource: str, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
-        """Create an object. Retried like all calls: after an unclear failure a 409 may be about our own object."""
+        """Create an object. Retried like all calls: a 409 may be about the object that a failed first try created."""
         query = _query(dryRun="All" if dry_run else None)
         name = body.get("metadata", {}).get("name", "")
         return await self._json(self._request("create", resource, namespace, name, query=query, body=body))
@@ -132,7 +132,7 @@ class Client:
         return await self._json(self._request("delete", resource, namespace, name, body=body))
 
     async def review_access(self, verb: str, resource: str, namespace: str = "") -> bool:
-        """Whether we may `verb` `resource` ("pods", "pods/log") in `namespace`, as the server judges it."""
+        """Whether this identity may `verb` `resource` ("pods", "pods/log") in `namespace`, as the server decides it."""
         kind, _, subresource = resource.partition("/")
         attributes = {"verb": verb, "resource": kind, "subresource": subresource, "namespace": namespace}
         body = {
@@ -140,18 +140,18 @@ class Client:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": attributes},
         }
-        answer = await self.create("selfsubjectaccessreviews", body)
-        return bool(answer["status"].get("allowed"))
+        review = await self.create("selfsubjectaccessreviews", body)
+        return bool(review["status"].get("allowed"))
 
     async def read_path(self, path: str) -> bytes:
         """The body of a GET outside the resources, such as `/metrics`."""
         return await self._call(Request(Action("get", path, server=self.config.server), "GET", path, Pool.CALLS))
 
     async def version(self) -> tuple[int, int]:
-        """The server's Kubernetes version, (major, minor); asked once."""
+        """The server's Kubernetes version, (major, minor). Requested once."""
         if self._version is None:
             body = await self.read_path("/version")
-            # Managed clusters add a sign: minor "34+".
+            # Managed clusters append a sign: minor "34+".
             found = re.search(rb'"major": *"(\d+).*"minor": *"(\d+)', body, re.DOTALL)
             if found is None:
                 raise from_response(Action("get", "/version", server=self.config.server), 200, body)
@@ -172,7 +172,7 @@ class Client:
         previous: bool = False,
         idle_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """A container's log, in chunks as they come (not lines). `since_time` is RFC 3339, nanoseconds and all.
+        """Stream a container's log, in chunks as they arrive (not lines). `since_time` is RFC 3339 with nanoseconds.
 
         `idle_timeout`: seconds without a byte until `UnreachableError`. Raises `NotStartedError` while there is no log.
         """
@@ -199,7 +199,7 @@ class Client:
         resource_version: str | None = None,
         idle_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """A raw list, in chunks as they come. For `watch.py`, which has a backoff of its own."""
+        """Stream a raw list, in chunks as they arrive. For `watcher.py`, which decodes it and has its own backoff."""
         query = _query(
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -222,7 +222,7 @@ class Client:
         send_initial_events: bool = False,
         idle_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """A raw watch, in chunks as they come. For `watch.py`, which knows what the bytes mean.
+        """Stream a raw watch, in chunks as they arrive. For `watcher.py`, which decodes it.
 
         `idle_timeout`: seconds without a byte until `UnreachableError`.
         """
@@ -239,9 +239,9 @@ class Client:
         return self._stream("watch", resource, namespace, "", Pool.WATCH, query, idle_timeout)
 
     async def exec(self, name: str, namespace: str, *, container: str, command: Sequence[str]) -> ExecResult:
-        """Run a command in a running container, without input or terminal, and wait for its end. Never retried.
+        """Run a command in a running container, without stdin or terminal, and wait for its end. Never retried.
 
-        Needs the right to `get` `pods/exec`; from Kubernetes 1.35 on, to `create` it.
+        Requires the right to `get` `pods/exec`; from Kubernetes 1.35 on, to `create` it.
         """
         action = Action("create", "pods/exec", name, namespace, self.config.server)
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]
@@ -262,13 +262,13 @@ class Client:
         query: Mapping[str, str],
         idle_timeout: float | None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An answer without an end in time; only its headers have a deadline."""
+        """A response without a time limit; only its headers have a deadline."""
         action = Action(verb, resource, name, namespace, self.config.server)
         path = object_path(resource, namespace, name)
         request = Request(action, "GET", path, pool, query, idle_timeout=idle_timeout)
         deadline = asyncio.get_running_loop().time() + HEADER_TIMEOUT
-        async with self._transport.exchange(request, deadline) as answer:
-            yield answer
+        async with self._transport.exchange(request, deadline) as response:
+            yield response
 
     def _request(
         self,
@@ -280,13 +280,13 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
     ) -> Request:
-        """A unary call. A create names its object in the body, unless it creates a subresource of it."""
+        """A unary call. The path of a create has no name, unless it creates a subresource."""
         method = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}.get(verb, "GET")
-        names_itself = verb == "create" and "/" not in resource
+        is_unnamed = verb == "create" and "/" not in resource
         return Request(
             Action(verb, resource, name, namespace, self.config.server),
             method,
-            object_path(resource, namespace, "" if names_itself else name),
+            object_path(resource, namespace, "" if is_unnamed else name),
             Pool.CALLS,
             query or {},
             None if body is None else msgspec.json.encode(body),
@@ -295,7 +295,7 @@ class Client:
         )
 
     async def _json(self, request: Request) -> Json:
-        """The object a unary call is answered with."""
+        """Send a unary call and decode the object of its response."""
         body = await self._call(request)
         try:
             return _OBJECT.decode(body)
@@ -303,21 +303,21 @@ class Client:
             raise from_response(request.action, 200, body) from None
 
     async def _call(self, request: Request) -> bytes:
-        """One unary call under the one retry policy: repeated until the budget of seconds would be overdrawn."""
+        """Send a unary call. Failures are retried with backoff as long as the next try fits into the budget."""
         loop = asyncio.get_running_loop()
         await self._bucket.take()
         deadline = loop.time() + self._budget
         failures = 0
         while True:
             try:
-                async with self._transport.exchange(request, deadline) as answer:
-                    return await answer.read()
+                async with self._transport.exchange(request, deadline) as response:
+                    return await response.read()
             except ApiError as error:
                 failures += 1
                 pause = self._backoff.delay(failures, error.retry_after)
                 if not is_retried(error) or loop.time() + pause >= deadline:
                     raise
-                logger.info("%s; trying again in %.1f s", error, pause)
+                logger.info("%s; retrying in %.1f s", error, pause)
                 await asyncio.sleep(pause)
                 await self._bucket.take()
                 if loop.time() >= deadline:
@@ -329,9 +329,9 @@ _CLIENTS: SharedPerLoop[str, Client] = SharedPerLoop(Client.aclose)
 
 @asynccontextmanager
 async def connect(source: ClusterSource) -> AsyncIterator[Client]:
-    """The client for `source`, shared with everybody on this event loop who means the same server and identity.
+    """The client for `source`. All users of one server and identity on this event loop share it.
 
-    It stays open a few seconds after its last user, and is closed with the loop. Raises `ConfigError`.
+    It stays open for a few seconds after its last user, and is closed with the loop. Raises `ConfigError`.
     """
     config = await load(source)
     async with _CLIENTS.use(config.identity, lambda: Client(config)) as client:

@@ -1,7 +1,7 @@
-"""What went wrong with a request, said in our error tree and in one sentence.
+"""Map failed requests to this library's exceptions, with a message of one sentence.
 
-The only place that maps HTTP answers and transport failures. A message names the verb, the resource, the object, the
-server's own reason, and what to do; the original exception stays attached as the cause. Nothing here waits or retries.
+The only module that maps HTTP responses and transport failures. A message names the verb, the resource, the object, the
+server's reason, and what to do; the original exception stays attached as the cause. Nothing here waits or retries.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from kpo_async.exceptions import (
 )
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, EOFError)
-"""Everything aiohttp and asyncio raise for an exchange that ended without a whole HTTP answer."""
+"""Everything that aiohttp and asyncio raise for an exchange that ended without a complete HTTP response."""
 
 
 class Unreachable(StrEnum):
-    """Why no HTTP answer came: the `reason` of an `UnreachableError`."""
+    """Why no HTTP response arrived: the `reason` of an `UnreachableError`."""
 
     REFUSED = "ConnectionRefused"
     NAME = "NameNotResolved"
@@ -50,7 +50,7 @@ class Unreachable(StrEnum):
 
 @dataclass(frozen=True)
 class Action:
-    """What was asked of which API server: the subject of every error message."""
+    """A request and its API server: the subject of every error message."""
 
     verb: str
     resource: str
@@ -81,7 +81,7 @@ _RBAC_DENIAL = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) (?:resou
 
 
 def from_response(action: Action, code: int, body: bytes, retry_after: float | None = None) -> ApiError:
-    """The error for an HTTP answer that is not a success."""
+    """The error for an HTTP response that is not a success. `retry_after`: seconds, from the header."""
     status = decode_status(body)
     kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiError)
     if code == 400 and _NOT_STARTED.search(status.message):
@@ -99,7 +99,7 @@ def from_response(action: Action, code: int, body: bytes, retry_after: float | N
 
 
 def from_transport(action: Action, error: BaseException) -> UnreachableError:
-    """The error for an exchange that brought no whole HTTP answer."""
+    """The error for an exchange without a complete HTTP response."""
     reason, cause, advice = _explain(error)
     host = socket.gethostname()
     return UnreachableError(
@@ -113,7 +113,7 @@ def from_transport(action: Action, error: BaseException) -> UnreachableError:
 
 
 def from_credentials(action: Action, problem: str) -> UnauthorizedError:
-    """The error for credentials that could not be obtained, so that nothing was sent."""
+    """The error for credentials that could not be obtained, so that no request was sent."""
     return UnauthorizedError(
         f"cannot {action}: {problem}",
         verb=action.verb,
@@ -125,7 +125,7 @@ def from_credentials(action: Action, problem: str) -> UnauthorizedError:
 
 
 def decode_status(body: bytes) -> Status:
-    """The server's Status object, or one whose message is the beginning of whatever else it sent."""
+    """The server's Status object, or one whose message is the beginning of any other body."""
     try:
         return msgspec.json.decode(body, type=Status)
     except msgspec.MsgspecError:
@@ -134,42 +134,42 @@ def decode_status(body: bytes) -> Status:
 
 
 def _refusal(action: Action, code: int, status: Status) -> str:
-    said = status.message or "no message"
+    message = status.message or "no message"
     if code == 401:
         return (
-            f"{action.server} does not know who we are ({action}: {said}), even after renewing the credentials; "
+            f"{action.server} rejects the credentials ({action}: {message}), even after they were renewed; "
             "check the token, certificate or plugin in the connection or kubeconfig"
         )
-    if code == 403 and (denial := _RBAC_DENIAL.search(said)):
+    if code == 403 and (denial := _RBAC_DENIAL.search(message)):
         where = f'namespace "{action.namespace}"' if action.namespace else "the whole cluster"
         return (
             f"{denial['user']} may not {denial['verb']} {denial['resource']} in {where} ({action}); "
             "bind a Role with this verb and resource to it"
         )
     if code in (400, 403, 404, 409, 410, 413, 422, 429):
-        return f"{action}: {said}"
+        return f"{action}: {message}"
     if status.reason or status.code:
-        return f"{action}: {action.server} answered HTTP {code} {status.reason}: {said}".replace("  ", " ")
+        return f"{action}: {action.server} answered HTTP {code} {status.reason}: {message}".replace("  ", " ")
     return (
-        f"{action}: HTTP {code} without a Kubernetes status ({said}); "
+        f"{action}: HTTP {code} without a Kubernetes status ({message}); "
         f"a proxy or load balancer answered in place of {action.server}, or the address is not an API server's"
     )
 
 
 def _explain(error: BaseException) -> tuple[Unreachable, str, str]:
-    """The cause of a transport failure: its name, its words, and what to do."""
+    """The cause of a transport failure: its reason, a description, and what to do."""
     address = "check the server's address in the connection or kubeconfig, and the network between"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         inner = error.certificate_error
-        words = getattr(inner, "verify_message", "") or str(inner)
+        text = getattr(inner, "verify_message", "") or str(inner)
         advice = "give its CA (certificate-authority or ca_cert), or correct the address or tls-server-name"
-        return Unreachable.CERTIFICATE, f"its certificate is not trusted ({words})", advice
+        return Unreachable.CERTIFICATE, f"its certificate is not trusted ({text})", advice
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-        words = getattr(error, "reason", None) or getattr(getattr(error, "os_error", None), "reason", None) or error
-        return Unreachable.TLS, f"TLS failed ({words})", "check that the port speaks TLS and which certificates it asks"
+        text = getattr(error, "reason", None) or getattr(getattr(error, "os_error", None), "reason", None) or error
+        return Unreachable.TLS, f"TLS failed ({text})", "check that the port speaks TLS and which certificates it asks"
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         advice = "check proxy-url, HTTPS_PROXY and NO_PROXY"
-        return Unreachable.PROXY, f"the proxy failed ({_words(error)})", advice
+        return Unreachable.PROXY, f"the proxy failed ({_describe(error)})", advice
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(_root(error), socket.gaierror):
         return Unreachable.NAME, "its name does not resolve", address
     if isinstance(error, asyncio.TimeoutError):
@@ -177,15 +177,15 @@ def _explain(error: BaseException) -> tuple[Unreachable, str, str]:
     if isinstance(_root(error), ConnectionRefusedError):
         return Unreachable.REFUSED, "connection refused", address
     if isinstance(error, aiohttp.InvalidURL):
-        return Unreachable.ADDRESS, "this is no URL", "give it as https://host:port"
-    return Unreachable.BROKEN, f"the connection broke ({_words(error)})", address
+        return Unreachable.ADDRESS, "this is not a URL", "give it as https://host:port"
+    return Unreachable.BROKEN, f"the connection broke ({_describe(error)})", address
 
 
 def _root(error: BaseException) -> BaseException:
     return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     root = _root(error)
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
@@ -195,7 +195,7 @@ def _words(error: BaseException) -> str:
 
 
 def _seconds(status: Status, header: float | None) -> float | None:
-    """`Retry-After` of the header, or else of the Status body (`details.retryAfterSeconds`)."""
+    """Seconds of the `Retry-After` header, or else of the Status body (`details.retryAfterSeconds`)."""
     if header is not None:
         return header
     seconds = (status.details or {}).get("retryAfterSeconds")

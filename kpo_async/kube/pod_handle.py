@@ -15,7 +15,7 @@ from kpo_async.exceptions import ConflictError, InvalidError, NotFoundError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.remote_command import ExecResult
-from kpo_async.kube.watch.informer import Subscription, follow
+from kpo_async.kube.watch import Subscription, follow
 
 
 @dataclass(frozen=True)

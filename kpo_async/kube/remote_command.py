@@ -1,6 +1,8 @@
-"""The end of an `exec` that reads: channels of one websocket put together to an output and an exit code.
+"""Collect the result of an `exec` from its websocket: output and exit code.
 
 Protocol v4.channel.k8s.io: the first byte of each message is its channel; channel 3 carries one Status at the end.
+aiohttp speaks websocket. kubernetes_asyncio's `WsApiClient` is not used: it opens a session of its own, which ignores
+`proxy-url`, `tls-server-name` and the CA's data, has no time limit, and merges stdout and stderr as text.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _STDOUT, _STDERR, _STATUS = 1, 2, 3
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What a command in a container wrote, and how it ended."""
+    """The output and the exit code of a command in a container."""
 
     stdout: bytes
     stderr: bytes
@@ -35,7 +37,7 @@ class _Status(msgspec.Struct):
 
 
 async def collect(socket: aiohttp.ClientWebSocketResponse, action: Action) -> ExecResult:
-    """Read until the command has ended. Raises `ApiError` when it could not start or the connection broke."""
+    """Read until the command has ended. Raises `ApiError` if it could not start or the connection broke."""
     channels = {_STDOUT: bytearray(), _STDERR: bytearray(), _STATUS: bytearray()}
     try:
         async for message in socket:
@@ -51,7 +53,7 @@ async def collect(socket: aiohttp.ClientWebSocketResponse, action: Action) -> Ex
 
 
 def exit_code(status: bytes, action: Action) -> int:
-    """The command's exit code. Raises `ApiError` if it never ran, or the Status is none."""
+    """The command's exit code. Raises `ApiError` if the command never ran or `status` is not a Status."""
     try:
         decoded = msgspec.json.decode(status, type=_Status)
     except msgspec.MsgspecError:

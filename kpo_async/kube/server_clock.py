@@ -1,7 +1,6 @@
-"""How far the API server's clock is from this host's, read off the answers it gives.
+"""How far the API server's clock is ahead of this host's, from the Date headers of its responses.
 
-Deadlines start at moments that Kubernetes wrote down: on a host whose clock is minutes ahead, healthy pods would be
-given up.
+Deadlines start at times that Kubernetes has written: a host whose clock runs minutes ahead would give up healthy pods.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ _RESOLUTION = timedelta(seconds=1)
 
 
 class ServerClock:
-    """The API server's clock, as far as it can be told from here."""
+    """An estimate of the API server's clock."""
 
     def __init__(self) -> None:
         self.ahead = _ZERO
-        """How much later it is there: the least that explains the last answer, so 0 between hosts that agree."""
+        """How much later it is there: the smallest value that explains the last response, 0 for clocks that agree."""
 
-    def read(self, date: str | None, asked: datetime, answered: datetime) -> None:
-        """Take note of the `Date` header (RFC 9110, whole seconds) of what was asked and answered at our times."""
+    def read(self, date: str | None, sent: datetime, received: datetime) -> None:
+        """Note a response's `Date` header (RFC 9110, whole seconds). `sent`, `received`: by this host's clock."""
         try:
             stated = parsedate_to_datetime(date or "")
         except ValueError:
             return
         if stated.tzinfo is None:
             stated = stated.replace(tzinfo=timezone.utc)
-        least, most = stated - answered, stated + _RESOLUTION - asked
+        least, most = stated - received, stated + _RESOLUTION - sent
         self.ahead = min(max(_ZERO, least), most)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -51,12 +51,12 @@ class PerLoop(Generic[Value]):
 
 @dataclass
 class _Flight(Generic[Value]):
-    task: asyncio.Task[Value]
+    result: asyncio.Future[Value]
     fresh_until: float = math.inf
 
 
 class SingleFlight(Generic[Key, Value]):
-    """One call per key and event loop at a time, as Go's `singleflight`: tasks that ask meanwhile get its result.
+    """One call per key and event loop at a time, like Go's `singleflight`: tasks that ask meanwhile get its result.
 
     The call runs in a task of its own, so that a cancelled caller does not take it from the others, and in an empty
     context, so that its log lines do not land in the log of the caller that came first.
@@ -68,28 +68,30 @@ class SingleFlight(Generic[Key, Value]):
         self._fresh_for = fresh_for
         self._flights: PerLoop[dict[Key, _Flight[Value]]] = PerLoop(dict)
 
-    async def run(self, key: Key, call: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+    async def run(self, key: Key, call: Callable[[], Awaitable[Value]]) -> Value:
         """The result of `call()`, or of a call for `key` that is under way or fresh. Raises what the call raised."""
         flights = self._flights.get()
         flight = flights.get(key)
         if flight is None or flight.fresh_until <= asyncio.get_running_loop().time():
-            task = contextvars.Context().run(asyncio.create_task, call(), name=f"kpo-async {self._name}")
-            flight = flights[key] = _Flight(task)
-            task.add_done_callback(lambda _: self._landed(flights, key))
-        return await asyncio.shield(flight.task)
+            result = contextvars.Context().run(asyncio.ensure_future, call())
+            if isinstance(result, asyncio.Task):
+                result.set_name(f"kpo-async {self._name}")
+            flight = flights[key] = _Flight(result)
+            result.add_done_callback(lambda _: self._landed(flights, key))
+        return await asyncio.shield(flight.result)
 
     async def aclose(self) -> None:
         """Cancel the calls that are under way on the running loop."""
-        under_way = [flight.task for flight in (self._flights.pop() or {}).values() if not flight.task.done()]
-        for task in under_way:
-            task.cancel()
+        under_way = [flight.result for flight in (self._flights.pop() or {}).values() if not flight.result.done()]
+        for result in under_way:
+            result.cancel()
         if under_way:
             await asyncio.wait(under_way)
 
     def _landed(self, flights: dict[Key, _Flight[Value]], key: Key) -> None:
         flight = flights[key]
         # Reading the exception marks it as seen: all callers may have been cancelled.
-        if flight.task.cancelled() or flight.task.exception() is not None or not self._fresh_for:
+        if flight.result.cancelled() or flight.result.exception() is not None or not self._fresh_for:
             del flights[key]
         else:
             flight.fresh_until = asyncio.get_running_loop().time() + self._fresh_for

@@ -1,8 +1,8 @@
 """One HTTP exchange with the API server: connections, TLS, proxy, credentials.
 
-Calls, watches and logs have connection pools of their own, so that a thousand open streams never keep a call waiting.
-All share one SSLContext, built in a thread: loading CAs takes milliseconds that an event loop does not have.
-Knows nothing of retries, except that a 401 is answered by one renewal of the credentials.
+Calls, watches and logs have separate connection pools, so that a thousand open streams never keep a call waiting. All
+share one SSLContext, built in a thread: loading CAs takes milliseconds, for which an event loop must not stand still.
+Nothing is retried here, except that after a 401 the credentials are renewed once.
 """
 
 from __future__ import annotations
@@ -22,20 +22,18 @@ import aiohttp
 from kpo_async._version import __version__
 from kpo_async.compat import Self, timeout_at
 from kpo_async.exceptions import ApiError, UnreachableError
-from kpo_async.kube.auth.config import ClusterConfig
-from kpo_async.kube.auth.credentials import ClientCertificate, Credential, CredentialError, Grant
-from kpo_async.kube.auth.tls import build_context
+from kpo_async.kube.auth import ClientCertificate, ClusterConfig, CredentialError, Grant, GrantCache, build_context
 from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
 from kpo_async.kube.server_clock import ServerClock
 
 CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""
 READ_BUFFER = 2**19
-"""Bytes a stream may be ahead of its reader before the server is held back; an object takes up to 1.5 MB."""
+"""Bytes that a stream may buffer before the server is held back by TCP; an object takes up to 1.5 MB."""
 LOG_READ_BUFFER = 2**15
-"""The same for a log: there may be hundreds of them, each ahead of its reader for as long as it runs."""
+"""The same for a log: there may be hundreds, each with a full buffer for as long as it runs."""
 WEBSOCKET_CLOSE_TIMEOUT = 1.0
-"""Seconds a goodbye may take: whoever cancels an exec is not kept waiting by a dead connection."""
+"""Seconds to wait for the server's close frame: a cancelled exec must not wait for a dead connection."""
 WEBSOCKET_HEARTBEAT = 30.0
 """Seconds between pings; a half-open websocket is noticed after one and a half of them."""
 _ERROR_BODY = 2**16
@@ -44,7 +42,7 @@ _MAX_CALL_CONNECTIONS = 32
 
 
 class Pool(Enum):
-    """Which connections an exchange uses."""
+    """The connection pool that an exchange uses."""
 
     CALLS = "calls"
     WATCH = "watch"
@@ -63,18 +61,18 @@ class Request:
     body: bytes | None = None
     content_type: str = "application/json"
     idle_timeout: float | None = None
-    """Seconds without a byte of the answer until the exchange counts as broken."""
+    """Seconds without a byte of the response until the exchange counts as broken."""
 
 
-class Answer:
-    """A successful response: its body whole, or chunk by chunk as it comes."""
+class Response:
+    """A successful response: its body as a whole, or chunk by chunk as it arrives."""
 
     def __init__(self, action: Action, response: aiohttp.ClientResponse) -> None:
         self._action = action
         self._response = response
 
     async def read(self) -> bytes:
-        """The whole body. Raises `UnreachableError` when it breaks off."""
+        """Return the whole body. Raises `UnreachableError` when the connection breaks before its end."""
         try:
             return await self._response.read()
         except TRANSPORT_ERRORS as error:
@@ -84,7 +82,7 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
-        # An iterator and no generator: leaving the loop early leaves nothing to be closed.
+        # An iterator rather than a generator: a loop that is left early leaves nothing to close.
         try:
             chunk = await self._response.content.readany()
         except TRANSPORT_ERRORS as error:
@@ -100,25 +98,25 @@ class Transport:
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
         self._base = config.server.rstrip("/")
-        self._credential = Credential(config.user)
+        self._grants = GrantCache(config.credentials)
         self._sessions = {pool: _open_session(pool, config.tcp_keepalive) for pool in Pool}
         self._tls: _Tls | None = None
         self._tls_lock = asyncio.Lock()
         self.clock = ServerClock()
 
     async def close(self) -> None:
-        """Drop all connections; exchanges under way break."""
-        await self._credential.close()
+        """Close all connections; exchanges under way fail."""
+        await self._grants.close()
         for session in self._sessions.values():
             await session.close()
-        # What was aborted is closed in the loop's next turn, and there may be no further one.
+        # Aborted transports are closed in the loop's next turn, which may be its last.
         await asyncio.sleep(0)
 
     @asynccontextmanager
-    async def exchange(self, request: Request, deadline: float) -> AsyncIterator[Answer]:
-        """The answer to `request`, if it is a success and its headers came before `deadline` (loop time).
+    async def exchange(self, request: Request, deadline: float) -> AsyncIterator[Response]:
+        """Send `request` and yield its response once the headers have arrived.
 
-        Raises the `ApiError` that fits.
+        Raises `ApiError` for a response that is not a success, and when `deadline` (loop time) passes before headers.
         """
         try:
             response = await self._send(request, deadline)
@@ -127,7 +125,7 @@ class Transport:
         try:
             if response.status >= 300:
                 raise await _refusal(request.action, response)
-            yield Answer(request.action, response)
+            yield Response(request.action, response)
         finally:
             _drop(response)
 
@@ -135,7 +133,7 @@ class Transport:
     async def websocket(
         self, request: Request, protocol: str, deadline: float
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """A websocket that speaks `protocol`. Raises the `ApiError` that fits."""
+        """Open a websocket that speaks `protocol`. Raises `ApiError`."""
         try:
             socket = await self._upgrade(request, protocol, deadline)
         except CredentialError as error:
@@ -150,13 +148,13 @@ class Transport:
             await socket.close()
 
     async def _upgrade(self, request: Request, protocol: str, deadline: float) -> aiohttp.ClientWebSocketResponse:
-        grant = await self._credential.grant()
+        grant = await self._grants.grant()
         try:
             return await self._upgrade_as(grant, request, protocol, deadline)
         except aiohttp.WSServerHandshakeError as error:
             if error.status != 401:
                 raise
-        return await self._upgrade_as(await self._credential.replace(grant), request, protocol, deadline)
+        return await self._upgrade_as(await self._grants.replace(grant), request, protocol, deadline)
 
     async def _upgrade_as(
         self, grant: Grant, request: Request, protocol: str, deadline: float
@@ -175,7 +173,7 @@ class Transport:
             return socket
 
     async def _upgrade_refusal(self, request: Request, code: int, deadline: float) -> ApiError:
-        """Why there was no upgrade. aiohttp throws the refusal's body away, so ask again without an upgrade."""
+        """The error of a failed upgrade. aiohttp drops the response's body, so ask again without an upgrade."""
         try:
             async with self.exchange(request, deadline):
                 pass
@@ -185,17 +183,17 @@ class Transport:
         return from_response(request.action, code, _NO_UPGRADE)
 
     async def _send(self, request: Request, deadline: float) -> aiohttp.ClientResponse:
-        grant = await self._credential.grant()
+        grant = await self._grants.grant()
         response = await self._send_as(grant, request, deadline)
         if response.status != 401:
             return response
         response.close()
-        return await self._send_as(await self._credential.replace(grant), request, deadline)
+        return await self._send_as(await self._grants.replace(grant), request, deadline)
 
     async def _send_as(self, grant: Grant, request: Request, deadline: float) -> aiohttp.ClientResponse:
         try:
             context = await self._context(grant.certificate)
-            asked = datetime.now(timezone.utc)
+            sent_at = datetime.now(timezone.utc)
             async with timeout_at(deadline):
                 response = await self._sessions[request.pool].request(
                     request.method,
@@ -208,7 +206,7 @@ class Transport:
                 )
         except TRANSPORT_ERRORS as error:
             raise self._unreachable(request.action, error) from error
-        self.clock.read(response.headers.get("Date"), asked, datetime.now(timezone.utc))
+        self.clock.read(response.headers.get("Date"), sent_at, datetime.now(timezone.utc))
         return response
 
     def _options(self, grant: Grant, context: ssl.SSLContext, request: Request) -> dict[str, Any]:
@@ -218,7 +216,7 @@ class Transport:
         if request.body is not None:
             headers.append(("Content-Type", request.content_type))
         if request.action.verb == "watch":
-            # A compressor on the way may keep events back until it has a block.
+            # A compressing proxy may hold events back until it has a full block.
             headers.append(("Accept-Encoding", "identity"))
         return {
             "headers": headers,
@@ -230,14 +228,14 @@ class Transport:
     def _unreachable(self, action: Action, error: BaseException) -> UnreachableError:
         described = from_transport(action, error)
         if described.reason == Unreachable.CERTIFICATE:
-            self._tls = None  # The CA may have been replaced in its file.
+            self._tls = None  # The file of the CA may have been replaced.
         return described
 
     async def _context(self, certificate: ClientCertificate | None) -> ssl.SSLContext:
         if self._tls is None or self._tls.certificate != certificate:
             async with self._tls_lock:
                 if self._tls is None or self._tls.certificate != certificate:
-                    self._tls = _Tls(certificate, await _in_thread(self._config, certificate))
+                    self._tls = _Tls(certificate, await _build_in_thread(self._config, certificate))
         return self._tls.context
 
 
@@ -247,7 +245,7 @@ class _Tls:
     context: ssl.SSLContext
 
 
-async def _in_thread(config: ClusterConfig, certificate: ClientCertificate | None) -> ssl.SSLContext:
+async def _build_in_thread(config: ClusterConfig, certificate: ClientCertificate | None) -> ssl.SSLContext:
     try:
         return await asyncio.to_thread(build_context, config, certificate)
     except (OSError, ValueError) as error:
@@ -279,7 +277,7 @@ def _open_session(pool: Pool, keepalive: bool) -> aiohttp.ClientSession:
 
 
 def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket that notices within 70 s that the other end is gone, and keeps NAT gateways from forgetting it."""
+    """A socket that fails within 70 s after its peer has vanished, and whose probes keep NAT entries alive."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)
@@ -291,9 +289,9 @@ def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _drop(response: aiohttp.ClientResponse) -> None:
-    """Let go of a connection, at once where nobody read its answer to the end: TLS would wait for the peer's word.
+    """Abort the connection of a response that was not read to its end: a TLS shutdown would wait for the peer.
 
-    Does nothing to a connection whose answer was read to its end: that one is reused.
+    A connection whose response was read to its end is in the pool again already.
     """
     connection = response.connection
     if connection is not None and connection.transport is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
-from kpo_async.kube.watch.informer import Presence, View
+from kpo_async.kube.watch import Presence, View
 from kpo_async.pod.start import Deadline, StartProblem, start_deadline, start_problem
 from kpo_async.pod.status import PodState
 from kpo_async.pod_task import OutcomeStatus, PodTask

@@ -22,7 +22,7 @@ from kpo_async.exceptions import (
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch.informer import Subscription
+from kpo_async.kube.watch import Subscription
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR, mark
 from kpo_async.pod.status import assess

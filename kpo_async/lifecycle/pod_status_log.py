@@ -10,7 +10,7 @@ import logging
 
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch.informer import View
+from kpo_async.kube.watch import View
 from kpo_async.pod.status import PodState, Verdict
 from kpo_async.pod_task import PodTask
 

@@ -16,7 +16,7 @@ from kpo_async.compat import timeout
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch.informer import Presence
+from kpo_async.kube.watch import Presence
 from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.emitter import LogRecord, Sink
 from kpo_async.logs.lines import Cursor

@@ -14,7 +14,7 @@ from kpo_async.exceptions import ApiError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.server_clock import ServerClock
-from kpo_async.kube.watch.informer import Subscription
+from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle import deadlines, xcom
 from kpo_async.lifecycle.ownership import pod_of, subscribe
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger

@@ -10,7 +10,7 @@ import msgspec
 from kpo_async.api_types import Event
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import View
+from kpo_async.kube.watch import View
 from kpo_async.lifecycle.deadlines import Limit
 from kpo_async.pod.diagnose import Category, Diagnosis, diagnose
 from kpo_async.pod.status import PodState, assess

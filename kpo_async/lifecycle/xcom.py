@@ -33,7 +33,7 @@ from kpo_async.exceptions import (
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.remote_command import ExecResult
 from kpo_async.kube.retry import Backoff
-from kpo_async.kube.watch.informer import Subscription, View
+from kpo_async.kube.watch import Subscription, View
 from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, XComTransport, done_script, exec_script

@@ -9,7 +9,7 @@ from typing import Any
 
 from kpo_async.compat import TaskGroup, timeout
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import Subscription
+from kpo_async.kube.watch import Subscription
 from kpo_async.logs.emitter import Emitter, Sink
 from kpo_async.logs.follow import ContainerLogFollower, LogState
 from kpo_async.logs.lines import Cursor

@@ -13,7 +13,7 @@ from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync import run_sync
 from kpo_async.json_types import Json
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity

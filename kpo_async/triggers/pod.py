@@ -38,7 +38,7 @@ from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat

@@ -19,7 +19,7 @@ from kpo_async.exceptions import (
     NotStartedError,
     UnauthorizedError,
 )
-from kpo_async.kube.auth.config import ClusterSource, load
+from kpo_async.kube.auth import ClusterSource, load
 from kpo_async.kube.client import Client, connect
 from tests.conformance.api import Api, asleep, is_running, pod
 from tests.conformance.test_access import LEAST_RIGHTS, _account

@@ -10,11 +10,10 @@ import pytest
 
 from kpo_async.compat import timeout
 from kpo_async.exceptions import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnauthorizedError
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube import watch
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.watch import informer
-from kpo_async.kube.watch.informer import Subscription
-from kpo_async.kube.watch.subscription import Presence, View
+from kpo_async.kube.watch import Presence, Subscription, View
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Api, Object, asleep, is_running, pod
 
@@ -34,7 +33,7 @@ def labelled(body: Object) -> Object:
 
 def follow(client: Client, created: Object) -> AbstractAsyncContextManager[Subscription]:
     metadata = created["metadata"]
-    return informer.follow(client, metadata["namespace"], metadata["name"], metadata["uid"], selector=SELECTOR)
+    return watch.follow(client, metadata["namespace"], metadata["name"], metadata["uid"], selector=SELECTOR)
 
 
 async def view_once(subscription: Subscription, wanted: Callable[[View], bool]) -> View:
@@ -152,7 +151,7 @@ async def test_least_rights_are_enough_to_follow_a_pod(api: Api, rules: list[Obj
     created = await api.run(labelled(pod("modest", "exit 5")))
     async with connect(await _source(api, token)) as worker:
         metadata = created["metadata"]
-        async with informer.follow(
+        async with watch.follow(
             worker, api.namespace, metadata["name"], metadata["uid"], selector=SELECTOR, poll_interval=0.2
         ) as subscription:
             view = await view_once(subscription, lambda view: exit_code(view) is not None)

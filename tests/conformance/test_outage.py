@@ -17,11 +17,9 @@ import aiohttp
 import pytest
 
 from kpo_async.compat import timeout
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
-from kpo_async.kube.watch import informer
-from kpo_async.kube.watch.informer import Subscription
-from kpo_async.kube.watch.subscription import Presence, View
+from kpo_async.kube.watch import Presence, Subscription, View, follow
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Api, Object, pod
 
@@ -147,7 +145,7 @@ async def _following(api: Api, client: Client) -> AsyncIterator[list[Subscriptio
         for number in range(PODS):
             metadata = (await api.run(_finishing(f"pod-{number}", 8 + number, number)))["metadata"]
             subscription = await stack.enter_async_context(
-                informer.follow(client, api.namespace, metadata["name"], metadata["uid"], selector=SELECTOR)
+                follow(client, api.namespace, metadata["name"], metadata["uid"], selector=SELECTOR)
             )
             while (view := await subscription.next()).pod is None or view.pod.status.phase != "Running":
                 pass

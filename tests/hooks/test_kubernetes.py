@@ -12,7 +12,7 @@ from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import get_connection
 from kpo_async.hooks.connection import FRESH_FOR
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod.build import ConnectionDefaults
 

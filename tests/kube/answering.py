@@ -15,8 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
-from kpo_async.kube.auth.config import ClusterConfig
-from kpo_async.kube.auth.credentials import StaticUser, User
+from kpo_async.kube.auth import ClusterConfig
+from kpo_async.kube.auth.credentials import CredentialSource, StaticCredentials
 from kpo_async.kube.client import Client
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,12 +50,12 @@ class Server:
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         return await answer(request)
 
-    def config(self, user: User | None = None, **options: Any) -> ClusterConfig:
-        return ClusterConfig(server=self.url, user=user or StaticUser(), **options)
+    def config(self, credentials: CredentialSource | None = None, **options: Any) -> ClusterConfig:
+        return ClusterConfig(server=self.url, credentials=credentials or StaticCredentials(), **options)
 
     @asynccontextmanager
-    async def client(self, user: User | None = None, **options: Any) -> AsyncIterator[Client]:
-        async with Client(self.config(user), **options) as client:
+    async def client(self, credentials: CredentialSource | None = None, **options: Any) -> AsyncIterator[Client]:
+        async with Client(self.config(credentials), **options) as client:
             yield client
 
 

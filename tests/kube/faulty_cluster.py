@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, cast
 
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import Presence, follow
+from kpo_async.kube.watch import Presence, follow
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.localcluster.node import Kubelet
 from kpo_async.pod.status import assess

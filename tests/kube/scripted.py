@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 
 Json = dict[str, Any]

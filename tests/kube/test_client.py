@@ -98,7 +98,7 @@ async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None
         await client.get("pods", "x", "ns")
     (record,) = (record for record in caplog.records if record.name.startswith("kpo_async"))
     assert 'get pods "x" in namespace "ns"' in record.getMessage()
-    assert "HTTP 503 ServiceUnavailable: ServiceUnavailable; trying again in 0." in record.getMessage()
+    assert "HTTP 503 ServiceUnavailable: ServiceUnavailable; retrying in 0." in record.getMessage()
 
 
 # Streams

@@ -23,7 +23,7 @@ from kpo_async.exceptions import (
     UnauthorizedError,
     UnreachableError,
 )
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action, Unreachable, from_response, from_transport
 from tests.kube.answering import Answer, answering, cut, hang, page, refuse
@@ -81,7 +81,7 @@ def test_who_answered_in_place_of_the_server_is_shown() -> None:
 
 def test_refused_credentials_say_where_to_look() -> None:
     text = str(from_response(GET, 401, status("Unauthorized", "Unauthorized")))
-    assert "https://api:6443 does not know who we are" in text
+    assert "https://api:6443 rejects the credentials" in text
     assert "check the token, certificate or plugin" in text
 
 
@@ -109,7 +109,7 @@ def test_a_long_reason_is_clipped() -> None:
         pytest.param(ConnectionResetError(104, "gone"), Unreachable.BROKEN, "connection broke (gone)", id="reset"),
         pytest.param(aiohttp.ServerDisconnectedError(), Unreachable.BROKEN, "the connection broke", id="disconnected"),
         pytest.param(ssl.SSLError(1, "WRONG_VERSION"), Unreachable.TLS, "TLS failed", id="tls"),
-        pytest.param(aiohttp.InvalidURL("no:"), Unreachable.ADDRESS, "this is no URL", id="url"),
+        pytest.param(aiohttp.InvalidURL("no:"), Unreachable.ADDRESS, "this is not a URL", id="url"),
     ],
 )  # fmt: skip
 def test_each_cause_is_named(error: BaseException, reason: str, words: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.kube.auth.config import ClusterSource
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.kube.shared import LINGER, PerLoop, SharedPerLoop, SingleFlight
 from tests.kube.answering import answering, ok
@@ -256,7 +256,7 @@ async def test_a_changed_kubeconfig_makes_a_new_client_for_new_callers_only(sour
         os.utime(source.config_file, (1, 1))
         async with connect(source) as after:
             assert after is not before
-            assert (await after.config.user.open().fetch()).authorization == "Bearer two"
+            assert (await after.config.credentials.open().fetch()).authorization == "Bearer two"
 
 
 async def test_a_wrong_source_is_a_config_error_for_every_caller() -> None:

@@ -13,8 +13,8 @@ import trustme
 from aiohttp import web
 
 from kpo_async.exceptions import UnauthorizedError, UnreachableError
-from kpo_async.kube.auth.config import ClusterConfig
-from kpo_async.kube.auth.credentials import ClientCertificate, FileUser, StaticUser
+from kpo_async.kube.auth import ClusterConfig
+from kpo_async.kube.auth.credentials import ClientCertificate, FileCredentials, StaticCredentials
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Unreachable
 from tests.kube.answering import answering, hang, ok
@@ -104,7 +104,7 @@ async def test_a_client_certificate_is_shown_and_replaced_when_it_was_renewed(
         (tmp_path / "key").write_bytes(pair.key)
 
     put("first.user")
-    user = FileUser(certificate_file=str(tmp_path / "crt"), key_file=str(tmp_path / "key"))
+    user = FileCredentials(certificate_file=str(tmp_path / "crt"), key_file=str(tmp_path / "key"))
     async with (
         answering(who, context=server_context) as server,
         Client(server.config(user, ca_data=pem(authority))) as client,
@@ -226,7 +226,7 @@ async def test_a_call_can_be_cancelled_at_any_moment(
     moment: int, authority: trustme.CA, server_context: ssl.SSLContext
 ) -> None:
     async with answering(hang(), context=server_context) as server:
-        client = Client(server.config(StaticUser("Bearer T"), ca_data=pem(authority)))
+        client = Client(server.config(StaticCredentials("Bearer T"), ca_data=pem(authority)))
         call = asyncio.create_task(client.get("pods", "x", "ns"))
         for _ in range(moment**2):
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from kpo_async.api_types import Pod
-from kpo_async.kube.watch.subscription import Presence, View
+from kpo_async.kube.watch import Presence, View
 from kpo_async.lifecycle.deadlines import UNSEEN_LIMIT, limit
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask

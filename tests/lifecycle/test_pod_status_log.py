@@ -9,10 +9,10 @@ import pytest
 
 from kpo_async.api_types import Pod
 from kpo_async.exceptions import ServerError
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch.subscription import Presence, View
+from kpo_async.kube.watch import Presence, View
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpo_async.exceptions import XComError
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
+from kpo_async.kube.watch.subscription import PodEntry, Presence, Subscription
 from kpo_async.lifecycle.xcom import Kind, XComResult, parse, read
 from kpo_async.pod.names import SELECTOR
 from kpo_async.pod.xcom_sidecar import CONTAINER, XComTransport, attach
@@ -199,15 +199,15 @@ SIDECAR: dict[str, Any] = {"init_containers": [{"name": CONTAINER, "restartPolic
 def feed_of(message: str | None, *, presence: Presence = Presence.PRESENT, **status: Any) -> Subscription:
     """A pod whose base container has ended, and whose sidecar left this message, or runs on if None."""
     sidecar = running(CONTAINER) if message is None else ended(CONTAINER, message=message)
-    slot = Slot("p", "uid", 2.0)
-    slot.show(presence, pod(**{"statuses": [ended()], "init_statuses": [sidecar], **SIDECAR, **status}))
-    return Subscription(slot)
+    entry = PodEntry("p", "uid", 2.0)
+    entry.show(presence, pod(**{"statuses": [ended()], "init_statuses": [sidecar], **SIDECAR, **status}))
+    return Subscription(entry)
 
 
 def never_seen() -> Subscription:
-    slot = Slot("p", "uid", 2.0)
-    slot.show(Presence.VANISHED, None)
-    return Subscription(slot)
+    entry = PodEntry("p", "uid", 2.0)
+    entry.show(Presence.FINAL_STATE_UNKNOWN, None)
+    return Subscription(entry)
 
 
 CONTENT = json.dumps({"n": list(range(2000))}).encode()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from kpo_async.kube.auth.config import ClusterConfig
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from tests.logs.test_lines import Entry, answer
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kpo_async.kube.watch.subscription import Presence, Slot, Subscription
+from kpo_async.kube.watch.subscription import PodEntry, Presence, Subscription
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan
 from kpo_async.logs.pod import COMPANION_GRACE, follow_pod
@@ -28,18 +28,18 @@ class ScriptedPod:
         self.kubelet = LogKubelet()
         self.shown = RecordedLog()
         self.cursors: dict[str, Cursor] = {}
-        self._slot = Slot("p", "uid", 2.0)
+        self._entry = PodEntry("p", "uid", 2.0)
         self._spec = spec
         self._version = 0
 
     def publish(self, presence: Presence = Presence.PRESENT, **status: Any) -> None:
         self._version += 1
-        self._slot.show(presence, pod(**self._spec, **status, resourceVersion=str(self._version)))
+        self._entry.show(presence, pod(**self._spec, **status, resourceVersion=str(self._version)))
 
     @asynccontextmanager
     async def followed(self, plan: LogPlan | None = None) -> AsyncIterator[asyncio.Task[bool]]:
         async with self.kubelet.serving() as client:
-            feed = Subscription(self._slot)
+            feed = Subscription(self._entry)
             task = asyncio.create_task(follow_pod(client, feed, plan or LogPlan(), self.shown, cursors=self.cursors))
             try:
                 yield task
@@ -117,7 +117,7 @@ async def test_a_deleted_pod_ends_the_following_with_what_was_read() -> None:
 async def test_a_pod_that_vanished_before_it_was_seen_has_no_logs() -> None:
     scripted = ScriptedPod()
     async with scripted.followed() as task:
-        scripted._slot.show(Presence.VANISHED, None)
+        scripted._entry.show(Presence.FINAL_STATE_UNKNOWN, None)
         assert await task
         assert scripted.kubelet.asked == []
 
@@ -158,7 +158,7 @@ async def test_an_error_of_the_sink_is_raised_and_not_wrapped() -> None:
     async with scripted.kubelet.serving() as client:
         scripted.publish(statuses=[running()])
         log = scripted.kubelet.log()
-        following = asyncio.create_task(follow_pod(client, Subscription(scripted._slot), LogPlan(), sink))
+        following = asyncio.create_task(follow_pod(client, Subscription(scripted._entry), LogPlan(), sink))
         log.write("one")
         await asyncio.sleep(1)
         log.write("two")

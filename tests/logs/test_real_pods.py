@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch.informer import follow
+from kpo_async.kube.watch import follow
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.logs.emitter import LogRecord
 from kpo_async.logs.lines import Cursor

@@ -66,7 +66,7 @@ def run(operator: KubernetesPodOperator, ti: TaskInstance | None = None) -> Any:
 
 def pods(kubeconfig: str) -> list[str]:
     """The names of the pods that are not being deleted."""
-    from kpo_async.kube.auth.config import ClusterSource
+    from kpo_async.kube.auth import ClusterSource
     from kpo_async.kube.client import aclose_all, connect
 
     async def listed() -> list[str]:

@@ -1,7 +1,8 @@
-"""Where the cluster is and who we are there.
+"""Load the configuration of a cluster: its address, its CA, and the credentials to use.
 
-`ClusterSource` is what a connection or an operator says; `load` makes a `ClusterConfig` of it, the one value a client
-needs. In-cluster and kubeconfig both end here. Files are read in a thread; nothing process-global is touched.
+`ClusterSource` holds what a connection or an operator says. `load` turns it into a `ClusterConfig`, the one value that
+a client needs, from the service account of this pod or from a kubeconfig. Files are read in a thread; no process-global
+state is changed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,17 @@ from urllib.parse import urlsplit
 import msgspec
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.kube.auth.auth_info import impersonation, user_of
-from kpo_async.kube.auth.credentials import FileUser, StaticUser, User
-from kpo_async.kube.auth.kubeconfig import Cluster, Selected, decode_data, here, read_files, read_inline, select
+from kpo_async.kube.auth.auth_info import credential_source, impersonation_headers
+from kpo_async.kube.auth.credentials import CredentialSource, FileCredentials, StaticCredentials
+from kpo_async.kube.auth.kubeconfig import (
+    Cluster,
+    SelectedContext,
+    decode_data,
+    read_files,
+    read_inline,
+    select,
+    this_host,
+)
 from kpo_async.kube.auth.proxy import proxy_from_environment
 from kpo_async.kube.shared import SingleFlight
 
@@ -34,19 +43,22 @@ _DIGEST_KEY = secrets.token_bytes(32)
 
 @dataclass(frozen=True)
 class ClusterSource:
-    """How to find a cluster. Raises `ConfigError` for more than one of `in_cluster`, `config_file`, `config_dict`."""
+    """How to find a cluster.
+
+    Raises `ConfigError` for more than one of `in_cluster`, `config_file` and `config_dict`.
+    """
 
     in_cluster: bool | None = None
-    """True: the service account of this pod. False: anything but that. None: whatever is there."""
+    """True: the service account of this pod. False: a kubeconfig. None: whichever of them there is."""
     config_file: str | None = None
     """Path of a kubeconfig on the host where the code runs."""
     config_dict: Mapping[str, Any] | None = field(default=None, repr=False)
-    """A kubeconfig itself."""
+    """The content of a kubeconfig."""
     context: str | None = None
-    """A context of the kubeconfig, instead of its current one."""
+    """Name of a context of the kubeconfig, instead of its current one."""
     verify_ssl: bool = True
     ca_cert: str | None = None
-    """Path of a CA bundle, instead of what the kubeconfig says."""
+    """Path of a CA bundle, instead of the kubeconfig's CA."""
     tcp_keepalive: bool = True
 
     def __post_init__(self) -> None:
@@ -61,7 +73,7 @@ class ClusterSource:
 
     @property
     def key(self) -> Hashable:
-        """Equal for sources that say the same."""
+        """Equal for equal sources."""
         inline = None if self.config_dict is None else msgspec.json.encode(self.config_dict)
         where = self.in_cluster, self.config_file, inline, self.context
         return where, self.verify_ssl, self.ca_cert, self.tcp_keepalive
@@ -73,18 +85,18 @@ class ClusterConfig:
 
     server: str
     namespace: str = "default"
-    """The context's own, for whoever names none."""
-    user: User = field(default_factory=StaticUser)
+    """The context's namespace, for requests that name none."""
+    credentials: CredentialSource = field(default_factory=StaticCredentials)
     ca_data: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     verify_ssl: bool = True
     tls_server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = ()
-    """Sent with every request: impersonation."""
+    """Sent with every request, for impersonation."""
     tcp_keepalive: bool = True
     identity: str = ""
-    """Equal for equal configs of this process, and free of secrets: what clients are shared by."""
+    """Equal for equal configs of this process, and free of secrets. Clients are shared by it."""
 
     def __post_init__(self) -> None:
         if not self.identity:
@@ -97,12 +109,13 @@ _LOADS: SingleFlight[Hashable, ClusterConfig] = SingleFlight("kubeconfig")
 
 
 async def load(source: ClusterSource) -> ClusterConfig:
-    """The cluster that `source` names, read again when its files changed. Raises `ConfigError`.
+    """Load the configuration of a cluster. Files that changed are read again. Raises `ConfigError`.
 
-    What is named wins; then the service account if this is a pod; then `$KUBECONFIG` or `~/.kube/config`.
+    An explicit source wins; then the service account, in a pod; then `$KUBECONFIG` or `~/.kube/config`.
     """
     # Hundreds of triggers start at once and name the same cluster: one thread reads for all of them.
-    return await _LOADS.run(source.key, lambda: asyncio.to_thread(load_blocking, source))
+    loop = asyncio.get_running_loop()
+    return await _LOADS.run(source.key, lambda: loop.run_in_executor(None, load_blocking, source))
 
 
 def load_blocking(source: ClusterSource) -> ClusterConfig:
@@ -129,13 +142,13 @@ def _in_cluster(source: ClusterSource) -> ClusterConfig:
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise ConfigError(
-            f"in_cluster is set, but {here()} is no pod of a cluster (KUBERNETES_SERVICE_HOST is missing); "
+            f"in_cluster is set, but {this_host()} is not a pod of a cluster (KUBERNETES_SERVICE_HOST is missing); "
             "give the connection a kubeconfig, or run there"
         )
     account = Path(SERVICE_ACCOUNT)
     if not (account / "token").exists():
         raise ConfigError(
-            f"in_cluster is set, but {account / 'token'} is missing on {here()}; "
+            f"in_cluster is set, but {account / 'token'} is missing on {this_host()}; "
             "the pod needs a service account with automountServiceAccountToken"
         )
     namespace = account / "namespace"
@@ -143,7 +156,7 @@ def _in_cluster(source: ClusterSource) -> ClusterConfig:
     return ClusterConfig(
         server=server,
         namespace=(namespace.read_text().strip() if namespace.exists() else "") or "default",
-        user=FileUser(token_file=str(account / "token")),
+        credentials=FileCredentials(token_file=str(account / "token")),
         ca_file=_existing(source.ca_cert or str(account / "ca.crt"), "the CA"),
         verify_ssl=source.verify_ssl,
         proxy=_proxy(None, server, "the environment"),
@@ -151,7 +164,7 @@ def _in_cluster(source: ClusterSource) -> ClusterConfig:
     )
 
 
-def _from_kubeconfig(selected: Selected, source: ClusterSource) -> ClusterConfig:
+def _from_kubeconfig(selected: SelectedContext, source: ClusterSource) -> ClusterConfig:
     cluster = selected.cluster
     server = _server(selected)
     ca_data = None
@@ -162,13 +175,13 @@ def _from_kubeconfig(selected: Selected, source: ClusterSource) -> ClusterConfig
     return ClusterConfig(
         server=server,
         namespace=selected.context.namespace or "default",
-        user=user_of(selected, server),
+        credentials=credential_source(selected, server),
         ca_data=ca_data,
         ca_file=_existing(ca_file, "certificate-authority") if ca_file else None,
         verify_ssl=_verifies(cluster, source),
         tls_server_name=cluster.tls_server_name or None,
         proxy=_proxy(cluster.proxy_url, server, selected.origin),
-        headers=impersonation(selected.user),
+        headers=impersonation_headers(selected.auth_info),
         tcp_keepalive=source.tcp_keepalive,
     )
 
@@ -177,7 +190,7 @@ def _verifies(cluster: Cluster, source: ClusterSource) -> bool:
     return source.verify_ssl and not cluster.insecure_skip_tls_verify
 
 
-def _server(selected: Selected) -> str:
+def _server(selected: SelectedContext) -> str:
     server = selected.cluster.server or ""
     if server and "://" not in server:
         server = f"https://{server}"
@@ -189,18 +202,18 @@ def _server(selected: Selected) -> str:
     if not is_usable:
         raise ConfigError(f"{selected.origin}: the server of its cluster must be a URL such as https://host:6443")
     if "@" in url.netloc:
-        raise ConfigError(f"{selected.origin}: the server's URL holds credentials; put them into its user section")
+        raise ConfigError(f"{selected.origin}: the server's URL holds credentials; move them to the user section")
     return server.rstrip("/")
 
 
 def _proxy(configured: str | None, server: str, origin: str) -> str | None:
     proxy = configured or proxy_from_environment(server, os.environ)
     if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-        raise ConfigError(f"{origin}: the proxy for {server} must be an http:// or https:// one")
+        raise ConfigError(f"{origin}: the proxy for {server} must be an http:// or https:// URL")
     return proxy
 
 
 def _existing(path: str, what: str) -> str:
     if not Path(path).is_file():
-        raise ConfigError(f"{what} {path} is missing on {here()}; it must exist on every host that runs this task")
+        raise ConfigError(f"{what} {path} is missing on {this_host()}; it must exist on every host that runs this task")
     return path

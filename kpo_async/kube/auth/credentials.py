@@ -1,8 +1,8 @@
-"""What requests prove their identity with, and how that is kept fresh.
+"""What a request proves its identity with, and how that is kept fresh.
 
-A `User` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops.
-A `Credential` is the living thing one client makes of it: it reads files again, runs exec plugins, and renews once for
-any number of waiters. Secrets never appear in a repr or an error.
+A `CredentialSource` is a frozen value out of a kubeconfig: it can be compared, hashed and shared between event loops.
+The `GrantCache` of a client fetches grants from it: files are read again, exec plugins run again, and any number of
+requests that wait cause one renewal. Secrets never appear in a repr or an error.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ class Grant:
     """Seconds from now until it should be renewed; `None` for never."""
 
 
-class Source(Protocol):
-    """Something that yields grants, one each time it is asked."""
+class Authenticator(Protocol):
+    """Fetches grants for one client. May keep state between fetches, such as a rotated refresh token."""
 
     async def fetch(self) -> Grant:
-        """A fresh grant. Raises `CredentialError`."""
+        """Return a fresh grant. Raises `CredentialError`."""
 
 
-class User(Protocol):
-    """How to become somebody: a frozen, hashable value. All fields together are the identity."""
+class CredentialSource(Protocol):
+    """Where credentials come from: a frozen, hashable value. All its fields together are the identity."""
 
-    def open(self) -> Source:
-        """What a client of the running loop fetches its grants from."""
+    def open(self) -> Authenticator:
+        """Return the authenticator of one client, for use on the running event loop."""
 
 
 @dataclass(frozen=True)
-class StaticUser:
-    """Credentials that stand in the kubeconfig themselves; without any, nobody in particular."""
+class StaticCredentials:
+    """Credentials written in the kubeconfig itself. Without any, requests are anonymous."""
 
     authorization: str | None = field(default=None, repr=False)
     certificate: ClientCertificate | None = None
 
-    def open(self) -> Source:
+    def open(self) -> Authenticator:
         return self
 
     async def fetch(self) -> Grant:
@@ -71,8 +71,8 @@ class StaticUser:
 
 
 @dataclass(frozen=True)
-class FileUser:
-    """Credentials in files that somebody else renews, such as the token of a mounted service account."""
+class FileCredentials:
+    """Credentials in files that another program renews, such as the token of a mounted service account."""
 
     token_file: str | None = None
     authorization: str | None = field(default=None, repr=False)
@@ -82,7 +82,7 @@ class FileUser:
     certificate_file: str | None = None
     key_file: str | None = None
 
-    def open(self) -> Source:
+    def open(self) -> Authenticator:
         return self
 
     async def fetch(self) -> Grant:
@@ -97,17 +97,17 @@ class FileUser:
         return Grant(authorization, certificate, FILE_LIFETIME)
 
 
-class Credential:
-    """The current grant of one client. Renewed when due or rejected, once for everybody who waits. Close it."""
+class GrantCache:
+    """The current grant of one client. Renewed when due or rejected, once for all requests that wait. Close it."""
 
-    def __init__(self, user: User) -> None:
-        self._source = user.open()
+    def __init__(self, source: CredentialSource) -> None:
+        self._authenticator = source.open()
         self._grant: Grant | None = None
         self._due: float | None = None
         self._renewals: SingleFlight[str, Grant] = SingleFlight("credentials")
 
     async def grant(self) -> Grant:
-        """The grant to use now. Raises `CredentialError`."""
+        """Return the grant to use now. Raises `CredentialError`."""
         if self._grant is None:
             return await self._renew()
         if self._due is None or asyncio.get_running_loop().time() < self._due:
@@ -119,7 +119,7 @@ class Credential:
             return self._grant
 
     async def replace(self, rejected: Grant) -> Grant:
-        """A grant to use instead of one the server answered with 401. Raises `CredentialError`."""
+        """Return a grant to use instead of one that the server answered with 401. Raises `CredentialError`."""
         if self._grant is not None and self._grant is not rejected:
             return self._grant
         return await self._renew()
@@ -132,7 +132,7 @@ class Credential:
         return await self._renewals.run("grant", self._fetch)
 
     async def _fetch(self) -> Grant:
-        grant = await self._source.fetch()
+        grant = await self._authenticator.fetch()
         now = asyncio.get_running_loop().time()
         self._grant, self._due = grant, None if grant.lifetime is None else now + grant.lifetime
         return grant

@@ -1,7 +1,9 @@
 """Credentials from a program, such as `aws eks get-token`: the client side of `client.authentication.k8s.io`.
 
-Runs as a child process without a terminal, beside the event loop. Its output is a secret: errors name the command, the
-exit code and the host, and at most the last line the program wrote to stderr, with everything token-like removed.
+The program runs as a child process without a terminal. Its output is a secret: errors name the command, the exit code
+and the host, and at most the last line that it wrote to stderr, with everything that looks like a token removed.
+kubernetes_asyncio's `ExecProvider` is not used: it has no time limit, leaves a cancelled program running, hangs on one
+that fills stderr, and takes neither the cluster's description nor a certificate with a token.
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 """
 
@@ -18,8 +20,8 @@ from datetime import datetime, timezone
 import msgspec
 
 from kpo_async.compat import timeout
-from kpo_async.kube.auth.credentials import ClientCertificate, CredentialError, Grant, Source, bearer
-from kpo_async.kube.auth.kubeconfig import here
+from kpo_async.kube.auth.credentials import Authenticator, ClientCertificate, CredentialError, Grant, bearer
+from kpo_async.kube.auth.kubeconfig import this_host
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 EXEC_TIMEOUT = 60.0
@@ -43,25 +45,25 @@ class _ExecCredential(msgspec.Struct, rename="camel"):
 
 
 @dataclass(frozen=True)
-class ExecUser:
-    """Whoever the program says we are."""
+class ExecPlugin:
+    """A program that prints an ExecCredential, and what it is given."""
 
     command: str
     args: tuple[str, ...] = field(default=(), repr=False)
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_version: str = API_VERSIONS[0]
     cluster_info: str = field(default="", repr=False)
-    """JSON of `spec.cluster`, if the plugin is to be told."""
+    """JSON of `spec.cluster`, for a plugin with `provideClusterInfo`."""
     install_hint: str = ""
     certificate: ClientCertificate | None = None
     """Used with the plugin's token when the plugin brings no certificate."""
 
-    def open(self) -> Source:
+    def open(self) -> Authenticator:
         return self
 
     async def fetch(self) -> Grant:
         """Run the plugin. Raises `CredentialError`."""
-        status = self._read(await self._run())
+        status = self._decode(await self._run())
         now = datetime.now(timezone.utc)
         certificate = self.certificate
         if status.client_certificate_data and status.client_key_data:
@@ -82,7 +84,7 @@ class ExecUser:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, **dict(self.environment), "KUBERNETES_EXEC_INFO": self._request()},
+                env={**os.environ, **dict(self.environment), "KUBERNETES_EXEC_INFO": self._exec_info()},
                 start_new_session=True,
             )
         except FileNotFoundError:
@@ -93,24 +95,24 @@ class ExecUser:
             raise self._error(f"cannot be started: {error.strerror}") from error
         try:
             async with timeout(EXEC_TIMEOUT):
-                output, complaint = await process.communicate()
+                output, stderr = await process.communicate()
         except asyncio.TimeoutError:
             raise self._error(f"gave no answer within {EXEC_TIMEOUT:.0f} s") from None
         finally:
-            await _end(process)
+            await _kill(process)
         if process.returncode:
-            raise self._error(f"failed with exit code {process.returncode}{_last_words(complaint)}")
+            raise self._error(f"failed with exit code {process.returncode}{_last_line(stderr)}")
         return output
 
-    def _request(self) -> str:
-        """The ExecCredential in the plugin's environment."""
+    def _exec_info(self) -> str:
+        """The ExecCredential in the plugin's environment, as JSON."""
         spec: dict[str, object] = {"interactive": False}
         if self.cluster_info:
             spec["cluster"] = msgspec.Raw(self.cluster_info.encode())
         credential = {"apiVersion": self.api_version, "kind": "ExecCredential", "spec": spec}
         return msgspec.json.encode(credential).decode()
 
-    def _read(self, output: bytes) -> _Status:
+    def _decode(self, output: bytes) -> _Status:
         try:
             credential = msgspec.json.decode(output, type=_ExecCredential)
         except msgspec.MsgspecError as error:
@@ -127,21 +129,21 @@ class ExecUser:
         return status
 
     def _error(self, what: str) -> CredentialError:
-        return CredentialError(f'the exec plugin "{self.command}" of the kubeconfig {what}; this is {here()}')
+        return CredentialError(f'the exec plugin "{self.command}" of the kubeconfig {what}; this is {this_host()}')
 
 
 def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the plugin and what it started, however we got here."""
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the plugin and the processes it started, if it still runs."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
-def _last_words(complaint: bytes) -> str:
-    lines = complaint.decode("utf-8", "replace").strip().splitlines()
+def _last_line(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
     return f" ({_TOKEN_LIKE.sub('***', lines[-1])[:200]})" if lines else ""

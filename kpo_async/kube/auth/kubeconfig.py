@@ -1,7 +1,7 @@
-"""Reads kubeconfigs as kubectl does: typed, merged over several files, paths relative to the file they stand in.
+"""Read kubeconfigs as kubectl does: typed, merged over several files, paths relative to the file that holds them.
 
-Only reads and checks; what a context means for a client is `config.py`'s business. Parsed files are kept until they
-change on disk, since hundreds of triggers name the same one. Messages never hold a value, only where it stands.
+This module only reads and checks; `config.py` decides what a context means for a client. Parsed files are cached until
+they change on disk, since hundreds of triggers name the same one. Messages name the place of a value, never the value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Struct(msgspec.Struct, rename="kebab"):
-    """Kubeconfig keys are kebab-case, but for those that are not."""
+    """Kubeconfig keys are kebab-case, with a few exceptions in camelCase."""
 
 
 class Extension(_Struct):
@@ -63,7 +63,7 @@ class AuthProvider(_Struct):
     config: dict[str, Any] | None = None
 
 
-class User(_Struct):
+class AuthInfo(_Struct):
     client_certificate: str | None = None
     client_certificate_data: str | None = None
     client_key: str | None = None
@@ -91,9 +91,9 @@ class _NamedCluster(_Struct):
     cluster: Cluster | None = None
 
 
-class _NamedUser(_Struct):
+class _NamedAuthInfo(_Struct):
     name: str
-    user: User | None = None
+    user: AuthInfo | None = None
 
 
 class _NamedContext(_Struct):
@@ -101,27 +101,27 @@ class _NamedContext(_Struct):
     context: Context | None = None
 
 
-class _Document(_Struct):
+class _Kubeconfig(_Struct):
     current_context: str | None = None
     clusters: list[_NamedCluster] | None = None
-    users: list[_NamedUser] | None = None
+    users: list[_NamedAuthInfo] | None = None
     contexts: list[_NamedContext] | None = None
 
 
 @dataclass(frozen=True)
-class Selected:
-    """One context of a kubeconfig with what it points at. `origin` says for messages where it was read."""
+class SelectedContext:
+    """One context of a kubeconfig, with its cluster and user sections. `origin` names its place in messages."""
 
     origin: str
     context: Context
     cluster: Cluster
-    user: User
+    auth_info: AuthInfo
 
 
-def select(documents: Sequence[_Document], origin: str, context: str | None) -> Selected:
-    """The context called `context`, or the current one. The first document that says a thing wins.
+def select(documents: Sequence[_Kubeconfig], origin: str, context: str | None) -> SelectedContext:
+    """The context called `context`, or the current one. The first document with an entry of a name wins.
 
-    Raises `ConfigError` for names that lead nowhere.
+    Raises `ConfigError` when a name is missing or has no entry.
     """
     name = context or next((document.current_context for document in documents if document.current_context), None)
     if not name:
@@ -133,15 +133,14 @@ def select(documents: Sequence[_Document], origin: str, context: str | None) -> 
     if not chosen.cluster:
         raise ConfigError(f'{origin}: context "{name}" names no cluster')
     cluster = _find(clusters, chosen.cluster, "cluster", origin).cluster or Cluster()
-    user = (_find(users, chosen.user, "user", origin).user if chosen.user else None) or User()
-    return Selected(origin, chosen, cluster, user)
+    auth_info = (_find(users, chosen.user, "user", origin).user if chosen.user else None) or AuthInfo()
+    return SelectedContext(origin, chosen, cluster, auth_info)
 
 
-def read_files(paths: Sequence[str], *, required: bool) -> tuple[list[_Document], str]:
-    """The documents of these files, and the words for where they are.
+def read_files(paths: Sequence[str], *, required: bool) -> tuple[list[_Kubeconfig], str]:
+    """Parsed kubeconfigs, and a description of their origin for error messages. Raises `ConfigError`.
 
-    Missing files are passed over unless all are missing, as with `$KUBECONFIG`. `required`: somebody named this file.
-    Raises `ConfigError`.
+    Missing files are skipped unless all are missing, as with `$KUBECONFIG`. `required`: the user named these files.
     """
     found = [str(path) for path in (Path(name).expanduser() for name in paths) if path.exists()]
     if not found:
@@ -151,27 +150,27 @@ def read_files(paths: Sequence[str], *, required: bool) -> tuple[list[_Document]
             if required
             else "give the connection a kubeconfig, or run inside the cluster with a service account"
         )
-        raise ConfigError(f"no kubeconfig at {missing} on {here()}; {advice}")
+        raise ConfigError(f"no kubeconfig at {missing} on {this_host()}; {advice}")
     documents = [_read(path, _stamp(path)) for path in found]
-    return documents, f"kubeconfig {', '.join(found)} on {here()}"
+    return documents, f"kubeconfig {', '.join(found)} on {this_host()}"
 
 
-def read_inline(document: Mapping[str, Any]) -> tuple[list[_Document], str]:
-    """The document of a kubeconfig that came as a dict. Its relative paths are relative to the working directory."""
+def read_inline(document: Mapping[str, Any]) -> tuple[list[_Kubeconfig], str]:
+    """Like `read_files`, for a kubeconfig given as a dict. Its paths are relative to the working directory."""
     origin = "the inline kubeconfig"
     return [_convert(dict(document), origin, Path.cwd())], origin
 
 
 def decode_data(value: str, field: str, origin: str) -> bytes:
-    """Base64 of a `...-data` field. Raises `ConfigError` without showing it."""
+    """Decode the base64 of a `...-data` field. Raises `ConfigError`, which does not hold the value."""
     try:
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError):
         raise ConfigError(f"{origin}: {field} is not base64") from None
 
 
-def here() -> str:
-    """This host, for messages: a file or a program is missing in one place and not in another."""
+def this_host() -> str:
+    """The name of this host, for messages: a file or program may be missing on one host only."""
     return f'host "{socket.gethostname()}"'
 
 
@@ -181,24 +180,24 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _read(path: str, stamp: tuple[int, int, int]) -> _Document:
-    """The document at `path` as of `stamp`, which is there to be part of the cache's key."""
-    origin = f"kubeconfig {path} on {here()}"
+def _read(path: str, stamp: tuple[int, int, int]) -> _Kubeconfig:
+    """The kubeconfig at `path`. `stamp` is part of the cache's key: a changed file is read again."""
+    origin = f"kubeconfig {path} on {this_host()}"
     try:
         content = yaml.load(Path(path).read_bytes(), _YAML_LOADER)
     except OSError as error:
         raise ConfigError(f"{origin} cannot be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{origin} is no YAML: {error.problem}{line}") from None
+        raise ConfigError(f"{origin} is not valid YAML: {error.problem}{line}") from None
     except yaml.YAMLError:
-        raise ConfigError(f"{origin} is no YAML") from None
+        raise ConfigError(f"{origin} is not valid YAML") from None
     return _convert(content or {}, origin, Path(path).absolute().parent)
 
 
-def _convert(content: Any, origin: str, directory: Path) -> _Document:
+def _convert(content: Any, origin: str, directory: Path) -> _Kubeconfig:
     try:
-        document = msgspec.convert(content, _Document)
+        document = msgspec.convert(content, _Kubeconfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin} is malformed: {error}") from None
     clusters = [
@@ -206,24 +205,25 @@ def _convert(content: Any, origin: str, directory: Path) -> _Document:
         for entry in document.clusters or ()
     ]
     users = [
-        msgspec.structs.replace(entry, user=_absolute_user(entry.user, directory)) for entry in document.users or ()
+        msgspec.structs.replace(entry, user=_absolute_auth_info(entry.user, directory))
+        for entry in document.users or ()
     ]
     return msgspec.structs.replace(document, clusters=clusters, users=users)
 
 
-def _absolute_user(user: User | None, directory: Path) -> User | None:
-    user = _absolute(user, directory, "client_certificate", "client_key", "token_file")
-    if user is not None and user.exec is not None and os.sep in user.exec.command:
-        command = str(directory / user.exec.command)
-        user = msgspec.structs.replace(user, exec=msgspec.structs.replace(user.exec, command=command))
-    return user
+def _absolute_auth_info(auth_info: AuthInfo | None, directory: Path) -> AuthInfo | None:
+    auth_info = _absolute(auth_info, directory, "client_certificate", "client_key", "token_file")
+    if auth_info is not None and auth_info.exec is not None and os.sep in auth_info.exec.command:
+        command = str(directory / auth_info.exec.command)
+        auth_info = msgspec.structs.replace(auth_info, exec=msgspec.structs.replace(auth_info.exec, command=command))
+    return auth_info
 
 
-_Section = TypeVar("_Section", Cluster, User)
+_Section = TypeVar("_Section", Cluster, AuthInfo)
 
 
 def _absolute(section: _Section | None, directory: Path, *fields: str) -> _Section | None:
-    """The section with these paths resolved against the directory of its file."""
+    """The section with these paths resolved against `directory`, that of its file."""
     if section is None:
         return None
     paths = {field: str(directory / path) for field in fields if (path := getattr(section, field))}

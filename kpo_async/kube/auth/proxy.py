@@ -1,7 +1,6 @@
-"""Which proxy leads to an API server, by the environment variables that kubectl and every Go program go by.
+"""The proxy to an API server, from the environment variables that kubectl and every Go program read. Pure.
 
-Pure. Unlike Python's own reading of NO_PROXY this knows networks (`10.0.0.0/8`), which is how clusters' addresses are
-usually excepted.
+Unlike Python's own reading of NO_PROXY this knows networks (`10.0.0.0/8`), by which clusters are usually excepted.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 def proxy_from_environment(server: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy for `server`, or None to go there directly. Loopback addresses never take one."""
+    """The URL of the proxy for `server`, or None for a direct connection. Loopback addresses never use a proxy."""
     url = urlsplit(server)
     host = (url.hostname or "").rstrip(".").lower()
     variable = f"{url.scheme}_proxy"

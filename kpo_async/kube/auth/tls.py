@@ -1,4 +1,4 @@
-"""The SSLContext of a cluster. Building one reads files and costs milliseconds: call it in a thread."""
+"""The SSLContext of a cluster. Building one reads files and takes milliseconds: call `build_context` in a thread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kpo_async.kube.auth.credentials import ClientCertificate
 
 
 def build_context(config: ClusterConfig, certificate: ClientCertificate | None) -> ssl.SSLContext:
-    """The context to speak with `config.server`. Raises `OSError`, `ssl.SSLError` or `ValueError` for unusable PEM."""
+    """Build the context for `config.server`. Raises `OSError`, `ssl.SSLError` or `ValueError` for unusable PEM."""
     context = ssl.create_default_context(cafile=config.ca_file, cadata=config.ca_data)
-    # Python 3.13 turned this on; CAs made by kubeadm, EKS and others lack the extensions it asks for.
+    # Python 3.13 turned this on; CAs made by kubeadm, EKS and others lack the extensions it requires.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not config.verify_ssl:
         context.check_hostname = False
@@ -24,7 +24,7 @@ def build_context(config: ClusterConfig, certificate: ClientCertificate | None) 
 
 
 def _load_pair(context: ssl.SSLContext, pair: ClientCertificate) -> None:
-    """OpenSSL reads certificate chains only from files: a directory of our own, mode 0700, gone a moment later."""
+    """OpenSSL reads certificate chains only from files: use a private directory (mode 0700), deleted at once."""
     with tempfile.TemporaryDirectory(prefix="kpo-async-") as directory:
         certificate, key = Path(directory, "tls.crt"), Path(directory, "tls.key")
         certificate.write_bytes(pair.certificate)

@@ -1,9 +1,9 @@
-"""From the bytes of a list or a watch to typed pods. Pure; knows no connection and no version logic.
+"""Decode the bytes of lists and watches to typed pods. Pure: no connections, no logic of versions.
 
-One pass of msgspec over a line yields a slim `Pod`; what nobody reads (managedFields, volumes, env) is skipped, never
-built. Only when that pass fails is the line looked at twice, `type` first: an ERROR carries a Status, not a pod.
-A list is cut into its pods while it arrives: ten thousand of them neither stall the loop nor lie in memory twice.
-A pod that cannot be read is left out with a warning: blind to one is better than blind to all.
+msgspec decodes a line to a slim `Pod` in one pass and skips the fields that the library does not read (managedFields,
+volumes, env). A line on which that fails is decoded again, `type` first: an ERROR carries a Status instead of a pod.
+A list is decoded pod by pod while it arrives: ten thousand of them neither stall the loop nor take up memory twice.
+A pod that cannot be decoded is left out with a warning: it is better to miss one than to miss all.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from kpo_async.kube.errors import Action, from_response
 log = logging.getLogger(__name__)
 
 MAX_LINE = 16 * 2**20
-"""Bytes without a line end after which a stream is no watch; etcd keeps objects below 1.5 MB."""
+"""Bytes without a line end after which a stream is not a watch; etcd keeps objects below 1.5 MB."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark after the last initial event (KEP-3157)."""
 
 
-class Change(StrEnum):
+class EventType(StrEnum):
     """`type` of a watch event."""
 
     ADDED = "ADDED"
@@ -38,9 +38,9 @@ class Change(StrEnum):
 
 
 class WatchLine(msgspec.Struct, frozen=True, gc=False):
-    """One line of a watch. The object of a bookmark has nothing but a version and annotations."""
+    """One line of a watch. The object of a bookmark has only a version and annotations."""
 
-    type: Change
+    type: EventType
     object: Pod
 
     @property
@@ -78,37 +78,37 @@ _pod = msgspec.json.Decoder(Pod)
 
 
 def decode_line(line: bytes, action: Action) -> WatchLine | None:
-    """What one line of a watch says, None if it is about a pod that cannot be read.
+    """Decode one line of a watch; None for a pod that cannot be decoded.
 
     Raises the `ApiError` that an ERROR line carries, or one with the reason "Malformed".
     """
     try:
         return _line.decode(line)
     except msgspec.DecodeError:
-        _look_again(line, action)
+        _decode_error_line(line, action)
         return None
 
 
-def _look_again(line: bytes, action: Action) -> None:
+def _decode_error_line(line: bytes, action: Action) -> None:
     try:
         kind = _any_line.decode(line)
         if kind.type == "ERROR":
             code = msgspec.json.decode(kind.object, type=_Status).code
             raise from_response(action, code, bytes(kind.object))
-        _warn_of(kind.object)
+        _warn_undecodable(kind.object)
     except msgspec.DecodeError as error:
         raise malformed(action, error) from error
 
 
-def _warn_of(pod: bytes | msgspec.Raw) -> None:
+def _warn_undecodable(pod: bytes | msgspec.Raw) -> None:
     metadata = msgspec.json.decode(pod, type=_Identified).metadata
-    log.warning("pod %s/%s cannot be read and is left out: %.200r", metadata.namespace, metadata.name, bytes(pod))
+    log.warning("pod %s/%s cannot be decoded and is left out: %.200r", metadata.namespace, metadata.name, bytes(pod))
 
 
 def malformed(action: Action, error: Exception) -> ApiError:
-    """The error for an answer that is not what Kubernetes sends; something between us and it may be."""
+    """The error for a response that no API server sends. A proxy in between may have sent it."""
     return ApiError(
-        f"{action}: the answer is not what an API server sends ({error}); is there a proxy in between?",
+        f"{action}: the response is not what an API server sends ({error}); is there a proxy in between?",
         verb=action.verb,
         resource=action.resource,
         name=action.name,
@@ -117,15 +117,15 @@ def malformed(action: Action, error: Exception) -> ApiError:
     )
 
 
-class Lines:
-    """Cuts a stream of chunks into lines, at a cost linear in the bytes however small the chunks are."""
+class LineSplitter:
+    """Splits a stream of chunks into lines, at a cost linear in the bytes however small the chunks are."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes. Raises `ValueError` beyond `MAX_LINE`."""
+        """Return the lines that `chunk` completes. Raises `ValueError` for a line longer than `MAX_LINE`."""
         if b"\n" not in chunk:
             self._keep(chunk)
             return []
@@ -150,18 +150,23 @@ _HEAD_SIZE = 4096
 _BATCH = 2**16
 _OPENING = b'{"metadata":{'
 _BETWEEN = b"}," + _OPENING
-"""Stands between two pods of a list as Go encodes it, and nowhere inside a pod: within a string its quotes would be
-escaped, and no list in a pod has objects that begin with `metadata`. A wrong cut would not be JSON and show."""
+"""The boundary of two pods in a list as Go encodes it. It cannot occur inside a pod: in a string its quotes would be
+escaped, and no list in a pod holds objects that begin with `metadata`. A wrong split would not be valid JSON."""
 
 
 class _Layout(Enum):
-    UNKNOWN = "the beginning is not there yet"
-    GO = "as Kubernetes encodes it: cut into pods on the fly"
-    OTHER = "somebody else's JSON: collected, decoded at the end"
+    """How the JSON of a list is laid out, and so how it is decoded."""
+
+    UNKNOWN = "unknown"
+    """The beginning has not arrived yet."""
+    GO = "go"
+    """As Kubernetes encodes it: split into pods while it arrives."""
+    OTHER = "other"
+    """Any other JSON: collected, and decoded at its end."""
 
 
-class PodList:
-    """Decodes one LIST answer while it arrives."""
+class PodListDecoder:
+    """Decodes the response to one LIST while it arrives."""
 
     def __init__(self) -> None:
         self.version = ""
@@ -171,23 +176,23 @@ class PodList:
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[Pod]:
-        """The pods that `chunk` completes. Exhaust it. Raises `msgspec.DecodeError`."""
+        """Yield the pods that `chunk` completes. Exhaust it. Raises `msgspec.DecodeError`."""
         self._pieces.append(chunk)
         self._size += len(chunk)
         if self._layout is _Layout.UNKNOWN:
-            self._recognise(b"".join(self._pieces))
+            self._detect_layout(b"".join(self._pieces))
         if self._layout is _Layout.GO and self._size >= _BATCH:
             *whole, rest = b"".join(self._pieces).split(_BETWEEN)
             self._pieces, self._size = [rest], 0
             yield from _decode_pods(b"".join((_OPENING, piece, b"}")) for piece in whole)
 
     def finish(self) -> Iterator[Pod]:
-        """The pods that are left when the answer has ended. Raises `msgspec.DecodeError` if it is not whole."""
+        """Yield the rest at the end of the response. Raises `msgspec.DecodeError` if the list is not complete."""
         body = b"".join(self._pieces)
         self._pieces = []
         if self._layout is not _Layout.GO:
             decoded = msgspec.json.decode(body, type=_List)
-            self._read(decoded.metadata)
+            self._take_metadata(decoded.metadata)
             yield from _decode_pods(decoded.items or ())
             return
         body = body.rstrip()
@@ -198,15 +203,15 @@ class PodList:
             yield from _decode_pods(b"".join((_OPENING, piece, b"}")) for piece in whole)
             yield from _decode_pods((_OPENING + last,))
 
-    def _recognise(self, begun: bytes) -> None:
-        if head := _HEAD.match(begun):
-            self._read(msgspec.json.decode(head[1], type=_ListMeta))
-            self._pieces = [begun[head.end() :].removeprefix(_OPENING)]
+    def _detect_layout(self, beginning: bytes) -> None:
+        if head := _HEAD.match(beginning):
+            self._take_metadata(msgspec.json.decode(head[1], type=_ListMeta))
+            self._pieces = [beginning[head.end() :].removeprefix(_OPENING)]
             self._layout = _Layout.GO
-        elif len(begun) > _HEAD_SIZE:
+        elif len(beginning) > _HEAD_SIZE:
             self._layout = _Layout.OTHER
 
-    def _read(self, metadata: _ListMeta) -> None:
+    def _take_metadata(self, metadata: _ListMeta) -> None:
         self.version, self.continue_token = metadata.resource_version, metadata.continue_
 
 
@@ -215,4 +220,4 @@ def _decode_pods(pods: Iterable[bytes | msgspec.Raw]) -> Iterator[Pod]:
         try:
             yield _pod.decode(pod)
         except msgspec.ValidationError:
-            _warn_of(pod)
+            _warn_undecodable(pod)

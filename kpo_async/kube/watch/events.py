@@ -1,4 +1,4 @@
-"""The five things a watch says. See `watch.py` for their order and what may be relied on."""
+"""The five events of a watch. `watcher.py` describes their order and what may be relied on."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kpo_async.api_types import Pod
 
 
 class Init(msgspec.Struct, frozen=True):
-    """The selection is told from the beginning. A second `Init` before `InitDone` throws the first telling away."""
+    """A sync begins: the whole selection follows. A second `Init` before `InitDone` discards the first sync."""
 
 
 class InitApply(msgspec.Struct, frozen=True, gc=False):
-    """`pod` was there when the telling began."""
+    """`pod` is in the selection as the sync finds it."""
 
     pod: Pod
 
 
 class InitDone(msgspec.Struct, frozen=True):
-    """All has been told. `rewound`: the server's history is behind what it told before, as after a restored etcd."""
+    """The sync is complete. `rewound`: the server is behind an earlier sync, as after a restored etcd."""
 
     rewound: bool = False
 

@@ -1,15 +1,15 @@
-"""One watch for everybody in this process who asks about pods of one selection.
+"""One watch for all tasks of this process that follow pods of one selection.
 
 What a subscriber may rely on:
 
-- It learns what its pod looks like now. States may be skipped; the last one never is.
-- It never sees an older state after a newer one, and nothing after GONE or VANISHED.
-- Absence from a list is no proof: VANISHED is said after a GET, or when another pod has taken the name.
-- The informer never gives up and never goes silent: what hinders it is in `View.problem`.
-- N subscribers cost one list and one watch, and no request of their own while all goes well.
+- It receives the current state of its pod. States may be skipped; the last one never is.
+- It never receives an older state after a newer one, and nothing after GONE or FINAL_STATE_UNKNOWN.
+- Absence from a list is no proof: FINAL_STATE_UNKNOWN follows a GET, or another pod under the same name.
+- The informer never gives up and never goes silent: `View.problem` holds what keeps it from working.
+- N subscribers cost one list and one watch, and no requests of their own while all goes well.
 
-Its task belongs to this module, not to the subscriber that happened to come first: it runs in an empty context,
-outlives any of them, and ends a few seconds after the last one, with its client, or with the loop.
+The informer's task belongs to this module, not to the subscriber that came first: it runs in an empty context, outlives
+every subscriber, and ends a few seconds after the last one, with its client, or with the loop.
 """
 
 from __future__ import annotations
@@ -30,34 +30,37 @@ from kpo_async.exceptions import ApiError, ForbiddenError
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import ReconnectBackoff
 from kpo_async.kube.shared import SharedPerLoop
+from kpo_async.kube.watch.events import Apply, Delete, Init, InitApply, InitDone
 from kpo_async.kube.watch.resource_version import is_older
-from kpo_async.kube.watch.single_pod import GRACE, Follower, Turnstile
-from kpo_async.kube.watch.subscription import Presence, Slot, Subscription, View
-from kpo_async.kube.watch.watcher import Apply, Delete, Init, InitApply, InitDone, Watcher
-
-__all__ = ["Informer", "Presence", "Subscription", "View", "follow"]
+from kpo_async.kube.watch.single_pod import GRACE, RequestGate, SinglePodWatch
+from kpo_async.kube.watch.subscription import PodEntry, Presence, Subscription
+from kpo_async.kube.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 SLICE = 0.005
-"""Seconds of work after which the loop gets its turn."""
-WOKEN_AT_ONCE = 100
+"""Seconds of work after which the informer yields to the loop."""
+BATCH = 100
 """Subscribers that are woken in one turn of the loop when there is news for all of them."""
 REMEMBERED = 256
-"""Deleted pods whose final state is kept for those who ask late."""
+"""Deleted pods whose final state is kept for late subscribers."""
 FORBIDDEN_PATIENCE = 30.0
-"""Seconds that a watch which used to be allowed may be forbidden before the pods are followed one by one."""
+"""Seconds that a watch which used to be allowed may be forbidden before pods are watched singly."""
 
 
-class Reach(Enum):
-    """How pods are followed."""
+class Mode(Enum):
+    """How pods are followed at the moment."""
 
-    SHARED = "all by one watch"
-    SINGLE = "each by itself, because that watch is forbidden"
+    SYNCING = "syncing"
+    """By the shared watch, whose first sync is not complete."""
+    SHARED = "shared"
+    """By the shared watch."""
+    SINGLE = "single"
+    """Each by itself, because the shared watch is forbidden."""
 
 
 class Informer:
-    """The pods of one selection, and the slots of those that somebody follows. `follow` is the way to use it."""
+    """The pods of one selection, and an entry for each pod that has subscribers. Use `follow`."""
 
     def __init__(self, client: Client, namespace: str, selector: str) -> None:
         self._client = client
@@ -65,77 +68,80 @@ class Informer:
         self._selector = selector
         self._loop = asyncio.get_running_loop()
         self._pods: dict[str, Pod] = {}
-        self._told: dict[str, Pod] = {}
+        self._incoming: dict[str, Pod] = {}
         self._deleted: OrderedDict[str, Pod] = OrderedDict()
-        self._slots: dict[str, Slot] = {}
-        self._synced = False
-        self._reach = Reach.SHARED
+        self._entries: dict[str, PodEntry] = {}
+        self._mode = Mode.SYNCING
         self._problem: ApiError | None = None
-        self._forbidden_at: float | None = None
+        self._forbidden_since: float | None = None
         self._refusal: ForbiddenError | None = None
-        self._turnstile = Turnstile()
-        self._loners: set[asyncio.Task[None]] = set()
+        self._gate = RequestGate()
+        self._single_watches: set[asyncio.Task[None]] = set()
         self._watcher = self._new_watcher()
         self._forget_client = client.on_close(self.close)
         self._task = self._start(self._run(), f"kpo-async informer {namespace}/{selector}")
 
     def subscribe(self, name: str, uid: str, poll_interval: float) -> Subscription:
-        """A new place at the pod's slot. Registered before anything is read: no change falls in between."""
-        slot = self._slots.get(uid)
-        if slot is None:
-            slot = self._slots[uid] = Slot(name, uid, poll_interval)
-        subscription = Subscription(slot)
+        """Add a subscriber to the pod's entry, before anything is read: no change is lost in between."""
+        entry = self._entries.get(uid)
+        if entry is None:
+            entry = self._entries[uid] = PodEntry(name, uid, poll_interval)
+        subscription = Subscription(entry)
         if pod := self._pods.get(uid):
-            slot.show(Presence.PRESENT, pod)
+            entry.show(Presence.PRESENT, pod)
         elif pod := self._deleted.get(uid):
-            slot.show(Presence.GONE, pod)
-        if not slot.view.presence.final and (self._reach is Reach.SINGLE or (self._synced and uid not in self._pods)):
-            self._follow_alone(slot, GRACE)
-        if slot.alone is None:
-            slot.report(self._problem)
+            entry.show(Presence.GONE, pod)
+        missing = self._mode is Mode.SHARED and uid not in self._pods
+        if not entry.view.presence.final and (self._mode is Mode.SINGLE or missing):
+            self._watch_singly(entry, GRACE)
+        if entry.single_watch is None:
+            entry.report(self._problem)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Give the place back."""
-        slot = subscription.slot
-        slot.subscriptions.remove(subscription)
-        if not slot.subscriptions:
-            _stop(slot)
-            del self._slots[slot.uid]
+        """Remove a subscriber, and the entry with its last one."""
+        entry = subscription.entry
+        entry.subscriptions.remove(subscription)
+        if not entry.subscriptions:
+            _stop_single_watch(entry)
+            del self._entries[entry.uid]
 
     async def close(self) -> None:
-        """End now. Whoever still waits for a view gets a `RuntimeError`."""
-        for task in (self._task, *self._loners):
+        """End at once. Subscribers that wait for a view get a `RuntimeError`."""
+        for task in (self._task, *self._single_watches):
             task.cancel()
-        await asyncio.wait((self._task, *self._loners))
+        await asyncio.wait((self._task, *self._single_watches))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        # In an empty context: else our log lines would land in the log of the task instance that came first.
+        # An empty context keeps the informer's log lines out of the log of the task instance that came first.
         task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, work)
         task.set_name(name)
         return task
 
     def _new_watcher(self) -> Watcher:
-        return Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._hindered)
+        return Watcher(self._client, self._namespace, label_selector=self._selector, on_problem=self._on_problem)
 
     async def _run(self) -> None:
-        recovery = ReconnectBackoff()
+        backoff = ReconnectBackoff()
         try:
             while True:
                 try:
                     await self._consume()
                 except Exception:  # whatever it is, a frozen cache handed out for ever is worse
-                    log.exception("the watch of pods in namespace %r failed and is begun anew", self._namespace)
-                self._synced = False
-                await asyncio.sleep(recovery.pause(self._loop.time()))
+                    log.exception("the watch of pods in namespace %r failed and is started again", self._namespace)
+                if self._mode is Mode.SHARED:
+                    self._mode = Mode.SYNCING
+                await asyncio.sleep(backoff.pause(self._loop.time()))
         finally:
             self._end()
 
     def _end(self) -> None:
         self._forget_client()
-        for slot in self._slots.values():
-            _stop(slot)
-            slot.fail(RuntimeError(f"the informer ended before pod {slot.name} did: its client or its loop was closed"))
+        for entry in self._entries.values():
+            _stop_single_watch(entry)
+            entry.fail(
+                RuntimeError(f"the informer ended before pod {entry.name} did: its client or its loop was closed")
+            )
 
     async def _consume(self) -> None:
         self._watcher = self._new_watcher()
@@ -145,21 +151,21 @@ class Informer:
                 if isinstance(event, InitDone):
                     await self._swap(event.rewound)
                 else:
-                    self._take(event)
+                    self._handle(event)
                 handled += 1
                 if handled % 32 == 0 and clock() - since > SLICE:
                     await asyncio.sleep(0)
                     since = clock()
 
-    def _take(self, event: Init | InitApply | Apply | Delete) -> None:
+    def _handle(self, event: Init | InitApply | Apply | Delete) -> None:
         if isinstance(event, Apply):
             self._apply(event.pod)
         elif isinstance(event, InitApply):
-            self._told[event.pod.metadata.uid] = event.pod
+            self._incoming[event.pod.metadata.uid] = event.pod
         elif isinstance(event, Delete):
             self._delete(event.pod)
         else:
-            self._told = {}
+            self._incoming = {}
 
     def _apply(self, pod: Pod) -> None:
         uid = pod.metadata.uid
@@ -167,114 +173,114 @@ class Informer:
         if known is not None and is_older(pod.metadata.resource_version, known.metadata.resource_version):
             return
         self._pods[uid] = pod
-        if slot := self._slots.get(uid):
-            self._show_shared(slot, pod)
+        if entry := self._entries.get(uid):
+            self._show_shared(entry, pod)
 
     def _delete(self, pod: Pod) -> None:
         uid = pod.metadata.uid
         self._pods.pop(uid, None)
-        self._told.pop(uid, None)
-        slot = self._slots.get(uid)
+        self._incoming.pop(uid, None)
+        entry = self._entries.get(uid)
         if pod.metadata.deletion_timestamp:
             self._deleted[uid] = pod
             if len(self._deleted) > REMEMBERED:
                 self._deleted.popitem(last=False)
-            if slot:
-                _stop(slot)
-                slot.show(Presence.GONE, pod)
-        elif slot:
-            # A real deletion says when. This pod may have lost a label of the selector and live on. The object is of no
-            # use: a server sends the state before the change under the version after it.
-            self._follow_alone(slot, 0.0)
+            if entry:
+                _stop_single_watch(entry)
+                entry.show(Presence.GONE, pod)
+        elif entry:
+            # A deleted pod has a timestamp. This one may have lost a label of the selector and live on. Its object is
+            # useless: a server sends the state before the change under the version after it.
+            self._watch_singly(entry, 0.0)
 
     async def _swap(self, rewound: bool) -> None:
-        """Take over a whole new telling at once, then see what it means for those who are followed."""
-        told, self._told = self._told, {}
+        """Replace all pods by those of a complete sync, and update every entry."""
+        incoming, self._incoming = self._incoming, {}
         if not rewound:
-            for uid, fresh in told.items():
+            for uid, fresh in incoming.items():
                 known = self._pods.get(uid)
                 if known is not None and is_older(fresh.metadata.resource_version, known.metadata.resource_version):
-                    told[uid] = known
-        regained = self._reach is Reach.SINGLE
-        self._pods, self._synced, self._reach = told, True, Reach.SHARED
-        async for slot in self._slices():
-            if regained:
-                _stop(slot)
-            if (pod := self._pods.get(slot.uid)) is not None:
-                self._show_shared(slot, pod, rewound=rewound)
-            elif not slot.view.presence.final:
-                self._follow_alone(slot, GRACE if slot.view.presence is Presence.UNKNOWN else 0.0)
+                    incoming[uid] = known
+        before, self._mode = self._mode, Mode.SHARED
+        self._pods = incoming
+        async for entry in self._in_batches():
+            if before is Mode.SINGLE:
+                _stop_single_watch(entry)
+            if (pod := self._pods.get(entry.uid)) is not None:
+                self._show_shared(entry, pod, rewound=rewound)
+            elif not entry.view.presence.final:
+                self._watch_singly(entry, GRACE if entry.view.presence is Presence.UNKNOWN else 0.0)
 
-    async def _slices(self) -> AsyncIterator[Slot]:
-        """Every slot, few in each turn of the loop: those whom they wake work in the next one."""
-        for place, slot in enumerate(list(self._slots.values()), 1):
-            if slot.subscriptions:
-                yield slot
-            if place % WOKEN_AT_ONCE == 0:
+    async def _in_batches(self) -> AsyncIterator[PodEntry]:
+        """Every entry with subscribers, a batch in each turn of the loop: the subscribers run in the next turn."""
+        for place, entry in enumerate(list(self._entries.values()), 1):
+            if entry.subscriptions:
+                yield entry
+            if place % BATCH == 0:
                 await asyncio.sleep(0)
 
-    def _show_shared(self, slot: Slot, pod: Pod, *, rewound: bool = False) -> None:
-        _stop(slot)
-        slot.show(Presence.PRESENT, pod, rewound=rewound)
-        slot.report(self._problem)
+    def _show_shared(self, entry: PodEntry, pod: Pod, *, rewound: bool = False) -> None:
+        _stop_single_watch(entry)
+        entry.show(Presence.PRESENT, pod, rewound=rewound)
+        entry.report(self._problem)
 
-    def _hindered(self, problem: ApiError | None) -> None:
-        """The shared watch is not served, or is again: say so, and do without it where it is forbidden."""
+    def _on_problem(self, problem: ApiError | None) -> None:
+        """Report that the shared watch fails or works again, and watch pods singly where it is forbidden."""
         if problem is None:
             log.info("the watch of pods in namespace %r is served again", self._namespace)
         elif self._problem is None and not isinstance(problem, ForbiddenError):
-            log.warning("%s. Trying on until it is served", problem)
+            log.warning("%s. Retrying until the watch is served", problem)
         self._problem = problem
         if isinstance(problem, ForbiddenError):
             now = self._loop.time()
-            self._forbidden_at = self._forbidden_at or now
-            if not self._synced or now - self._forbidden_at > FORBIDDEN_PATIENCE:
-                self._reach, self._refusal = Reach.SINGLE, problem
-                self._watcher.start_over()  # When the rights are back, a whole telling makes it the shared watch again.
+            self._forbidden_since = self._forbidden_since or now
+            if self._mode is not Mode.SHARED or now - self._forbidden_since > FORBIDDEN_PATIENCE:
+                self._mode, self._refusal = Mode.SINGLE, problem
+                self._watcher.relist()  # A complete sync ends the single watches, once the rights are back.
         else:
-            self._forbidden_at = None
-        self._spread(iter(list(self._slots.values())))
+            self._forbidden_since = None
+        self._notify_in_batches(iter(list(self._entries.values())))
 
-    def _spread(self, slots: Iterator[Slot]) -> None:
-        """Tell the slots of the problem, a few in each turn of the loop."""
-        for slot in islice(slots, WOKEN_AT_ONCE):
-            if not slot.subscriptions or slot.view.presence.final:
+    def _notify_in_batches(self, entries: Iterator[PodEntry]) -> None:
+        """Report the problem to the entries, a batch in each turn of the loop."""
+        for entry in islice(entries, BATCH):
+            if not entry.subscriptions or entry.view.presence.final:
                 continue
-            if self._reach is Reach.SINGLE:
-                self._follow_alone(slot, 0.0)
-            if slot.alone is None:
-                slot.report(self._problem)
-        if (following := next(slots, None)) is not None:
-            self._loop.call_soon(self._spread, chain((following,), slots))
+            if self._mode is Mode.SINGLE:
+                self._watch_singly(entry, 0.0)
+            if entry.single_watch is None:
+                entry.report(self._problem)
+        if (following := next(entries, None)) is not None:
+            self._loop.call_soon(self._notify_in_batches, chain((following,), entries))
 
-    def _follow_alone(self, slot: Slot, grace: float) -> None:
-        """Keep `slot` up to date without the shared watch, until that shows the pod (again)."""
-        if slot.alone is not None:
+    def _watch_singly(self, entry: PodEntry, grace: float) -> None:
+        """Keep `entry` up to date without the shared watch, until that shows the pod (again)."""
+        if entry.single_watch is not None:
             return
-        follower = Follower(self._client, self._namespace, slot, self._turnstile, self._announce)
-        work = follower.follow() if self._reach is Reach.SINGLE else follower.check(grace)
-        slot.alone = self._start(work, f"kpo-async pod {self._namespace}/{slot.name}")
-        self._loners.add(slot.alone)
-        slot.alone.add_done_callback(lambda task: self._left_alone(slot, task))
+        single = SinglePodWatch(self._client, self._namespace, entry, self._gate, self._warn_degraded)
+        work = single.follow() if self._mode is Mode.SINGLE else single.check(grace)
+        entry.single_watch = self._start(work, f"kpo-async pod {self._namespace}/{entry.name}")
+        self._single_watches.add(entry.single_watch)
+        entry.single_watch.add_done_callback(lambda task: self._single_watch_done(entry, task))
 
-    def _left_alone(self, slot: Slot, task: asyncio.Task[None]) -> None:
-        self._loners.discard(task)
-        if slot.alone is task:
-            slot.alone = None
+    def _single_watch_done(self, entry: PodEntry, task: asyncio.Task[None]) -> None:
+        self._single_watches.discard(task)
+        if entry.single_watch is task:
+            entry.single_watch = None
         if not task.cancelled() and (error := task.exception()):
-            log.error("following pod %s failed and is begun anew", slot.name, exc_info=error)
-            self._loop.call_later(GRACE, self._again, slot)
+            log.error("the single watch of pod %s failed and is started again", entry.name, exc_info=error)
+            self._loop.call_later(GRACE, self._restart_single_watch, entry)
 
-    def _again(self, slot: Slot) -> None:
-        if self._slots.get(slot.uid) is slot and not self._task.done():
-            self._follow_alone(slot, 0.0)
+    def _restart_single_watch(self, entry: PodEntry) -> None:
+        if self._entries.get(entry.uid) is entry and not self._task.done():
+            self._watch_singly(entry, 0.0)
 
-    def _announce(self, refusal: ForbiddenError | None) -> None:
-        """Say once what the forbidden shared watch is replaced by."""
+    def _warn_degraded(self, refusal: ForbiddenError | None) -> None:
+        """Log once what replaces the forbidden shared watch. `refusal`: of the watch of a single pod."""
         place = (self._client.config.identity, self._namespace)
-        if self._refusal is None or place in _announced:
+        if self._refusal is None or place in _warned:
             return
-        _announced.add(place)
+        _warned.add(place)
         how = "watched by its own name" if refusal is None else "read every poll_interval"
         log.warning(
             "%s. Until pods may be listed and watched in namespace %r, each is %s, which costs the API server more",
@@ -284,23 +290,24 @@ class Informer:
         )
 
 
-def _stop(slot: Slot) -> None:
-    if slot.alone is not None:
-        slot.alone.cancel()
-        slot.alone = None
+def _stop_single_watch(entry: PodEntry) -> None:
+    if entry.single_watch is not None:
+        entry.single_watch.cancel()
+        entry.single_watch = None
 
 
 _INFORMERS: SharedPerLoop[tuple[Client, str, str], Informer] = SharedPerLoop(Informer.close)
-_announced: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
+"""Identities and namespaces for which `_warn_degraded` has logged: an informer does not live as long as its process."""
 
 
 @asynccontextmanager
 async def follow(
     client: Client, namespace: str, name: str, uid: str, *, selector: str, poll_interval: float = 2.0
 ) -> AsyncIterator[Subscription]:
-    """Follow the pod `uid` through the one watch that all followers of `selector` in this process share.
+    """Subscribe to the pod `uid` through the one watch that all subscribers of `selector` in this process share.
 
-    `poll_interval`: seconds between GETs where no watch is allowed at all.
+    `poll_interval`: seconds between GETs where every watch is forbidden.
     """
     key = (client, namespace, selector)
     async with _INFORMERS.use(key, lambda: Informer(client, namespace, selector)) as informer:

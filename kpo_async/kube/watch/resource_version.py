@@ -1,7 +1,7 @@
-"""Which of two resourceVersions is the older one. Pure.
+"""Compare resourceVersions. Pure.
 
-Versions of one resource are growing decimal integers (KEP-5504). Whatever else a server sends can only be told equal or
-different; different then counts as newer, because the latest word of a server is the best there is.
+The versions of one resource are growing decimal integers (KEP-5504). Other strings can only be equal or different.
+Different ones count as newer, because the latest response of a server is the best knowledge there is.
 """
 
 from __future__ import annotations

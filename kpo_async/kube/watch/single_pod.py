@@ -1,10 +1,10 @@
-"""Follows one pod by itself: when the shared watch does not show it, or may not be had.
+"""Keep one pod's entry up to date without the shared watch, where that does not show the pod or is forbidden.
 
-    confirm     one GET: is the pod still there?
+    confirm     one GET: does the pod still exist?
     watch       a watch of this one name (`fieldSelector=metadata.name=...`)
     poll        a GET every `poll_interval`, where even that watch is forbidden
 
-Ends when the pod has ended. Absence is judged by a GET, which the API server answers from the store, never by a list.
+Ends when the pod is gone. Absence is decided by a GET, which the API server answers from the store, never by a list.
 """
 
 from __future__ import annotations
@@ -17,64 +17,65 @@ from kpo_async.api_types import Pod, pod_from_dict
 from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import ReconnectBackoff, TokenBucket
-from kpo_async.kube.watch.subscription import Presence, Slot
-from kpo_async.kube.watch.watcher import Delete, Init, InitDone, watch_pods
+from kpo_async.kube.watch.events import Delete, Init, InitDone
+from kpo_async.kube.watch.subscription import PodEntry, Presence
+from kpo_async.kube.watch.watcher import watch_pods
 
 GRACE = 1.0
-"""Seconds that a fresh pod may take to appear in the shared watch before it is asked for by name."""
+"""Seconds that a new pod may take to appear in the shared watch before it is looked up by name."""
 POLLING = 60.0
-"""Seconds of polling after which a forbidden watch is asked for again."""
+"""Seconds of polling after which a forbidden watch is tried again."""
 
 
-class Turnstile:
-    """Lets those who follow pods alone ask only few at a time: 15 a second, 4 at once."""
+class RequestGate:
+    """Limits the requests of all single watches of an informer: 15 a second, 4 GETs at once."""
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(rate=15.0, burst=5)
         self._places = asyncio.Semaphore(4)
 
     async def take(self) -> None:
-        """Wait for a turn to open a watch."""
+        """Wait until a watch may be opened."""
         await self._bucket.take()
 
-    async def get(self, ask: Callable[[], Awaitable[Pod | None]]) -> Pod | None:
-        """What `ask` answers when its turn has come."""
+    async def get(self, fetch: Callable[[], Awaitable[Pod | None]]) -> Pod | None:
+        """Wait until a GET may be sent, and return what `fetch` returns."""
         async with self._places:
             await self._bucket.take()
-            return await ask()
+            return await fetch()
 
 
-class Follower:
-    """Keeps one slot up to date without the shared watch."""
+class SinglePodWatch:
+    """Keeps one entry up to date without the shared watch."""
 
     def __init__(
         self,
         client: Client,
         namespace: str,
-        slot: Slot,
-        turnstile: Turnstile,
+        entry: PodEntry,
+        gate: RequestGate,
         on_watch: Callable[[ForbiddenError | None], None],
     ) -> None:
-        """`on_watch` hears once whether the pod can be watched by its name."""
+        """`on_watch` is called with None once the pod is watched by its name, or with the error that forbids it."""
         self._client = client
         self._namespace = namespace
-        self._slot = slot
-        self._turnstile = turnstile
+        self._entry = entry
+        self._gate = gate
         self._on_watch = on_watch
 
     async def check(self, grace: float) -> None:
-        """The shared watch does not show the pod, though it works: ask for it, and watch it if it lives on."""
+        """Look up a pod that the shared watch does not show though it works; watch the pod if it exists."""
         await asyncio.sleep(grace)
         await self._confirm()
-        if self._slot.view.presence is Presence.PRESENT:
-            # Alive, so either the shared watch is about to show it, which ends this, or its labels have changed.
+        if self._entry.view.presence is Presence.PRESENT:
+            # The shared watch is about to show the pod, which ends this task, or the pod's labels have changed.
             await asyncio.sleep(GRACE)
             await self.follow()
 
     async def follow(self) -> None:
-        """The shared watch may not be had: watch the pod by its name, else poll it."""
-        while not self._slot.view.presence.final:
-            await self._turnstile.take()
+        """Watch the pod by its name, or poll it where that is forbidden, until it is gone."""
+        while not self._entry.view.presence.final:
+            await self._gate.take()
             try:
                 await self._watch()
             except ForbiddenError as error:
@@ -82,10 +83,10 @@ class Follower:
                 await self._poll()
 
     async def _watch(self) -> None:
-        """Show what the pod's own watch says. Where it does not show the pod, a GET decides and it goes on."""
-        slot, listed = self._slot, False
+        """Show what the pod's own watch delivers. When it does not deliver the pod, a GET decides."""
+        entry, listed = self._entry, False
         events = watch_pods(
-            self._client, self._namespace, field_selector=f"metadata.name={slot.name}", on_problem=self._hindered
+            self._client, self._namespace, field_selector=f"metadata.name={entry.name}", on_problem=self._on_problem
         )
         async with aclosing(events):
             async for event in events:
@@ -95,56 +96,56 @@ class Follower:
                     self._on_watch(None)
                     if not listed:
                         await self._confirm()
-                elif event.pod.metadata.uid != slot.uid:
+                elif event.pod.metadata.uid != entry.uid:
                     await self._confirm()
                 elif not isinstance(event, Delete):
                     listed = True
-                    slot.show(Presence.PRESENT, event.pod)
+                    entry.show(Presence.PRESENT, event.pod)
                 elif event.pod.metadata.deletion_timestamp:
-                    slot.show(Presence.GONE, event.pod)
+                    entry.show(Presence.GONE, event.pod)
                 else:
                     await self._confirm()
-                if slot.view.presence.final:
+                if entry.view.presence.final:
                     return
 
-    def _hindered(self, problem: ApiError | None) -> None:
+    def _on_problem(self, problem: ApiError | None) -> None:
         if isinstance(problem, ForbiddenError):
             raise problem
-        self._slot.report(problem)
+        self._entry.report(problem)
 
     async def _poll(self) -> None:
-        """GETs instead of a watch, for a while: rights may be granted, and a watch is cheaper."""
-        interval = self._slot.poll_interval
+        """Send GETs for a while. Then the watch is tried again: rights may be granted, and a watch is cheaper."""
+        interval = self._entry.poll_interval
         for _ in range(max(1, int(POLLING / interval))):
-            await self._judge(self._get)
-            if self._slot.view.presence.final:
+            await self._look_up(self._get)
+            if self._entry.view.presence.final:
                 return
             await asyncio.sleep(interval)
 
     async def _confirm(self) -> None:
-        """Ask once, when it is our turn."""
-        await self._judge(lambda: self._turnstile.get(self._get))
+        """Look the pod up once the gate lets the request pass."""
+        await self._look_up(lambda: self._gate.get(self._get))
 
     async def _get(self) -> Pod | None:
-        """The pod of our name, None if there is none. Raises the other errors of `Client.get`."""
+        """The pod of this name, None if there is none. Raises the other errors of `Client.get`."""
         try:
-            return pod_from_dict(await self._client.get("pods", self._slot.name, self._namespace))
+            return pod_from_dict(await self._client.get("pods", self._entry.name, self._namespace))
         except NotFoundError:
             return None
 
-    async def _judge(self, ask: Callable[[], Awaitable[Pod | None]]) -> None:
-        """Ask until there is an answer: the pod is there, or it is not, or another one has its name."""
-        slot, recovery = self._slot, ReconnectBackoff()
-        while not slot.view.presence.final:
+    async def _look_up(self, fetch: Callable[[], Awaitable[Pod | None]]) -> None:
+        """Call `fetch` until it succeeds, and show its result. A pod with another uid means that this one is gone."""
+        entry, backoff = self._entry, ReconnectBackoff()
+        while not entry.view.presence.final:
             try:
-                pod = await ask()
+                pod = await fetch()
             except ApiError as error:
-                slot.report(error)
-                await asyncio.sleep(recovery.pause(asyncio.get_running_loop().time(), error.retry_after))
+                entry.report(error)
+                await asyncio.sleep(backoff.pause(asyncio.get_running_loop().time(), error.retry_after))
                 continue
-            slot.report(None)
-            if pod is None or pod.metadata.uid != slot.uid:
-                slot.show(Presence.VANISHED, None)
+            entry.report(None)
+            if pod is None or pod.metadata.uid != entry.uid:
+                entry.show(Presence.FINAL_STATE_UNKNOWN, None)
             else:
-                slot.show(Presence.PRESENT, pod)
+                entry.show(Presence.PRESENT, pod)
             return

@@ -1,8 +1,8 @@
-"""What one pod looks like now, and who wants to know. Pure bookkeeping: asks nobody, keeps no history.
+"""The latest view of one pod, and its subscribers. Pure bookkeeping: no requests, no history.
 
-A slot holds the latest view of one uid. A new view replaces the last one, seen or not: a slow subscriber misses states
-in between, never the last one, and never holds up anybody. A view is never older than one shown before; GONE and
-VANISHED are final.
+A `PodEntry` holds the latest view of one uid. A new view replaces the last one, read or not: a slow subscriber misses
+intermediate views, never the last one, and never holds up the others. A view is never older than an earlier one; GONE
+and FINAL_STATE_UNKNOWN are final.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from kpo_async.kube.watch.resource_version import is_older
 
 
 class Presence(Enum):
-    """Whether the pod is there, as far as is known."""
+    """Whether the pod exists, as far as is known."""
 
-    UNKNOWN = "not looked yet"
-    PRESENT = "there"
-    GONE = "deleted; the pod shown is its final state"
-    VANISHED = "not there any more; what it was when it ended nobody saw"
+    UNKNOWN = "unknown"
+    """Not looked up yet."""
+    PRESENT = "present"
+    GONE = "gone"
+    """Deleted. The view holds its final state."""
+    FINAL_STATE_UNKNOWN = "final state unknown"
+    """Deleted while no watch was open (client-go's `DeletedFinalStateUnknown`). The view holds its last known state."""
 
     @property
     def final(self) -> bool:
-        return self is Presence.GONE or self is Presence.VANISHED
+        return self is Presence.GONE or self is Presence.FINAL_STATE_UNKNOWN
 
 
 class View(msgspec.Struct, frozen=True):
-    """One pod at one time. `problem`: why the view may be getting old; it is being worked on."""
+    """One pod at one time. `problem`: why the view may be out of date; the informer keeps trying."""
 
     presence: Presence
     pod: Pod | None = None
     problem: ApiError | None = None
 
     @property
-    def telling(self) -> bool:
-        """Whether there is anything to be told."""
+    def has_news(self) -> bool:
+        """Whether the view says anything at all."""
         return self.presence is not Presence.UNKNOWN or self.problem is not None
 
 
-class Slot:
+class PodEntry:
     """The latest view of the pod `uid`."""
 
-    __slots__ = ("alone", "failure", "name", "poll_interval", "subscriptions", "uid", "view")
+    __slots__ = ("failure", "name", "poll_interval", "single_watch", "subscriptions", "uid", "view")
 
     def __init__(self, name: str, uid: str, poll_interval: float) -> None:
         self.name = name
@@ -54,12 +57,12 @@ class Slot:
         self.poll_interval = poll_interval
         self.view = View(Presence.UNKNOWN)
         self.subscriptions: list[Subscription] = []
-        self.alone: asyncio.Task[None] | None = None
-        """Follows this pod by itself, when the shared watch does not show it."""
+        self.single_watch: asyncio.Task[None] | None = None
+        """The task that keeps this entry up to date while the shared watch does not show the pod."""
         self.failure: Exception | None = None
 
     def show(self, presence: Presence, pod: Pod | None, *, rewound: bool = False) -> None:
-        """Show a newer state; older and equal ones are ignored. `rewound`: versions do not compare with the past."""
+        """Set a newer state; older and equal ones are ignored. `rewound`: the server's versions have started over."""
         view = self.view
         if view.presence.final:
             return
@@ -69,51 +72,51 @@ class Slot:
             version, shown = pod.metadata.resource_version, view.pod.metadata.resource_version
             if is_older(version, shown) or (version == shown and presence is view.presence):
                 return
-        self._turn(View(presence, pod, None if presence.final else view.problem))
+        self._set(View(presence, pod, None if presence.final else view.problem))
 
     def report(self, problem: ApiError | None) -> None:
-        """Show what hinders us, or that it is over. The same hindrance again is no news."""
+        """Set the problem that keeps the view from being updated, None once it is solved. Repetitions are ignored."""
         if not self.view.presence.final and not _same(problem, self.view.problem):
-            self._turn(View(self.view.presence, self.view.pod, problem))
+            self._set(View(self.view.presence, self.view.pod, problem))
 
     def fail(self, failure: Exception) -> None:
-        """Let every `next` raise `failure` from now on: there will be no newer view."""
+        """Make every `next` raise `failure` from now on: there will be no newer view."""
         self.failure = failure
         for subscription in self.subscriptions:
             subscription.wake()
 
-    def _turn(self, view: View) -> None:
+    def _set(self, view: View) -> None:
         self.view = view
         for subscription in self.subscriptions:
             subscription.wake()
 
 
 class Subscription:
-    """One caller's place at a slot."""
+    """One caller's subscription to a pod."""
 
-    __slots__ = ("_returned", "_waiter", "slot")
+    __slots__ = ("_returned", "_waiter", "entry")
 
-    def __init__(self, slot: Slot) -> None:
-        self.slot = slot
+    def __init__(self, entry: PodEntry) -> None:
+        self.entry = entry
         self._returned: View | None = None
         self._waiter: asyncio.Future[None] | None = None
-        slot.subscriptions.append(self)
+        entry.subscriptions.append(self)
 
     @property
     def view(self) -> View:
         """The latest view."""
-        return self.slot.view
+        return self.entry.view
 
     async def next(self) -> View:
-        """The latest view, as soon as it is newer than the last one returned.
+        """Wait for a view that is newer than the last one returned, and return it.
 
-        The first call returns at once if anything is known. After a final view there is no next one.
+        The first call returns at once if anything is known. After a final view it never returns.
         """
-        while (view := self.slot.view) is self._returned or not view.telling:
-            if self.slot.failure is not None:
-                raise self.slot.failure
+        while (view := self.entry.view) is self._returned or not view.has_news:
+            if self.entry.failure is not None:
+                raise self.entry.failure
             if self._waiter is not None:
-                raise RuntimeError(f"two callers wait for the next view of pod {self.slot.name}: subscribe twice")
+                raise RuntimeError(f"two callers wait for the next view of pod {self.entry.name}: subscribe twice")
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -123,7 +126,7 @@ class Subscription:
         return view
 
     def wake(self) -> None:
-        """Let a waiting `next` look again."""
+        """Let a waiting `next` look at the entry again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.kube.auth import ClusterConfig, ClusterSource, load, load_blocking
 from kpo_async.kube.auth import config as config_module
-from kpo_async.kube.auth.config import ClusterConfig, ClusterSource, load, load_blocking
-from kpo_async.kube.auth.credentials import ClientCertificate, FileUser, Grant, StaticUser
-from kpo_async.kube.auth.exec_plugin import ExecUser
-from kpo_async.kube.auth.oidc import OidcUser
+from kpo_async.kube.auth.auth_provider import OidcProvider
+from kpo_async.kube.auth.credentials import ClientCertificate, FileCredentials, Grant, StaticCredentials
+from kpo_async.kube.auth.exec_plugin import ExecPlugin
 from tests.kube.auth.kubeconfigs import encoded, kubeconfig, write
 
 CREDENTIALS = "client.authentication.k8s.io"
@@ -49,7 +49,7 @@ def inline(**sections: Any) -> ClusterConfig:
 
 
 def grant(config: ClusterConfig) -> Grant:
-    return asyncio.run(config.user.open().fetch())
+    return asyncio.run(config.credentials.open().fetch())
 
 
 # What wins
@@ -60,7 +60,7 @@ def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
     config = load_blocking(ClusterSource())
     assert config.server == "https://10.96.0.1:443"
     assert config.namespace == "airflow"
-    assert config.user == FileUser(token_file=str(tmp_path / "serviceaccount" / "token"))
+    assert config.credentials == FileCredentials(token_file=str(tmp_path / "serviceaccount" / "token"))
     assert config.ca_file == str(tmp_path / "serviceaccount" / "ca.crt")
 
 
@@ -198,15 +198,15 @@ def test_impersonation_travels_as_headers() -> None:
 def test_a_plugin_with_a_path_is_relative_to_its_kubeconfig(tmp_path: Path) -> None:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/login"}
     path = write(tmp_path / "config", kubeconfig(user={"exec": plugin}))
-    user = load_blocking(ClusterSource(config_file=path)).user
-    assert isinstance(user, ExecUser)
+    user = load_blocking(ClusterSource(config_file=path)).credentials
+    assert isinstance(user, ExecPlugin)
     assert user.command == str(tmp_path / "bin" / "login")
 
 
 def test_oidc_needs_an_issuer_that_is_verified() -> None:
     provider = {"name": "oidc", "config": {"idp-issuer-url": "https://idp/", "client-id": "k", "refresh-token": "R"}}
-    user = inline(user={"auth-provider": provider}).user
-    assert user == OidcUser(issuer="https://idp", client_id="k", refresh_token="R")
+    user = inline(user={"auth-provider": provider}).credentials
+    assert user == OidcProvider(issuer="https://idp", client_id="k", refresh_token="R")
     provider["config"] = {"idp-issuer-url": "http://idp", "refresh-token": "R"}
     with pytest.raises(ConfigError, match="https://"):
         inline(user={"auth-provider": provider})
@@ -232,7 +232,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "half a certificate": (kubeconfig(user={"client-key-data": encoded("s3cr3t")}), "go together"),
     "a missing CA": (kubeconfig(cluster={"certificate-authority": "/no/ca"}), f"/no/ca is missing on {HERE}"),
     "a missing key": (kubeconfig(user={"client-key": "/no/k", "client-certificate": "/no/c"}), "cannot be read on"),
-    "a SOCKS proxy": (kubeconfig(cluster={"proxy-url": "socks5://u:s3cr3t@h"}), "must be an http:// or https:// one"),
+    "a SOCKS proxy": (kubeconfig(cluster={"proxy-url": "socks5://u:s3cr3t@h"}), "must be an http:// or https:// URL"),
     "an old plugin": (
         kubeconfig(user={"exec": {"command": "aws", "apiVersion": f"{CREDENTIALS}/v1alpha1"}}),
         'the exec plugin "aws" speaks client.authentication.k8s.io/v1alpha1',
@@ -264,8 +264,8 @@ def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, said
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param("a: [", "is no YAML: .* in line 2", id="unclosed"),
-        pytest.param("\x00", "is no YAML", id="binary"),
+        pytest.param("a: [", "is not valid YAML: .* in line 2", id="unclosed"),
+        pytest.param("\x00", "is not valid YAML", id="binary"),
         pytest.param("just text", "is malformed: Expected `object`, got `str`", id="text"),
         pytest.param("", "has no current-context", id="empty"),
     ],
@@ -290,7 +290,7 @@ def test_nothing_at_all_says_what_would_help() -> None:
 
 
 def test_in_cluster_outside_a_cluster_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="is no pod of a cluster"):
+    with pytest.raises(ConfigError, match="is not a pod of a cluster"):
         load_blocking(ClusterSource(in_cluster=True))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     with pytest.raises(ConfigError, match="automountServiceAccountToken"):
@@ -346,7 +346,7 @@ async def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(tmp_path
     before = await load(source)
     assert (await load(source)).identity == before.identity
     write(tmp_path / "config", kubeconfig(user={"token": "newer"}))
-    assert await (await load(source)).user.open().fetch() == Grant("Bearer newer")
+    assert await (await load(source)).credentials.open().fetch() == Grant("Bearer newer")
 
 
 async def test_a_waiter_may_give_up_without_harm_to_the_others(tmp_path: Path) -> None:
@@ -368,4 +368,4 @@ async def test_nobody_listens_to_an_error_and_nothing_complains() -> None:
 
 
 def test_a_user_without_anything_is_nobody() -> None:
-    assert inline().user == StaticUser()
+    assert inline().credentials == StaticCredentials()

@@ -10,11 +10,11 @@ import pytest
 from kpo_async.exceptions import UnauthorizedError
 from kpo_async.kube.auth.credentials import (
     ClientCertificate,
-    Credential,
     CredentialError,
-    FileUser,
+    FileCredentials,
     Grant,
-    StaticUser,
+    GrantCache,
+    StaticCredentials,
     basic,
 )
 from tests.kube.answering import answering, ok, refuse
@@ -25,7 +25,7 @@ from tests.virtual_time import time_held
 async def test_a_token_file_is_read_again_every_minute(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first\n")
-    held = Credential(FileUser(token_file=str(path)))
+    held = GrantCache(FileCredentials(token_file=str(path)))
     assert (await held.grant()).authorization == "Bearer first"
     path.write_text("second\n")
     await asyncio.sleep(59)
@@ -37,7 +37,7 @@ async def test_a_token_file_is_read_again_every_minute(tmp_path: Path) -> None:
 async def test_a_rejected_token_is_read_again_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old")
-    user = FileUser(token_file=str(path))
+    user = FileCredentials(token_file=str(path))
     async with answering(ok(), refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
         await client.get("pods", "x", "ns")
         path.write_text("new")
@@ -46,8 +46,8 @@ async def test_a_rejected_token_is_read_again_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_second_401_is_reported_without_more_tries() -> None:
-    async with answering(refuse(401, "Unauthorized")) as server, server.client(StaticUser("Bearer T")) as client:
-        with pytest.raises(UnauthorizedError, match="does not know who we are"):
+    async with answering(refuse(401, "Unauthorized")) as server, server.client(StaticCredentials("Bearer T")) as client:
+        with pytest.raises(UnauthorizedError, match="rejects the credentials"):
             await client.get("pods", "x", "ns")
         assert len(server.asked) == 2
 
@@ -55,7 +55,7 @@ async def test_a_second_401_is_reported_without_more_tries() -> None:
 async def test_a_stream_renews_a_rejected_token_too(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("T")
-    user = FileUser(token_file=str(path))
+    user = FileCredentials(token_file=str(path))
     async with answering(refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
         async with client.watch("pods", "ns") as chunks:
             assert [chunk async for chunk in chunks] == [b"{}"]
@@ -65,7 +65,7 @@ async def test_a_stream_renews_a_rejected_token_too(tmp_path: Path) -> None:
 async def test_many_401s_at_once_cost_one_renewal(tmp_path: Path) -> None:
     reads = 0
 
-    class Counting(FileUser):
+    class Counting(FileCredentials):
         def _read(self) -> Grant:
             nonlocal reads
             reads += 1
@@ -73,7 +73,7 @@ async def test_many_401s_at_once_cost_one_renewal(tmp_path: Path) -> None:
 
     path = tmp_path / "token"
     path.write_text("T")
-    held = Credential(Counting(token_file=str(path)))
+    held = GrantCache(Counting(token_file=str(path)))
     rejected = await held.grant()
     fresh = await asyncio.gather(*(held.replace(rejected) for _ in range(50)))
     assert reads == 2
@@ -85,7 +85,7 @@ async def test_certificate_files_are_read_again(tmp_path: Path) -> None:
     certificate, key = tmp_path / "crt", tmp_path / "key"
     certificate.write_bytes(b"C1")
     key.write_bytes(b"K1")
-    held = Credential(FileUser(certificate_file=str(certificate), key_file=str(key), authorization="Bearer T"))
+    held = GrantCache(FileCredentials(certificate_file=str(certificate), key_file=str(key), authorization="Bearer T"))
     first = await held.grant()
     assert first == Grant("Bearer T", ClientCertificate(b"C1", b"K1"), 60)
     certificate.write_bytes(b"C2")
@@ -93,7 +93,7 @@ async def test_certificate_files_are_read_again(tmp_path: Path) -> None:
 
 
 async def test_a_missing_token_file_names_the_path_and_the_host(tmp_path: Path) -> None:
-    user = FileUser(token_file=str(tmp_path / "token"))
+    user = FileCredentials(token_file=str(tmp_path / "token"))
     with pytest.raises(CredentialError, match=r"token cannot be read on host .*: No such file or directory"):
         await user.fetch()
     async with answering(ok()) as server, server.client(user) as client:
@@ -106,7 +106,7 @@ async def test_a_missing_token_file_names_the_path_and_the_host(tmp_path: Path) 
 async def test_a_token_file_that_goes_away_leaves_the_token_in_use(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("T")
-    held = Credential(FileUser(token_file=str(path)))
+    held = GrantCache(FileCredentials(token_file=str(path)))
     grant = await held.grant()
     path.unlink()
     await asyncio.sleep(61)
@@ -120,5 +120,9 @@ def test_a_password_becomes_a_basic_header() -> None:
 
 def test_no_secret_is_in_a_repr() -> None:
     pair = ClientCertificate(b"s3cr3t", b"s3cr3t")
-    values = [StaticUser("Bearer s3cr3t", pair), FileUser(authorization="Bearer s3cr3t"), Grant("Bearer s3cr3t", pair)]
+    values = [
+        StaticCredentials("Bearer s3cr3t", pair),
+        FileCredentials(authorization="Bearer s3cr3t"),
+        Grant("Bearer s3cr3t", pair),
+    ]
     assert "s3cr3t" not in repr(values)

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from kpo_async.exceptions import UnauthorizedError
-from kpo_async.kube.auth import exec_plugin
-from kpo_async.kube.auth.config import ClusterSource, load_blocking
-from kpo_async.kube.auth.credentials import ClientCertificate, Credential, CredentialError, Grant
-from kpo_async.kube.auth.exec_plugin import ExecUser
+from kpo_async.kube.auth import ClusterSource, exec_plugin, load_blocking
+from kpo_async.kube.auth.credentials import ClientCertificate, CredentialError, Grant, GrantCache
+from kpo_async.kube.auth.exec_plugin import ExecPlugin
 from tests.kube.answering import answering, ok, refuse
 from tests.kube.auth.kubeconfigs import kubeconfig
 from tests.virtual_time import time_held
@@ -46,8 +45,8 @@ def plugin(tmp_path: Path) -> Path:
     return path
 
 
-def user(plugin: Path, **options: Any) -> ExecUser:
-    return ExecUser(command=str(plugin), **options)
+def user(plugin: Path, **options: Any) -> ExecPlugin:
+    return ExecPlugin(command=str(plugin), **options)
 
 
 def runs(plugin: Path) -> int:
@@ -91,7 +90,7 @@ async def test_it_gets_its_arguments_its_environment_and_the_cluster(
     }
     source = ClusterSource(config_dict=kubeconfig(user={"exec": section}, cluster=cluster))
     config = await asyncio.to_thread(load_blocking, source)
-    await config.user.open().fetch()
+    await config.credentials.open().fetch()
     assert plugin.with_name("args").read_text() == "get token\n"
     environment = dict(line.split("=", 1) for line in plugin.with_name("env").read_text().splitlines())
     assert (environment["FROM_HOST"], environment["REGION"]) == ("host", "eu")
@@ -132,7 +131,7 @@ async def test_a_credential_is_renewed_shortly_before_it_expires(
 async def test_it_runs_once_until_its_credential_is_due(plugin: Path) -> None:
     loop = asyncio.get_running_loop()
     answer(plugin, expiring(900, token="first"))
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     with time_held():
         await held.grant()
     answer(plugin, expiring(900, token="second"))
@@ -146,7 +145,7 @@ async def test_it_runs_once_until_its_credential_is_due(plugin: Path) -> None:
 
 async def test_hundreds_of_waiters_share_one_run(plugin: Path) -> None:
     answer(plugin, credential(token="T"))
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     grants = await asyncio.gather(*(held.grant() for _ in range(300)))
     assert runs(plugin) == 1
     rejected = grants[0]
@@ -156,7 +155,7 @@ async def test_hundreds_of_waiters_share_one_run(plugin: Path) -> None:
 
 async def test_hundreds_of_waiters_share_one_failure(plugin: Path) -> None:
     behave(plugin, "exit 3")
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     results = await asyncio.gather(*(held.grant() for _ in range(300)), return_exceptions=True)
     assert {type(result) for result in results} == {CredentialError}
     assert runs(plugin) == 1
@@ -166,7 +165,7 @@ async def test_a_waiter_that_gives_up_does_not_end_it_for_the_others(plugin: Pat
     behave(plugin, "read _ < gate")
     os.mkfifo(plugin.with_name("gate"))
     answer(plugin, credential(token="T"))
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     impatient, patient = asyncio.create_task(held.grant()), asyncio.create_task(held.grant())
     await asyncio.sleep(0)
     impatient.cancel()
@@ -178,7 +177,7 @@ async def test_a_waiter_that_gives_up_does_not_end_it_for_the_others(plugin: Pat
 async def test_closing_ends_a_running_plugin(plugin: Path) -> None:
     os.mkfifo(plugin.with_name("pid"))
     behave(plugin, "echo $$ > pid; exec sleep 1000")
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     waiter = asyncio.create_task(held.grant())
     pid = int(await asyncio.to_thread(plugin.with_name("pid").read_text))
     await held.close()
@@ -192,7 +191,7 @@ async def test_a_failing_renewal_leaves_the_old_credential_in_use(
     plugin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(plugin, expiring(2, token="T"))
-    held = Credential(user(plugin))
+    held = GrantCache(user(plugin))
     grant = await held.grant()
     behave(plugin, "exit 1")
     monkeypatch.setattr(held, "_due", 0.0)
@@ -232,7 +231,7 @@ async def test_a_failure_names_the_command_and_the_host_and_no_secret(
 
 async def test_a_missing_program_says_where_it_must_be_and_how_to_get_it() -> None:
     with pytest.raises(CredentialError) as caught:
-        await ExecUser(command="no-such-login", install_hint="brew install no-such-login").fetch()
+        await ExecPlugin(command="no-such-login", install_hint="brew install no-such-login").fetch()
     assert str(caught.value) == (
         'the exec plugin "no-such-login" of the kubeconfig was not found in PATH; install it on every host that runs '
         "this task: workers, and triggerers for deferrable tasks (brew install no-such-login); "
@@ -243,7 +242,7 @@ async def test_a_missing_program_says_where_it_must_be_and_how_to_get_it() -> No
 async def test_a_program_that_may_not_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "login").write_text("")
     with pytest.raises(CredentialError, match="cannot be started: Permission denied"):
-        await ExecUser(command=str(tmp_path / "login")).fetch()
+        await ExecPlugin(command=str(tmp_path / "login")).fetch()
 
 
 async def test_a_program_that_hangs_is_ended_with_all_it_started(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +273,6 @@ async def test_a_call_reports_a_failing_plugin_as_unauthorized(plugin: Path) -> 
 
 
 def test_its_arguments_and_environment_stay_out_of_its_repr() -> None:
-    shown = repr(ExecUser(command="aws", args=("--secret", "s3cr3t"), environment=(("KEY", "s3cr3t"),)))
+    shown = repr(ExecPlugin(command="aws", args=("--secret", "s3cr3t"), environment=(("KEY", "s3cr3t"),)))
     assert "aws" in shown
     assert "s3cr3t" not in shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kpo_async.exceptions import ApiError, ExpiredError
 from kpo_async.kube.errors import Action
-from kpo_async.kube.watch.decode import Change, Lines, PodList, decode_line
+from kpo_async.kube.watch.decode import EventType, LineSplitter, PodListDecoder, decode_line
 from tests.kube.scripted import bookmark, error, line, marker, modified, pod
 
 WATCH = Action("watch", "pods", namespace="ns")
@@ -27,8 +27,8 @@ def pod_list(pods: list[dict[str, Any]], **extra: Any) -> dict[str, Any]:
     return {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "77", **extra}, "items": pods}
 
 
-def read(body: bytes, size: int) -> tuple[list[str], PodList]:
-    answer = PodList()
+def read(body: bytes, size: int) -> tuple[list[str], PodListDecoder]:
+    answer = PodListDecoder()
     names = [
         pod.metadata.name for start in range(0, len(body), size) for pod in answer.feed(body[start : start + size])
     ]
@@ -46,7 +46,7 @@ def test_a_list_is_read_whole_in_whatever_pieces_it_comes(count: int, size: int,
 
 def test_a_long_list_is_read_while_it_arrives() -> None:
     body = encode(pod_list([pod(f"p{i}", i, annotations={"a": "x" * 3000}) for i in range(100)]))
-    answer = PodList()
+    answer = PodListDecoder()
     early = [pod.metadata.name for pod in answer.feed(body[: len(body) // 2])]
     assert early == [f"p{i}" for i in range(len(early))]
     assert 40 <= len(early) <= 50
@@ -91,14 +91,14 @@ def test_an_unreadable_pod_does_not_hide_the_others(caplog: pytest.LogCaptureFix
     odd = pod("odd", 2) | {"status": "what?"}
     assert read(encode(pod_list([pod("a", 1), odd, pod("b", 3)])), 100_000)[0] == ["a", "b"]
     assert decode_line(line("MODIFIED", odd), WATCH) is None
-    assert caplog.text.count("pod ns/odd cannot be read") == 2
+    assert caplog.text.count("pod ns/odd cannot be decoded") == 2
 
 
 def test_the_objects_of_bookmarks_are_no_pods() -> None:
     plain, end = decode_line(bookmark(9), WATCH), decode_line(marker(10), WATCH)
     assert plain is not None
     assert end is not None
-    assert (plain.type, plain.object.metadata.resource_version) == (Change.BOOKMARK, "9")
+    assert (plain.type, plain.object.metadata.resource_version) == (EventType.BOOKMARK, "9")
     assert not plain.ends_initial_events
     assert end.ends_initial_events
 
@@ -125,7 +125,7 @@ def test_a_line_that_no_api_server_sends_is_called_malformed(garbage: bytes) -> 
 
 @given(lines=st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")), max_size=20), data=st.data())
 def test_lines_come_out_whole_however_they_are_cut(lines: list[bytes], data: st.DataObject) -> None:
-    body, cutter, out = b"".join(one + b"\n" for one in lines) + b"rest", Lines(), []
+    body, cutter, out = b"".join(one + b"\n" for one in lines) + b"rest", LineSplitter(), []
     while body:
         size = data.draw(st.integers(1, len(body)))
         out += cutter.feed(body[:size])
@@ -134,7 +134,7 @@ def test_lines_come_out_whole_however_they_are_cut(lines: list[bytes], data: st.
 
 
 def test_a_stream_without_line_ends_is_not_collected_for_ever() -> None:
-    cutter = Lines()
+    cutter = LineSplitter()
     for _ in range(16):
         cutter.feed(b"x" * 2**20)
     with pytest.raises(ValueError, match="no line end"):

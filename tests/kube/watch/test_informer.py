@@ -13,8 +13,7 @@ import pytest
 
 from kpo_async.exceptions import ForbiddenError, NotFoundError, ThrottledError
 from kpo_async.kube.client import Client
-from kpo_async.kube.watch import informer
-from kpo_async.kube.watch.informer import Presence, Subscription, View, follow
+from kpo_async.kube.watch import Presence, Subscription, View, follow, informer
 from tests.kube.scripted import (
     ScriptedServer,
     added,
@@ -147,7 +146,7 @@ EXPIRED_LATER = stream(added("a", 5), marker(9), 1.0, error(410, "Expired"), end
 async def test_a_pod_that_a_new_telling_lacks_is_vanished_after_one_get() -> None:
     server = ScriptedServer(EXPIRED_LATER, stream(marker(30)))
     async with one_follower(server) as subscription:
-        assert await watch_out(subscription) == ["PRESENT Running@5", "VANISHED Running@5"]
+        assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
     assert server.got == ["a"]
 
 
@@ -185,7 +184,7 @@ async def test_a_pod_that_gets_its_label_back_returns_to_the_shared_watch() -> N
 async def test_a_deletion_without_its_time_is_confirmed() -> None:
     server = ScriptedServer(stream(added("a", 5), marker(9), 1.0, deleted("a", 10)))
     async with one_follower(server) as subscription:
-        assert await watch_out(subscription) == ["PRESENT Running@5", "VANISHED Running@5"]
+        assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
     assert server.got == ["a"]
 
 
@@ -202,7 +201,7 @@ async def test_a_pod_replaced_under_its_name_while_nobody_looked_is_vanished() -
     server = ScriptedServer(EXPIRED_LATER, stream(added("a", 20, uid="second"), marker(30)))
     server.gets["a"] = found(pod("a", 20, uid="second"))
     async with one_follower(server) as subscription:
-        assert await watch_out(subscription) == ["PRESENT Running@5", "VANISHED Running@5"]
+        assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
 
 
 async def test_a_pod_too_fresh_for_a_cached_list_is_not_judged_by_it() -> None:
@@ -224,7 +223,7 @@ async def test_a_pod_that_the_watch_is_late_to_show_is_asked_for() -> None:
 async def test_a_pod_that_never_was_is_vanished() -> None:
     server = ScriptedServer(stream(marker(9)))
     async with one_follower(server) as subscription:
-        assert await watch_out(subscription) == ["VANISHED"]
+        assert await watch_out(subscription) == ["FINAL_STATE_UNKNOWN"]
 
 
 async def test_the_final_state_of_a_deleted_pod_is_kept_for_those_who_come_late() -> None:
@@ -243,7 +242,7 @@ async def test_many_vanished_pods_are_confirmed_a_few_at_a_time() -> None:
     async with server.serving() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(following(client, name)) for name in names]
         outcomes = await asyncio.gather(*(watch_out(subscription) for subscription in subscriptions))
-    assert all(words[-1] == "VANISHED Running@5" for words in outcomes)
+    assert all(words[-1] == "FINAL_STATE_UNKNOWN Running@5" for words in outcomes)
     assert sorted(server.got) == sorted(names)
     assert max(sum(at <= other < at + 1 for other in server.got_at) for at in server.got_at) <= 20
 
@@ -259,7 +258,7 @@ async def test_a_get_that_fails_proves_nothing_and_is_repeated() -> None:
     async with one_follower(server) as subscription:
         words = await watch_out(subscription)
     assert words[0] == "PRESENT Running@5"
-    assert words[-1] == "VANISHED Running@5"
+    assert words[-1] == "FINAL_STATE_UNKNOWN Running@5"
     assert answers == []
 
 
@@ -308,7 +307,7 @@ async def test_where_no_watch_is_allowed_pods_are_read_at_the_poll_interval(capl
     server.gets["a"] = dying
     async with server.serving() as client, following(client, poll_interval=3.0) as subscription:
         words = await watch_out(subscription)
-    assert words[-2:] == ["PRESENT Running@5", "VANISHED Running@5"]
+    assert words[-2:] == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
     assert server.got_at[-1] - server.got_at[0] == pytest.approx(27, abs=2)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "read every poll_interval" in record.getMessage()
@@ -425,4 +424,4 @@ async def test_namespaces_and_selectors_have_watches_of_their_own() -> None:
 
 @pytest.fixture(autouse=True)
 def forget_warnings() -> None:
-    informer._announced.clear()
+    informer._warned.clear()

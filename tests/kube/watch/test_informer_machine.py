@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kpo_async.kube.client import Client
+from kpo_async.kube.watch import Presence, View, follow
 from kpo_async.kube.watch import watcher as watch
-from kpo_async.kube.watch.informer import Presence, View, follow
 from tests.kube.model_server import ModelClient, ModelServer
 from tests.virtual_time import VirtualTimeLoop
 
@@ -199,7 +199,7 @@ class InformerMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         left = asyncio.all_tasks(self.loop)
         self.loop.close()
-        watch._without_stream.clear()
+        watch._no_watch_list.clear()
         assert not left
 
     async def say_goodbye(self) -> None:

@@ -9,8 +9,9 @@ from itertools import pairwise
 import pytest
 
 from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError, ServerError, ThrottledError
+from kpo_async.kube.watch import Apply, Delete, InitApply, InitDone, Watcher, WatchEvent
 from kpo_async.kube.watch import watcher as watch
-from kpo_async.kube.watch.watcher import Apply, Delete, InitApply, InitDone, State, Watcher, WatchEvent
+from kpo_async.kube.watch.watcher import State
 from tests.kube.scripted import (
     Answer,
     ScriptedServer,
@@ -419,4 +420,4 @@ async def test_closing_the_stream_closes_its_connection() -> None:
 @pytest.fixture(autouse=True)
 def forget_clients() -> Iterator[None]:
     yield
-    watch._without_stream.clear()
+    watch._no_watch_list.clear()

@@ -14,8 +14,8 @@ import pytest
 import trustme
 from aiohttp import web
 
+from kpo_async.kube.auth.auth_provider import OidcProvider
 from kpo_async.kube.auth.credentials import CredentialError
-from kpo_async.kube.auth.oidc import OidcUser
 
 
 def jwt(seconds: float) -> str:
@@ -45,8 +45,8 @@ class Issuer:
         self.valid = f"refresh-{len(self.forms)}"
         return web.json_response({"id_token": self.tokens[len(self.forms) - 1], "refresh_token": self.valid})
 
-    def user(self, **options: Any) -> OidcUser:
-        return OidcUser(**{"issuer": f"{self.url}/realm", "client_id": "k", "refresh_token": "refresh-0",
+    def user(self, **options: Any) -> OidcProvider:
+        return OidcProvider(**{"issuer": f"{self.url}/realm", "client_id": "k", "refresh_token": "refresh-0",
                            "ca_data": self.ca, **options})  # fmt: skip
 
 
@@ -112,14 +112,14 @@ async def test_a_used_up_refresh_token_says_what_to_do_and_shows_nothing(issuer:
 
 async def test_without_a_refresh_token_an_expired_token_is_the_end() -> None:
     with pytest.raises(CredentialError, match="expired and there is no refresh-token"):
-        await OidcUser(issuer="https://idp", client_id="k", id_token=jwt(-1)).open().fetch()
+        await OidcProvider(issuer="https://idp", client_id="k", id_token=jwt(-1)).open().fetch()
 
 
 async def test_a_token_that_is_no_jwt_is_used_until_it_is_rejected() -> None:
-    grant = await OidcUser(issuer="https://idp", client_id="k", id_token="opaque").open().fetch()
+    grant = await OidcProvider(issuer="https://idp", client_id="k", id_token="opaque").open().fetch()
     assert (grant.authorization, grant.lifetime) == ("Bearer opaque", None)
 
 
 def test_no_secret_is_in_its_repr() -> None:
-    user = OidcUser("https://idp", "k", client_secret="s3cr3t", id_token="s3cr3t", refresh_token="s3cr3t")
+    user = OidcProvider("https://idp", "k", client_secret="s3cr3t", id_token="s3cr3t", refresh_token="s3cr3t")
     assert "s3cr3t" not in repr(user)
