@@ -26,7 +26,9 @@ def document(url: str, token: str, certificate: Path | None = None, namespace: s
 
 
 def write(path: Path, content: dict[str, object]) -> None:
-    """Write it so that only its owner can read the token in it."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write the file at once, so that a reader never sees a part of it; only its owner can read the token."""
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         yaml.safe_dump(content, file, sort_keys=False)
+    part.replace(path)
