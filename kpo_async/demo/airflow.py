@@ -1,4 +1,4 @@
-"""A whole Airflow in a temporary home: api-server, scheduler, dag-processor, triggerer; sqlite and LocalExecutor.
+"""A whole Airflow in a temporary home: API server, scheduler with LocalExecutor, dag-processor, triggerers.
 
 It needs no password, listens on random loopback ports only, and leaves nothing behind. Only what a single-user Airflow
 needs is configured; whatever decides how tasks run keeps Airflow's default unless the caller changes it. The states of
@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import socket
-import sqlite3
 import sys
 import tempfile
 import time
@@ -23,16 +22,19 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import sqlalchemy
+from sqlalchemy.pool import NullPool
 
 from kpo_async.compat import Self
 from kpo_async.demo.processes import Program, ProgramError, stop_all
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STOP_GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL. After SIGTERM a scheduler waits for the tasks it runs."""
+START_TIMEOUT = 180.0
 POLL = 0.25
 """Seconds between two polls of its database or health page."""
 
@@ -61,6 +63,11 @@ class DagRun:
 class Airflow:
     """A whole Airflow; `async with` starts and stops it."""
 
+    components: ClassVar[Mapping[str, str]] = {
+        name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+    }
+    """The command of Airflow that each component runs, by the component's name."""
+
     def __init__(
         self,
         dags: Path,
@@ -68,16 +75,19 @@ class Airflow:
         parallelism: int = 4,
         environment: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
+        database: str | None = None,
     ) -> None:
         """`dags`: the folder of DAG files; `parallelism`: worker slots; `environment`: variables for all components.
 
         `preload`: modules to import in every component. The scheduler forks the tasks, so a task need not import
-        again what the scheduler has imported.
+        again what the scheduler has imported. `database`: the SQLAlchemy URL of a database that has Airflow's tables;
+        by default a new sqlite file.
         """
         self._dags = dags
         self._parallelism = parallelism
         self._preload = preload
         self._extra = dict(environment or {})
+        self._database = database
         self._programs: dict[str, Program] = {}
         self._token = ""
         self.timings: dict[str, float] = {}
@@ -85,18 +95,23 @@ class Airflow:
 
     async def __aenter__(self) -> Self:
         self.home = Path(tempfile.mkdtemp(prefix="kpo-async-airflow-"))
-        self._api, *log_ports = _free_ports(3)
+        self._api, *log_ports = free_ports(3)
         self.environment = self._environment(*log_ports)
+        url = self._database or f"sqlite:///{self.home}/airflow.db?timeout=30"
+        self._engine = sqlalchemy.create_engine(url, poolclass=NullPool)
         settings = self.home / "config" / "airflow_local_settings.py"
         settings.parent.mkdir()
-        settings.write_text("".join(f"import {module}\n" for module in self._preload))
+        settings.write_text(self.local_settings())
         try:
-            with self._timed("database"):
-                await self._run_to_end("db", "migrate")
+            if not self._database:
+                with self._timed("database"):
+                    await self._run_to_end("db", "migrate")
             with self._timed("components"):
-                for component in COMPONENTS:
-                    self._programs[component] = await self._start(component, component)
-                await self._healthy()
+                for component in self.components:
+                    await self.start(component)
+                async for _ in self.ticks("Airflow to be healthy", START_TIMEOUT):
+                    if await asyncio.to_thread(self.healthy):
+                        break
         except BaseException:
             await self.__aexit__()
             raise
@@ -113,13 +128,25 @@ class Airflow:
         return f"http://127.0.0.1:{self._api}"
 
     def program(self, component: str) -> Program:
-        """Return one of `COMPONENTS`."""
+        """Return a running component. Raise `KeyError` if it does not run."""
         return self._programs[component]
 
+    async def start(self, component: str) -> None:
+        """Start a component that is not running."""
+        self._programs[component] = await self._start(component, self.components[component])
+
+    async def stop(self, component: str, grace: float) -> None:
+        """Send SIGTERM to a component, and SIGKILL after `grace` seconds."""
+        await self._programs.pop(component).stop(grace)
+
+    async def kill(self, component: str) -> None:
+        """Kill a component and all its processes at once, as the loss of its machine would."""
+        await self._programs.pop(component).kill()
+
     async def restart(self, component: str, grace: float = 0.0) -> None:
-        """Stop one of `COMPONENTS`, kill it after `grace` seconds, and start it again."""
-        await self._programs[component].stop(grace)
-        self._programs[component] = await self._start(component, component)
+        """Stop a component, kill it after `grace` seconds, and start it again."""
+        await self.stop(component, grace)
+        await self.start(component)
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds of all components so far, including every task they have run."""
@@ -128,9 +155,9 @@ class Airflow:
     async def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a run of `dag_id` as soon as the dag-processor has parsed it."""
         async for _ in self.ticks(f"the DAG {dag_id} to be parsed", 120):
-            if self._query("SELECT 1 FROM serialized_dag WHERE dag_id = ?", dag_id):
+            if self.query("SELECT 1 FROM serialized_dag WHERE dag_id = :dag_id", dag_id=dag_id):
                 break
-            for name, trace in self._query("SELECT filename, stacktrace FROM import_error"):
+            for name, trace in self.query("SELECT filename, stacktrace FROM import_error"):
                 if dag_id in (self._dags / name).read_text():
                     raise ProgramError(f"{name} cannot be imported:\n{trace}")
         body = {"logical_date": None, "conf": dict(conf or {})}
@@ -143,6 +170,27 @@ class Airflow:
         path += f"/{task.map_index}" if task.map_index >= 0 else ""
         await asyncio.to_thread(self.request, path, {"new_state": state}, method="PATCH")
 
+    async def set_run_state(self, run: DagRun, state: str) -> None:
+        """Set a run's state as a user does on the page: "failed" or "success"."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}"
+        await asyncio.to_thread(self.request, path, {"state": state}, method="PATCH")
+
+    async def clear(self, run: DagRun, task: TaskInstance) -> None:
+        """Clear a task instance, whatever its state, as a user does on the page."""
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": run.run_id,
+            "task_ids": [[task.task_id, task.map_index] if task.map_index >= 0 else task.task_id],
+        }
+        await asyncio.to_thread(self.request, f"/api/v2/dags/{run.dag_id}/clearTaskInstances", body)
+
+    async def shown_log(self, run: DagRun, task: TaskInstance, try_number: int = 1) -> list[str]:
+        """Return the lines of one try's log that the task's page shows."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task.task_id}/logs/{try_number}"
+        page = await asyncio.to_thread(self.request, f"{path}?map_index={task.map_index}&full_content=true")
+        return [line if isinstance(line, str) else str(line["event"]) for line in page["content"]]
+
     async def finished(self, run: DagRun, timeout: float) -> str:
         """Wait until the run has ended; return "success" or "failed"."""
         async for _ in self.ticks(f"the run {run.run_id} of {run.dag_id} to end", timeout):
@@ -152,16 +200,15 @@ class Airflow:
 
     def run_state(self, run: DagRun) -> str:
         """Return the state of the run as a whole."""
-        rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", run.dag_id, run.run_id)
+        rows = self.query("SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id", **asdict(run))
         return str(rows[0][0]) if rows else "unknown"
 
     def task_instances(self, run: DagRun) -> list[TaskInstance]:
         """Return all task instances of the run; of a mapped task, those that have been expanded."""
-        rows = self._query(
-            "SELECT task_id, map_index, try_number, state FROM task_instance WHERE dag_id = ? AND run_id = ?"
-            " ORDER BY task_id, map_index",
-            run.dag_id,
-            run.run_id,
+        rows = self.query(
+            "SELECT task_id, map_index, try_number, state FROM task_instance"
+            " WHERE dag_id = :dag_id AND run_id = :run_id ORDER BY task_id, map_index",
+            **asdict(run),
         )
         return [TaskInstance(*row) for row in rows]
 
@@ -171,25 +218,22 @@ class Airflow:
 
     def xcom(self, run: DagRun, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """Return a value from XCom. Raise `LookupError` when there is none."""
-        rows = self._query(
-            "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND key = ? AND map_index = ?",
-            run.dag_id,
-            run.run_id,
-            task_id,
-            key,
-            map_index,
-        )
+        statement = sqlalchemy.text(
+            "SELECT value FROM xcom WHERE dag_id = :dag_id AND run_id = :run_id"
+            " AND task_id = :task_id AND key = :key AND map_index = :map_index"
+        ).columns(value=sqlalchemy.JSON())
+        rows = self.query(statement, **asdict(run), task_id=task_id, key=key, map_index=map_index)
         if not rows:
             raise LookupError(f"{task_id} has pushed no {key}")
-        # sqlite keeps a JSON number as a number.
-        return json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
+        return rows[0][0]
 
     def logs(self, run: DagRun, task: TaskInstance) -> list[dict[str, Any]]:
         """Return the log records of all tries of a task, including the triggerer's, in the order of their time."""
-        folder = self.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}" / f"task_id={task.task_id}"
+        folder = Path(f"dag_id={run.dag_id}", f"run_id={run.run_id}", f"task_id={task.task_id}")
         if task.map_index >= 0:
             folder /= f"map_index={task.map_index}"
-        records = [json.loads(line) for path in folder.glob("attempt=*") for line in path.read_text().splitlines()]
+        files = {file for name in self.components for file in (self.log_folder(name) / folder).glob("attempt=*")}
+        records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         return sorted(records, key=lambda record: str(record.get("timestamp")))
 
     def error(self, run: DagRun, task: TaskInstance) -> str:
@@ -214,25 +258,49 @@ class Airflow:
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
+    def query(self, statement: str | sqlalchemy.Executable, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Return the rows that its database answers; `parameters` are the statement's `:names`."""
+        if isinstance(statement, str):
+            statement = sqlalchemy.text(statement)
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(statement, parameters)]
+
     async def ticks(self, what: str, timeout: float, interval: float = POLL) -> AsyncIterator[None]:
         """Yield every `interval` seconds, for polling.
 
-        Raise `ProgramError` after `timeout` seconds, or when a component has ended.
+        Raise `ProgramError` after `timeout` seconds, or when a component has ended by itself.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             yield
-            for component in COMPONENTS:
-                if program := self._programs.get(component):
-                    program.check()
+            for program in self._programs.values():
+                program.check()
             await asyncio.sleep(interval)
         raise ProgramError(f"Timed out after {timeout:.0f} s waiting for {what}")
 
-    def _environment(self, trigger_log_port: int, worker_log_port: int) -> dict[str, str]:
-        # Settings of the caller's own Airflow must not leak in; PYTHONDONTWRITEBYTECODE would make every start compile.
-        foreign = ("AIRFLOW", "PYTHONDONTWRITEBYTECODE", "KUBECONFIG")
+    def healthy(self) -> bool:
+        """Return whether every component has reported a heartbeat."""
+        try:
+            health = self.request("/api/v2/monitor/health")
+        except (OSError, ValueError):
+            return False
+        return all(part["status"] == "healthy" for part in health.values())
+
+    def local_settings(self) -> str:
+        """Return the text of `airflow_local_settings.py`, which every component imports first."""
+        return "".join(f"import {module}\n" for module in self._preload)
+
+    def environment_of(self, component: str) -> Mapping[str, str]:
+        """Return the environment variables of one component."""
+        return self.environment
+
+    def log_folder(self, component: str) -> Path:
+        """Return the folder in which a component writes the logs of tasks."""
+        return self.home / "logs"
+
+    def _environment(self, worker_log_port: int, trigger_log_port: int) -> dict[str, str]:
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            **callers_environment(),
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags.resolve()),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -247,32 +315,21 @@ class Airflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database} if self._database else {}),
             **self._extra,
         }
 
     async def _start(self, name: str, *command: str) -> Program:
         executable = [sys.executable, "-m", "airflow", *command]
-        return await Program.start(name, executable, self.environment, self.home / f"{name}.log")
+        return await Program.start(name, executable, self.environment_of(name), self.home / f"{name}.log")
 
     async def _run_to_end(self, *command: str) -> None:
-        program = self._programs["migration"] = await self._start("migration", *command)
-        await program.finished()
-
-    async def _healthy(self) -> None:
-        """Wait until every component has reported a heartbeat."""
-        async for _ in self.ticks("Airflow to be healthy", 180):
-            with contextlib.suppress(OSError, ValueError):
-                health = await asyncio.to_thread(self.request, "/api/v2/monitor/health")
-                if all(part["status"] == "healthy" for part in health.values()):
-                    return
-
-    def _query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        database = sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
-        with contextlib.closing(database):
-            return database.execute(sql, parameters).fetchall()
+        self._programs["migration"] = await self._start("migration", *command)
+        await self._programs["migration"].finished()
+        del self._programs["migration"]
 
     @contextlib.contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -281,7 +338,14 @@ class Airflow:
         self.timings[step] = time.monotonic() - start
 
 
-def _free_ports(count: int) -> list[int]:
+def callers_environment() -> dict[str, str]:
+    """Return this process's environment without the settings of another Airflow or cluster."""
+    # PYTHONDONTWRITEBYTECODE would make every start compile.
+    foreign = ("AIRFLOW", "PYTHONDONTWRITEBYTECODE", "KUBECONFIG")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def free_ports(count: int) -> list[int]:
     """Return free ports of the loopback interface."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

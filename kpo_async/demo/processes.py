@@ -33,8 +33,8 @@ class Program:
 
     @classmethod
     async def start(cls, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Program:
-        """Start `command`; its standard output and error go to `log`."""
-        with log.open("wb") as output:
+        """Start `command`; its standard output and error are appended to `log`."""
+        with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=dict(environment),
@@ -80,12 +80,21 @@ class Program:
             self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._process.wait(), grace)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Kill its whole session."""
+        members = self.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        await asyncio.to_thread(psutil.wait_procs, members, KILL_TIMEOUT)
+
+    def send_signal(self, number: signal.Signals) -> list[psutil.Process]:
+        """Send a signal to every process of its session; return the processes."""
         members = self.members()
         for process in members:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        await self._process.wait()
-        await asyncio.to_thread(psutil.wait_procs, members, KILL_TIMEOUT)
+                process.send_signal(number)
+        return members
 
 
 async def stop_all(programs: Iterable[Program], grace: float) -> None:
