@@ -1,0 +1,199 @@
+"""Whole Airflows for tests.
+
+`deployment` is an Airflow as people run it: PostgreSQL, two triggerers, parts that a test may kill, freeze and restart
+by name. `on_sqlite` is the demo's. `in_a_thread` lets tests that use them stay plain functions:
+
+    with in_a_thread(deployment(dags, folder)) as whole:
+        run = whole.start("patient")
+        whole.wait(whole.airflow.kill("triggerer-1"))
+        whole.airflow.program("triggerer-2").send_signal(signal.SIGSTOP)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from kpo_async.demo.airflow import Airflow, DagRun, TaskInstance
+from kpo_async.demo.cluster import Cluster, open_cluster
+from tests.deployments.postgres import postgres
+
+A = TypeVar("A", bound=Airflow)
+T = TypeVar("T")
+TRIGGERERS = ("triggerer-1", "triggerer-2")
+LOCAL_SETTINGS = """
+import os
+import uvicorn
+
+def host():
+    return os.environ["KPO_ASYNC_HOST"]
+
+def run(*arguments, serve=uvicorn.run, **options):
+    serve(*arguments, **{**options, "host": options["host"] or host()})
+
+uvicorn.run = run
+"""
+"""Gives each component its host name and binds its log server to that address alone, so that all use one port."""
+
+
+class Deployment(Airflow):
+    """An Airflow with two triggerers. Each component has a loopback address as its host, as if on its own machine."""
+
+    components: ClassVar[Mapping[str, str]] = {
+        **{name: name for name in ("api-server", "scheduler", "dag-processor")},
+        **dict.fromkeys(TRIGGERERS, "triggerer"),
+    }
+
+    def __init__(self, dags: Path, *, shared_logs: bool = True, **options: Any) -> None:
+        """`shared_logs`: all components keep tasks' logs in one folder; else each has one. `options`: `Airflow`'s."""
+        super().__init__(dags, **options)
+        self._shared_logs = shared_logs
+
+    def host(self, component: str) -> str:
+        """Return a component's address, which is its host name in Airflow's tables."""
+        return f"127.0.0.{2 + list(self.components).index(component)}"
+
+    def triggerer_of(self, run: DagRun, task: TaskInstance) -> str | None:
+        """Return the triggerer that a task's trigger is assigned to, or None."""
+        hosts = self.query(
+            "SELECT job.hostname FROM task_instance ti JOIN trigger ON trigger.id = ti.trigger_id"
+            " JOIN job ON job.id = trigger.triggerer_id WHERE ti.dag_id = :dag_id AND ti.run_id = :run_id"
+            " AND ti.task_id = :task_id AND ti.map_index = :map_index",
+            **asdict(run),
+            task_id=task.task_id,
+            map_index=task.map_index,
+        )
+        return next((name for name in TRIGGERERS for (host,) in hosts if self.host(name) == host), None)
+
+    def healthy(self) -> bool:
+        """Return whether every component has reported a heartbeat."""
+        alive = self.query("SELECT hostname FROM job WHERE state = 'running'")
+        return super().healthy() and {self.host(name) for name in TRIGGERERS} <= {host for (host,) in alive}
+
+    def local_settings(self) -> str:
+        return super().local_settings() + LOCAL_SETTINGS
+
+    def environment_of(self, component: str) -> Mapping[str, str]:
+        return {
+            **super().environment_of(component),
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder(component)),
+            "KPO_ASYNC_HOST": self.host(component),
+        }
+
+    def log_folder(self, component: str) -> Path:
+        return super().log_folder(component) / ("" if self._shared_logs else component)
+
+
+class WholeAirflow(Generic[A]):
+    """A running Airflow and its cluster, observed from outside."""
+
+    def __init__(self, airflow: A, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
+        self.airflow = airflow
+        self._cluster = cluster
+        self._loop = loop
+
+    def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 180) -> DagRun:
+        """Run a DAG and wait for its end."""
+        return self.wait(self._run(dag_id, conf, timeout))
+
+    def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
+        """Start a DAG."""
+        return self.wait(self.airflow.trigger(dag_id, conf))
+
+    def until(self, what: str, condition: Callable[[], bool], timeout: float = 120) -> None:
+        """Wait until `condition` holds; `what` describes it in the error after `timeout` seconds."""
+
+        async def look() -> None:
+            async for _ in self.airflow.ticks(what, timeout):
+                if await asyncio.to_thread(condition):
+                    return
+
+        self.wait(look())
+
+    def pods(self) -> set[str]:
+        """Return the names of the pods that are not being deleted."""
+        found = self.wait(self._cluster.client.list("pods", self._cluster.namespace))["items"]
+        return {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
+
+    @property
+    def connection(self) -> str:
+        """The connection `kubernetes_default`, as JSON."""
+        return self._cluster.connection
+
+    def failures(self, run: DagRun) -> dict[str, str]:
+        """Return the task instances that did not succeed, each with the error it logged."""
+        failed = [task for task in self.airflow.task_instances(run) if task.state != "success"]
+        return {str(task): self.airflow.error(run, task) for task in failed}
+
+    def log(self, run: DagRun, task: TaskInstance) -> list[str]:
+        """Return the lines of a task's logs."""
+        return [str(record.get("event")) for record in self.airflow.logs(run, task)]
+
+    async def _run(self, dag_id: str, conf: Mapping[str, Any] | None, timeout: float) -> DagRun:
+        run = await self.airflow.trigger(dag_id, conf)
+        await self.airflow.finished(run, timeout)
+        return run
+
+    def wait(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in Airflow's event loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(awaited, self._loop).result()
+
+
+@contextlib.asynccontextmanager
+async def deployment(
+    dags: Path,
+    folder: Path,
+    kubeconfig: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    faults: bool = False,
+    **options: Any,
+) -> AsyncIterator[tuple[Deployment, Cluster]]:
+    """Start a `Deployment` on PostgreSQL and its cluster: an embedded one with its files in `folder` by default.
+
+    `faults`: the embedded cluster's API server misbehaves all the time. `options` are as for `Deployment`.
+    """
+    async with open_cluster(kubeconfig, folder, faults=faults) as cluster, postgres() as database:
+        settings = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection, **(environment or {})}
+        async with Deployment(dags, environment=settings, database=database, **options) as airflow:
+            yield airflow, cluster
+
+
+@contextlib.asynccontextmanager
+async def on_sqlite(dags: Path, folder: Path) -> AsyncIterator[tuple[Airflow, Cluster]]:
+    """Start the demo's Airflow on an embedded cluster with its files in `folder`."""
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(open_cluster(None, folder))
+        airflow = Airflow(dags, environment={"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection})
+        yield await stack.enter_async_context(airflow), cluster
+
+
+@contextlib.contextmanager
+def in_a_thread(opening: AbstractAsyncContextManager[tuple[A, Cluster]]) -> Iterator[WholeAirflow[A]]:
+    """Start an Airflow in an event loop in a thread of its own."""
+    with _loop_in_a_thread() as loop:
+        airflow, cluster = asyncio.run_coroutine_threadsafe(opening.__aenter__(), loop).result()
+        try:
+            yield WholeAirflow(airflow, cluster, loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(opening.__aexit__(None, None, None), loop).result()
+
+
+@contextlib.contextmanager
+def _loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="whole Airflow")
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
