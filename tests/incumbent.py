@@ -1,4 +1,4 @@
-"""The incumbent (provider 10.25.0), run as it runs: construct, render, clean the name, build. For comparison only."""
+"""Build manifests with the incumbent (provider 10.25.0), in its own steps: construct, render, clean the name, build."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ with warnings.catch_warnings():
     from airflow.providers.cncf.kubernetes.secret import Secret as Secret
 
 RAISES = (AirflowException, AttributeError, TypeError, ValueError)
-"""What the incumbent raises for parameters that it cannot use."""
+"""The errors that the incumbent raises for parameters that it cannot use."""
 _LOG = logging.getLogger("tests.incumbent")
-_LOG.setLevel(logging.CRITICAL)  # it says at length what it builds, every time
+_LOG.setLevel(logging.CRITICAL)  # it logs every manifest at length
 _SYNC = kubernetes.client.ApiClient(configuration=kubernetes.client.Configuration())
 
 
 @dataclasses.dataclass(frozen=True)
 class Connection:
-    """Stands in for the provider's hook: what a connection would answer, without a database or a cluster."""
+    """Stand in for the provider's hook, so that no database and no cluster is needed."""
 
     defaults: ConnectionDefaults
     is_in_cluster: bool
@@ -49,7 +49,7 @@ class Connection:
 
 
 def operator(parameters: Mapping[str, Any], connection: ConnectionDefaults, in_cluster: bool) -> Any:
-    """A KubernetesPodOperator whose connection is `connection`."""
+    """Return the incumbent's operator with `connection` for its connection."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built = KubernetesPodOperator(**parameters)
@@ -61,7 +61,7 @@ def operator(parameters: Mapping[str, Any], connection: ConnectionDefaults, in_c
 def build(
     parameters: Mapping[str, Any], task: TaskIdentity | None, connection: ConnectionDefaults, in_cluster: bool
 ) -> dict[str, Any]:
-    """The manifest, as the client would send it; a dry run without a task. Raises whatever the incumbent raises."""
+    """Return the manifest as the client would send it; without a task, that of a dry run. Raises one of `RAISES`."""
     built = operator(parameters, connection if task else ConnectionDefaults(), in_cluster)
     built.render_template_fields(context(task))
     built.name = built._set_name(built.name)
@@ -71,12 +71,12 @@ def build(
 
 
 def context(task: TaskIdentity | None) -> Any:
-    """What Airflow tells a task about itself, as far as pods are concerned."""
+    """Return the part of Airflow's context that matters for pods."""
     return {"ti": task, "run_id": task and task.run_id, "dag": types.SimpleNamespace(), "ds": "2026-01-02"}
 
 
 def model(value: Mapping[str, Any], kind: str, package: Any = kubernetes.client) -> Any:
-    """A manifest's part `value` as the model `kind` of a client (`package`)."""
+    """Return `value`, a part of a manifest, as the model `kind` of a client (`package`)."""
     client = package.ApiClient.__new__(package.ApiClient)
     client.configuration = package.Configuration()
     cls = getattr(package.models, kind, None) or getattr(package.models, "V1" + kind)
@@ -87,5 +87,5 @@ ASYNC_CLIENT = kubernetes_asyncio.client
 
 
 def plain(value: Any) -> Any:
-    """What `kubernetes` would send."""
+    """Return `value` as the `kubernetes` client would send it."""
     return _SYNC.sanitize_for_serialization(value)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: random parameters of the operator, in the incumbent's form and in any form that we take.
+"""Hypothesis strategies: random parameters, in the incumbent's form and in any form that kpo_async takes.
 
 Manifests are drawn from the table of types (`pod/schema.py`), so every field of a pod comes up some time, with the
 falsy values that decide who wins in a merge. Templates are drawn as people write YAML: `1` for "1", unknown fields.
@@ -46,7 +46,7 @@ AS_IN_YAML: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def manifests(draw: st.DrawFn, kind: str, scalars: Mapping[str, st.SearchStrategy[Any]] = TYPED) -> Any:
-    """Something of the type `kind` of the table: required fields and up to three others."""
+    """A value of the type `kind` of the table: its required fields and up to three others."""
     if kind in scalars:
         return draw(scalars[kind])
     if kind.startswith("["):
@@ -69,7 +69,7 @@ def manifests(draw: st.DrawFn, kind: str, scalars: Mapping[str, st.SearchStrateg
 
 @st.composite
 def templates(draw: st.DrawFn) -> Manifest:
-    """A pod as somebody writes it in YAML: containers named base, x, ..., with the lists that merge."""
+    """A pod as people write it in YAML: containers named base, x, ..., with the lists that merge."""
     pod: Manifest = draw(manifests("Pod", AS_IN_YAML))
     if draw(st.booleans()):
         pod["spec"] = draw(pod_specs(AS_IN_YAML))
@@ -178,7 +178,7 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 
 @st.composite
 def keyword_sets(draw: st.DrawFn) -> Pair:
-    """The same parameters twice: as the incumbent takes them, and in any form that we take."""
+    """The same parameters twice: as the incumbent takes them, and in any form that kpo_async takes."""
     theirs: dict[str, Any] = {"task_id": draw(TASK_IDS)}
     chosen = draw(st.lists(st.sampled_from(sorted(SCALARS)), max_size=8, unique=True))
     theirs |= {name: draw(SCALARS[name]) for name in chosen}
@@ -211,7 +211,7 @@ def forms(kind: str) -> st.SearchStrategy[tuple[Any, Any]]:
 
 @st.composite
 def forms_of(draw: st.DrawFn, value: Manifest, kind: str) -> tuple[Any, Any]:
-    """A model of `kubernetes`, and the same thing in one of the forms that we take."""
+    """A model of `kubernetes`, and the same object in one of the forms that kpo_async takes."""
     theirs = incumbent.model(value, kind)
     form = draw(st.sampled_from(["same", "dict", "async"]))
     # By the incumbent's rules, an empty dict says nothing where an empty model does, and dicts are rendered as a whole.

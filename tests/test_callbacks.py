@@ -1,4 +1,4 @@
-"""Callbacks: who is called with what, and what happens when users' code misbehaves."""
+"""Callbacks: which functions are called with which arguments, and what happens when they fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POD = {
 
 
 class Recorder:
-    """A callback class that notes every call it gets."""
+    """Make callback classes that record their calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -35,7 +35,7 @@ class Recorder:
         return type("Mine", (KubernetesPodOperatorCallback,), {name: note(name) for name in names})
 
 
-async def test_a_pod_event_hands_over_a_v1pod_the_mode_and_what_the_task_gave():
+async def test_a_pod_event_passes_a_v1pod_the_mode_and_the_tasks_arguments():
     recorder = Recorder()
     callbacks = Callbacks(
         [recorder.make("on_pod_creation")], operator="op", context={"ti": 1}, make_client=lambda: "client"
@@ -49,7 +49,7 @@ async def test_a_pod_event_hands_over_a_v1pod_the_mode_and_what_the_task_gave():
     assert arguments["client"] == "client"
 
 
-async def test_every_moment_has_its_function():
+async def test_every_event_has_its_function():
     recorder = Recorder()
     callbacks = Callbacks([recorder.make(*CallbackEvent)], mode=ExecutionMode.ASYNC)
     await callbacks.client_created()
@@ -69,12 +69,12 @@ async def test_every_moment_has_its_function():
     assert recorder.calls[-1][1]["line"] == "hello"
 
 
-async def test_nothing_is_made_for_functions_that_nobody_overrides():
+async def test_nothing_is_made_for_functions_that_are_not_overridden():
     class Idle(KubernetesPodOperatorCallback):
         pass
 
     def fail() -> object:
-        raise AssertionError("a client was made for nobody")
+        raise AssertionError("a client was made for no function")
 
     callbacks = Callbacks([Idle], make_client=fail)
     assert not any(callbacks.wants(hook) for hook in CallbackEvent)
@@ -82,7 +82,7 @@ async def test_nothing_is_made_for_functions_that_nobody_overrides():
     await callbacks.pod_event(CallbackEvent.POD_CREATION, POD)
 
 
-async def test_the_client_is_made_once_and_only_for_who_asks_for_it():
+async def test_the_client_is_made_once_and_only_for_functions_that_take_it():
     made: list[int] = []
 
     class Modest:
@@ -137,7 +137,7 @@ async def test_plain_functions_run_in_a_thread_and_async_ones_in_the_loop():
     assert plain != coroutine == threading.get_ident()
 
 
-async def test_an_instance_serves_as_well_as_a_class():
+async def test_a_callback_may_be_an_instance():
     class Counting(KubernetesPodOperatorCallback):
         count = 0
 
@@ -149,7 +149,7 @@ async def test_an_instance_serves_as_well_as_a_class():
     assert counting.count == 1
 
 
-async def test_changes_of_a_callback_to_the_manifest_are_kept():
+async def test_a_callbacks_changes_of_the_manifest_are_kept():
     class Labelling(KubernetesPodOperatorCallback):
         @staticmethod
         def on_pod_manifest_created(*, pod_request, **kwargs):
@@ -159,7 +159,7 @@ async def test_changes_of_a_callback_to_the_manifest_are_kept():
     assert manifest["metadata"]["labels"] == {"a": "b", "team": "data"}
 
 
-async def test_a_manifest_that_no_callback_changed_keeps_what_the_client_does_not_know():
+async def test_an_unchanged_manifest_keeps_fields_that_the_client_does_not_know():
     recorder = Recorder()
     manifest = {**POD, "spec": {**POD["spec"], "fieldOfTheFuture": True}}
     assert await Callbacks([recorder.make("on_pod_manifest_created")]).manifest_created(manifest) is manifest
@@ -187,7 +187,7 @@ async def test_a_plain_function_is_called_with_each_line():
     assert not callbacks.wants(CallbackEvent.POD_CREATION)
 
 
-async def test_an_error_about_a_line_of_log_is_logged_once_and_every_line_is_offered(caplog: pytest.LogCaptureFixture):
+async def test_an_error_of_progress_callback_is_logged_once_and_every_line_is_passed(caplog: pytest.LogCaptureFixture):
     lines: list[str] = []
 
     class Failing(KubernetesPodOperatorCallback):
@@ -201,7 +201,7 @@ async def test_an_error_about_a_line_of_log_is_logged_once_and_every_line_is_off
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_a_callback_over_its_limit_is_left_behind_with_a_warning(caplog: pytest.LogCaptureFixture):
+async def test_a_callback_over_its_time_limit_is_cancelled_with_a_warning(caplog: pytest.LogCaptureFixture):
     cancelled = asyncio.Event()
 
     class Endless(KubernetesPodOperatorCallback):
@@ -217,7 +217,7 @@ async def test_a_callback_over_its_limit_is_left_behind_with_a_warning(caplog: p
     assert "on_pod_starting took longer than 0.01 s" in caplog.text
 
 
-async def test_a_timeout_of_the_users_own_is_not_taken_for_ours():
+async def test_a_users_own_timeout_error_is_raised():
     class Slow(KubernetesPodOperatorCallback):
         @staticmethod
         async def on_pod_starting(**kwargs):

@@ -1,4 +1,4 @@
-"""Import paths: what can cross to another process by name, and what is refused at once."""
+"""Import paths: which objects have one, and which are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUND_TRIPS = {
 
 
 @pytest.mark.parametrize("obj", ROUND_TRIPS.values(), ids=ROUND_TRIPS)
-def test_what_lives_in_a_module_is_found_again(obj: object):
+def test_an_object_of_a_module_is_found_by_its_path(obj: object):
     assert from_import_path(to_import_path(obj)) is obj
 
 
@@ -44,7 +44,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("obj", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_found_again_is_refused_with_the_reason(obj: object, reason: str):
+def test_an_object_without_a_path_is_refused_with_the_reason(obj: object, reason: str):
     with pytest.raises(ImportPathError, match=reason):
         to_import_path(obj)
 
@@ -56,6 +56,6 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("path", "reason"), MISSING.values(), ids=MISSING)
-def test_a_path_that_leads_nowhere_names_the_host(path: str, reason: str):
+def test_an_error_about_a_wrong_path_names_the_host(path: str, reason: str):
     with pytest.raises(ImportPathError, match=reason):
         from_import_path(path)

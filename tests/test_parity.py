@@ -1,6 +1,6 @@
-"""Random keyword sets through the incumbent and this library: equal manifests, up to `DIFFERENCES`, and raising alike.
+"""Random parameters for the incumbent and kpo_async give equal manifests, up to `DIFFERENCES`, and equal refusals.
 
-The default run is small and always the same. KPO_PARITY_EXAMPLES=20000 looks further, with other examples each time.
+The default run is small and always the same. KPO_PARITY_EXAMPLES=20000 tries more, with new examples each time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 
 
 def undo_repairs(ours: Manifest, theirs: Manifest) -> None:
-    """Where the incumbent's name is illegal, ours only has to be legal; a legal one is left for the comparison."""
+    """Where the incumbent's name is illegal, that of kpo_async only has to be legal; a legal one is compared."""
     assert names.is_pod_name(ours["metadata"]["name"])
     if not names.is_pod_name(theirs["metadata"]["name"]):
         ours["metadata"]["name"] = theirs["metadata"]["name"]
@@ -65,7 +65,7 @@ def undo_marks(ours: Manifest, theirs: Manifest) -> None:
 
 
 def undo_sidecar(ours: Manifest, theirs: Manifest) -> None:
-    """Takes the sidecar, its volume and its mount out of both: that they work is other tests' business."""
+    """Take the sidecar, its volume and its mount out of both: other tests show that they work."""
     for manifest in (ours, theirs):
         spec = manifest["spec"]
         for key in ("containers", "initContainers"):
@@ -85,7 +85,7 @@ def undo_volume_names(ours: Manifest, theirs: Manifest) -> None:
 
 
 def nothing_to_undo(ours: Manifest, theirs: Manifest) -> None:
-    """A difference in what is accepted, not in what comes out."""
+    """A difference in what is accepted, not in the manifest."""
 
 
 UNDO: Mapping[str, Callable[[Manifest, Manifest], None]] = {
@@ -108,7 +108,7 @@ def test_every_difference_is_named_in_the_table_and_every_row_is_used() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _connection() -> Iterator[None]:
-    """`CONNECTION`, as our operator finds it."""
+    """Define `CONNECTION` for the operator."""
     extra = {
         "namespace": CONNECTION.namespace,
         "xcom_sidecar_container_image": CONNECTION.xcom_sidecar_image,
@@ -186,7 +186,7 @@ FAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def mentions(error: BaseException, parameter: str) -> bool:
-    """Whether the message names the parameter, be it as the type of its values (`OnFinishAction`)."""
+    """Whether the message names the parameter, or the type of its values (`OnFinishAction`)."""
     return parameter in str(error) or parameter.replace("_", "") in str(error).lower()
 
 

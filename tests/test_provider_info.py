@@ -1,4 +1,4 @@
-"""What Airflow's own providers manager makes of this package, with and without the incumbent beside it."""
+"""What Airflow's providers manager finds in this package, with and without the incumbent beside it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ OURS = {
 
 
 def ask_airflow(tmp_path: Path, *hidden: str) -> dict[str, object]:
-    """What a fresh process's providers manager says, as if the packages in `hidden` were not installed."""
+    """Return what the providers manager of a new process finds, as if the packages in `hidden` were not installed."""
     try:
         distribution("kpo-async")
     except PackageNotFoundError:
@@ -82,7 +82,7 @@ def ask_airflow(tmp_path: Path, *hidden: str) -> dict[str, object]:
     return said
 
 
-def test_beside_the_incumbent_only_names_of_our_own_are_registered(tmp_path: Path):
+def test_beside_the_incumbent_only_other_names_are_registered(tmp_path: Path):
     pytest.importorskip("airflow.providers.cncf.kubernetes")
     said = ask_airflow(tmp_path)
     assert said["complaints"] == []
@@ -91,7 +91,7 @@ def test_beside_the_incumbent_only_names_of_our_own_are_registered(tmp_path: Pat
     assert said["hook"].startswith("airflow.providers.cncf")
 
 
-def test_without_the_incumbent_its_decorators_and_its_connection_are_ours(tmp_path: Path):
+def test_without_the_incumbent_its_names_are_registered_too(tmp_path: Path):
     if Version(airflow.__version__) < Version("3.2"):
         pytest.importorskip("flask_appbuilder", reason="Airflow 3.1 makes no connection forms without it")
     said = ask_airflow(tmp_path, INCUMBENT)
@@ -115,7 +115,7 @@ def test_the_form_has_every_field_of_the_incumbent():
 
 
 @pytest.mark.parametrize("incumbent_installed", [True, False])
-def test_the_metadata_is_valid_and_everything_it_names_exists(incumbent_installed: bool):
+def test_the_metadata_is_valid_and_its_names_exist(incumbent_installed: bool):
     import airflow
     import jsonschema
 

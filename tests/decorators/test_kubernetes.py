@@ -1,4 +1,4 @@
-"""The decorators at DAG parse and in the manifest. `tests/whole_airflow/test_decorated.py` runs them."""
+"""The decorators at DAG parse, and their manifests. `tests/whole_airflow/test_decorated.py` runs them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def base_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def arguments_of(manifest: dict[str, Any]) -> Any:
-    """What the function is called with in the pod."""
+    """Return the arguments that the function gets in the pod."""
     environment = {variable["name"]: variable["value"] for variable in base_of(manifest)["env"]}
     payload = zipfile.ZipFile(io.BytesIO(base64.b64decode(environment[f"{PREFIX}_0"])))
     return pickle.loads(payload.read("arguments"))
@@ -60,7 +60,7 @@ def test_the_decorator_works_without_parentheses(dag: DAG):
 def _no_arguments() -> None: ...
 
 
-def test_users_variables_stay_beside_the_parcel_and_the_operator_is_left_as_it_was(dag: DAG):
+def test_the_users_variables_are_kept_beside_the_payload_and_the_operator_is_not_changed(dag: DAG):
     @kubernetes_task(image="python", env_vars={"A": "1"})
     def f() -> None: ...
 
@@ -94,7 +94,7 @@ def test_a_variable_given_as_a_model_is_kept(dag: DAG):
 
 
 @pytest.mark.parametrize("taken", ["cmds", "arguments"])
-def test_a_command_of_the_users_own_is_refused_when_the_dag_is_parsed(dag: DAG, taken: str):
+def test_a_users_own_command_is_refused_when_the_dag_is_parsed(dag: DAG, taken: str):
     @kubernetes_task(image="python", **{taken: ["sh"]})
     def f() -> None: ...
 
@@ -110,7 +110,7 @@ def test_an_unknown_serializer_is_refused_when_the_dag_is_parsed(dag: DAG):
         f()
 
 
-def test_several_outputs_follow_from_the_return_type(dag: DAG):
+def test_multiple_outputs_are_inferred_from_the_return_type(dag: DAG):
     @kubernetes_task(image="python")
     def several() -> dict[str, int]: ...
 
@@ -121,7 +121,7 @@ def test_several_outputs_follow_from_the_return_type(dag: DAG):
     assert (dag.get_task("several").multiple_outputs, dag.get_task("one").multiple_outputs) == (True, False)
 
 
-def test_arguments_are_templates_and_the_command_is_none(dag: DAG):
+def test_arguments_are_templates_and_the_command_is_not(dag: DAG):
     @kubernetes_task(image="python")
     def f(x: str) -> None: ...
 
@@ -133,7 +133,7 @@ def test_arguments_are_templates_and_the_command_is_none(dag: DAG):
     assert list(operator.op_args) == ["2026-01-02"]
 
 
-def test_the_results_of_a_mapped_task_travel_as_a_list(dag: DAG):
+def test_the_results_of_a_mapped_task_are_sent_as_a_list(dag: DAG):
     @kubernetes_task(image="python")
     def total(numbers: list[int], more: Any) -> int: ...
 
@@ -150,7 +150,7 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(dag: DAG):
         f()
 
 
-def test_one_decorated_function_makes_many_tasks_and_maps(dag: DAG):
+def test_one_decorated_function_makes_many_tasks_and_can_be_mapped(dag: DAG):
     @kubernetes_task(image="python")
     def f(x: int, y: int = 0) -> None: ...
 
@@ -158,7 +158,7 @@ def test_one_decorated_function_makes_many_tasks_and_maps(dag: DAG):
     assert dag.task_ids == ["f", "other", "f__1"]
 
 
-def test_a_setup_decorator_above_does_not_travel(dag: DAG):
+def test_a_setup_decorator_above_is_not_sent(dag: DAG):
     @setup
     @kubernetes_task(image="python")
     def prepare() -> None: ...
@@ -168,7 +168,7 @@ def test_a_setup_decorator_above_does_not_travel(dag: DAG):
     assert dag.get_task("prepare").build_pod_request_obj()
 
 
-def test_a_function_that_cannot_travel_fails_with_the_reason(dag: DAG):
+def test_a_function_that_cannot_be_sent_fails_with_the_reason(dag: DAG):
     outside = 1
 
     @kubernetes_task(image="python")
@@ -200,7 +200,9 @@ WRONG_COMMANDS = {
 
 
 @pytest.mark.parametrize(("returned", "error", "reason"), WRONG_COMMANDS.values(), ids=WRONG_COMMANDS)
-def test_what_is_no_command_fails_before_a_pod_is_made(dag: DAG, returned: object, error: type, reason: str):
+def test_a_return_value_that_is_not_a_command_fails_before_a_pod_is_created(
+    dag: DAG, returned: object, error: type, reason: str
+):
     with pytest.raises(error, match=reason):
         command_task(dag, returned).execute(EMPTY)
 

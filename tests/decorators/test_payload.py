@@ -1,4 +1,4 @@
-"""A function as a payload: packed here, run by a shell and an interpreter that know nothing of us, as in a pod."""
+"""A function as a payload: packed here, then run as in a pod, by a shell and a Python without kpo_async."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_ARG_STRLEN = 128 * 1024
 
 @dataclass(frozen=True)
 class Ran:
-    """What a pod would leave behind: its exit code, its log, its result file."""
+    """What a pod leaves: its exit code, its log, its result file."""
 
     code: int
     log: str
@@ -33,7 +33,7 @@ class Ran:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A directory with nothing in it but `sh` and `python3`."""
+    """A directory that holds only `sh` and `python3`."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
@@ -60,7 +60,7 @@ def start(payload: Payload, image: Path) -> subprocess.CompletedProcess[str]:
 
 
 def task(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Stands for any task decorator: what is packed is the function it was given, as Airflow does it."""
+    """Stand in for a task decorator: the function that it is applied to is packed, as by Airflow."""
     return function
 
 
@@ -127,11 +127,11 @@ def test_a_function_without_arguments_needs_no_pickle(run):
     assert run(greet).result == '{"said": "hello nobody"}'
 
 
-def test_decorators_are_taken_off_whatever_they_are_called_and_strings_keep_their_columns(run):
+def test_task_decorators_are_removed_by_any_name_and_strings_keep_their_columns(run):
     assert run(decorated) == Ran(0, "", json.dumps("text at column 0:\n1"))
 
 
-def test_a_function_defined_within_another_is_sent_too(run):
+def test_a_function_defined_inside_another_can_be_sent(run):
     @task_with(image="x")
     def inner(x: int) -> int:
         return x + 1
@@ -139,7 +139,7 @@ def test_a_function_defined_within_another_is_sent_too(run):
     assert run(inner, 1).result == "2"
 
 
-def test_a_decorator_below_the_task_belongs_to_the_function_and_stays():
+def test_a_decorator_below_the_tasks_is_kept():
     def twice(function: Callable[..., Any]) -> Callable[..., Any]:
         return functools.wraps(function)(lambda *args: function(*args) * 2)
 
@@ -154,7 +154,7 @@ def test_a_decorator_below_the_task_belongs_to_the_function_and_stays():
     assert "@task" not in function_source(inner).text
 
 
-def test_what_the_function_prints_is_the_log_and_none_leaves_an_empty_result(run):
+def test_the_function_prints_to_the_log_and_none_is_an_empty_result(run):
     assert run(returns_nothing) == Ran(0, "working\n", "")
 
 
@@ -166,7 +166,7 @@ def test_type_hints_need_not_exist_in_the_image(run):
     assert run(typed, [1, 2]).result == "2"
 
 
-def test_a_result_that_is_no_json_is_said_so_and_fails(run):
+def test_a_result_that_is_not_json_serializable_fails_with_the_reason(run):
     ran = run(returns_no_json)
     assert (ran.code, ran.result) == (1, None)
     assert ran.log == (
@@ -174,7 +174,7 @@ def test_a_result_that_is_no_json_is_said_so_and_fails(run):
     )
 
 
-def test_an_error_shows_the_traceback_with_the_lines_of_the_dag_file_and_nothing_of_ours(run):
+def test_a_traceback_has_the_lines_of_the_dag_file_and_no_frames_of_kpo_async(run):
     ran = run(raises)
     line = raises.__code__.co_firstlineno + 2
     assert ran.code == 1
@@ -183,7 +183,7 @@ def test_an_error_shows_the_traceback_with_the_lines_of_the_dag_file_and_nothing
     assert ran.log.count("File ") == 1
 
 
-def test_a_name_that_is_missing_in_the_pod_is_explained(run):
+def test_a_name_error_is_explained(run):
     ran = run(needs_an_import)
     assert "NameError: name 'json' is not defined" in ran.log
     assert ran.log.endswith(
@@ -191,7 +191,7 @@ def test_a_name_that_is_missing_in_the_pod_is_explained(run):
     )
 
 
-def test_an_exit_code_of_the_functions_own_is_kept(run):
+def test_the_functions_own_exit_code_is_kept(run):
     assert run(exits) == Ran(99, "", None)
 
 
@@ -204,12 +204,12 @@ def test_the_function_does_not_inherit_the_payload(run):
     assert run(names).result == "[]"
 
 
-def test_arguments_far_beyond_one_environment_string_travel(run):
+def test_arguments_larger_than_one_environment_variable_are_sent(run):
     noise = os.urandom(450_000).hex()
     assert run(length, noise).result == "900000"
 
 
-def test_no_string_of_a_large_payload_is_longer_than_linux_takes():
+def test_no_string_of_a_large_payload_exceeds_the_limit_of_linux():
     payload = pack(length, [os.urandom(450_000).hex()], {})
     strings = [f"{name}={value}" for name, value in payload.environment.items()]
     assert len(strings) > 5
@@ -217,35 +217,35 @@ def test_no_string_of_a_large_payload_is_longer_than_linux_takes():
     assert sum(len(string) for string in strings) < LIMIT + PART
 
 
-def test_arguments_that_no_pod_can_carry_are_refused_with_sizes_and_the_way_out():
+def test_arguments_too_large_for_a_pod_are_refused_with_sizes_and_advice():
     with pytest.raises(
         ManifestError, match=r"length: .* arguments \(2,000,0\d\d bytes\).* a pod can carry 1,400,000.*object store"
     ):
         pack(length, [os.urandom(1_000_000).hex()], {})
 
 
-def test_the_same_input_makes_the_same_payload():
+def test_the_same_input_gives_the_same_payload():
     assert pack(greet, ["Bob"], {}) == pack(greet, ["Bob"], {})
 
 
-def test_nothing_in_the_pod_is_taken_for_a_reference_by_kubernetes():
+def test_kubernetes_finds_no_variable_reference_in_the_payload():
     payload = pack(greet, ["$(HOME) $$"], {})
     assert not any("$(" in text or "$$" in text for text in (*payload.environment.values(), *payload.command))
 
 
-def test_an_image_with_only_the_name_python_works(image: Path):
+def test_an_image_whose_python_is_not_called_python3_works(image: Path):
     (image / "python3").rename(image / "python")
     assert start(pack(greet, [], {}), image).returncode == 0
 
 
-def test_an_image_without_python_says_so(image: Path):
+def test_an_image_without_python_fails_with_the_reason(image: Path):
     (image / "python3").unlink()
     done = start(pack(greet, [], {}), image)
     assert (done.returncode, done.stdout) == (127, "kpo_async: this image has no python3 and no python\n")
 
 
 @pytest.mark.parametrize("version", ["3.7", "3.8", "3.9", "3.10", "3.12", "3.13"])
-def test_pythons_of_other_versions_run_it(version: str, image: Path):
+def test_other_versions_of_python_run_the_payload(version: str, image: Path):
     found = subprocess.run(
         ["sh", "-c", f"python{version} -c 'import sys; print(sys.executable)'"], capture_output=True, text=True
     )
@@ -294,7 +294,7 @@ def sorted_by(values: list[int], key: Callable[[int], int]) -> list[int]:
     return sorted(values, key=key)
 
 
-def test_cloudpickle_sends_classes_of_the_dag_file_whole(image: Path, tmp_path: Path):
+def test_cloudpickle_sends_classes_of_the_dag_file_by_value(image: Path, tmp_path: Path):
     pytest.importorskip("cloudpickle")
     (image / "python3").unlink()
     (image / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -326,6 +326,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("function", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_function_that_cannot_be_cut_out_is_refused_with_the_reason(function: Callable[..., Any], reason: str):
+def test_a_function_without_usable_source_is_refused_with_the_reason(function: Callable[..., Any], reason: str):
     with pytest.raises(ManifestError, match=reason):
         pack(function, [], {})

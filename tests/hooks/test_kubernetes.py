@@ -1,4 +1,4 @@
-"""The resolver: from a connection and arguments to a cluster. Connections are real ones, from the environment."""
+"""Resolve a connection and arguments to a cluster. Connections are real ones, from the environment."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ KUBECONFIG = {
 
 @pytest.fixture(scope="module", autouse=True)
 def airflow_is_warm() -> None:
-    """Airflow imports much of itself when the first connection is asked for, which would count as blocking the loop."""
+    """Airflow imports much of itself for its first connection, which would count as blocking the loop."""
     asyncio.run(cluster_source("kubernetes_default"))
 
 
 @pytest.fixture
 def define(monkeypatch: pytest.MonkeyPatch):
-    """Defines a connection as an administrator would, by an environment variable."""
+    """Define a connection as an administrator would, by an environment variable."""
 
     def define(conn_id: str, extra: object) -> None:
         body = {"conn_type": "kubernetes", "extra": extra if isinstance(extra, str) else json.dumps(extra)}
@@ -43,15 +43,15 @@ def define(monkeypatch: pytest.MonkeyPatch):
     return define
 
 
-async def test_no_connection_and_no_arguments_leave_the_choice_to_the_loader():
+async def test_without_connection_and_arguments_the_loader_chooses_the_cluster():
     assert await cluster_source(None) == (ClusterSource(), ConnectionDefaults())
 
 
-async def test_a_default_connection_that_nobody_defined_says_nothing():
+async def test_an_undefined_default_connection_counts_as_an_empty_one():
     assert await cluster_source("kubernetes_default") == (ClusterSource(), ConnectionDefaults())
 
 
-async def test_a_connection_that_is_missing_is_named_with_the_way_out():
+async def test_a_missing_connection_is_named_with_advice():
     with pytest.raises(ConfigError, match=r"'elsewhere' is not defined.*kubernetes_conn_id=None"):
         await cluster_source("elsewhere")
 
@@ -74,7 +74,7 @@ SOURCES = {
     "verification kept": ({"disable_verify_ssl": "False"}, ClusterSource()),
     "no keepalive": ({"disable_tcp_keepalive": "true"}, ClusterSource(tcp_keepalive=False)),
     "own CA": ({"ssl_ca_cert": "/etc/ca.pem"}, ClusterSource(ca_cert="/etc/ca.pem")),
-    "names of old": ({"extra__kubernetes__in_cluster": True}, ClusterSource(in_cluster=True)),
+    "old names": ({"extra__kubernetes__in_cluster": True}, ClusterSource(in_cluster=True)),
     "a new name beats an old one": (
         {"in_cluster": False, "extra__kubernetes__in_cluster": True},
         ClusterSource(in_cluster=False),
@@ -110,7 +110,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("extra", "arguments", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
-async def test_arguments_win_over_extras(
+async def test_arguments_override_extras(
     define, extra: dict[str, Any], arguments: dict[str, Any], expected: ClusterSource
 ):
     define("k8s", extra)
@@ -138,7 +138,7 @@ CLASHES = {
 
 
 @pytest.mark.parametrize(("extra", "arguments", "names"), CLASHES.values(), ids=CLASHES)
-async def test_two_places_that_name_a_cluster_are_refused_and_both_named(define, extra, arguments, names):
+async def test_two_settings_that_name_a_cluster_are_refused_and_both_are_named(define, extra, arguments, names):
     define("k8s", extra)
     with pytest.raises(ConfigError) as caught:
         await cluster_source("k8s", **arguments)
@@ -170,7 +170,7 @@ async def test_a_malformed_extra_is_named_but_not_quoted(define, extra: object, 
     assert "s3cr3t" not in str(caught.value)
 
 
-async def test_what_a_connection_says_about_pods_is_returned_beside_the_source(define):
+async def test_a_connections_defaults_for_pods_are_returned_with_the_source(define):
     resources = {"requests": {"cpu": "5m"}}
     define(
         "k8s",
@@ -190,7 +190,7 @@ async def test_what_a_connection_says_about_pods_is_returned_beside_the_source(d
     )
 
 
-async def test_many_who_ask_at_once_and_soon_after_cause_one_question(define, monkeypatch: pytest.MonkeyPatch):
+async def test_many_requests_for_a_connection_cause_one_fetch(define, monkeypatch: pytest.MonkeyPatch):
     define("k8s", {"namespace": "jobs"})
     asked = 0
 
@@ -210,7 +210,7 @@ async def test_many_who_ask_at_once_and_soon_after_cause_one_question(define, mo
 
 
 @pytest.mark.virtual_time
-async def test_a_changed_connection_is_seen_within_half_a_minute(define):
+async def test_a_changed_connection_is_used_within_half_a_minute(define):
     define("k8s", {"namespace": "before"})
     assert (await cluster_source("k8s"))[1].namespace == "before"
     define("k8s", {"namespace": "after"})
@@ -218,7 +218,7 @@ async def test_a_changed_connection_is_seen_within_half_a_minute(define):
     assert (await cluster_source("k8s"))[1].namespace == "after"
 
 
-async def test_a_failure_is_not_kept(define):
+async def test_a_failed_fetch_is_not_kept(define):
     with pytest.raises(ConfigError):
         await cluster_source("k8s")
     define("k8s", {})
@@ -231,7 +231,7 @@ async def test_a_printed_source_holds_no_secret(define):
     assert "s3cr3t" not in repr(source)
 
 
-def test_the_test_button_says_what_is_wrong_with_the_connection(define):
+def test_the_test_button_shows_what_is_wrong_with_the_connection(define):
     define("k8s", {"in_cluster": "maybe"})
     assert KubernetesHook("k8s").test_connection() == (
         False,
@@ -239,7 +239,7 @@ def test_the_test_button_says_what_is_wrong_with_the_connection(define):
     )
 
 
-async def test_the_test_button_says_that_the_server_answers_and_what_may_be_done(define, local_cluster: LocalCluster):
+async def test_the_test_button_shows_that_the_server_answers_and_what_it_allows(define, local_cluster: LocalCluster):
     define("k8s", {"kube_config_path": str(local_cluster.kubeconfig), "namespace": "default"})
     works, message = await asyncio.to_thread(KubernetesHook("k8s").test_connection)
     assert works, message
@@ -247,7 +247,7 @@ async def test_the_test_button_says_that_the_server_answers_and_what_may_be_done
 
 
 @pytest.mark.timeout(20)
-def test_the_test_button_gives_up_on_a_server_that_is_not_there(define):
+def test_the_test_button_gives_up_on_an_unreachable_server(define):
     define("k8s", {"kube_config": KUBECONFIG})
     works, message = KubernetesHook("k8s").test_connection()
     assert not works
@@ -255,12 +255,12 @@ def test_the_test_button_gives_up_on_a_server_that_is_not_there(define):
     assert "s3cr3t" not in message
 
 
-def test_the_hook_tells_synchronous_code_the_namespace_of_its_connection(define):
+def test_the_hook_returns_the_namespace_of_its_connection_to_synchronous_code(define):
     define("k8s", {"namespace": "jobs"})
     assert KubernetesHook(kubernetes_conn_id="k8s").get_namespace() == "jobs"
 
 
-def test_the_hook_works_where_an_event_loop_runs_as_in_a_notebook(define):
+def test_the_hook_works_in_a_running_event_loop(define):
     pytest.importorskip("kubernetes")
     define("k8s", {"namespace": "jobs", "kube_config": KUBECONFIG})
 

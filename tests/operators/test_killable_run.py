@@ -21,7 +21,7 @@ def test_coroutines_run_one_after_the_other_in_one_loop() -> None:
         assert run(loop()) is run(loop())
 
 
-def test_a_signal_handler_can_end_it() -> None:
+def test_a_signal_handler_can_cancel_a_run() -> None:
     async def work() -> None:
         signal.raise_signal(signal.SIGUSR1)
         await asyncio.Event().wait()
@@ -49,7 +49,7 @@ def test_a_second_kill_does_not_interrupt_the_cleanup_after_the_first() -> None:
     assert cleaned == ["up"]
 
 
-def test_after_a_kill_between_two_coroutines_the_second_does_not_begin() -> None:
+def test_a_kill_between_two_coroutines_keeps_the_second_from_starting() -> None:
     with KillableRun() as run:
         run(nothing())
         run.kill()
@@ -63,7 +63,7 @@ def test_a_kill_after_the_end_does_nothing() -> None:
     run.kill()
 
 
-def test_a_coroutine_that_needs_another_one_to_run_meanwhile_gets_it() -> None:
+def test_a_call_from_inside_a_run_gets_a_loop_of_its_own() -> None:
     async def inner() -> int:
         return 1
 

@@ -27,7 +27,7 @@ print(sorted(name for name in ("kubernetes", "kubernetes_asyncio", "aiohttp") if
 """
 
 
-def test_importing_it_loads_no_kubernetes_client() -> None:
+def test_importing_the_operator_loads_no_kubernetes_client() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -61,13 +61,15 @@ def test_importing_it_loads_no_kubernetes_client() -> None:
         pytest.param({"xcom_transport": "pigeon"}, ManifestError, "xcom_transport", id="an unknown transport"),
     ],
 )
-def test_what_cannot_work_is_refused_at_parse(parameters: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_parameters_that_cannot_work_are_refused_at_parse(
+    parameters: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         KubernetesPodOperator(task_id="task", **parameters)
 
 
 @pytest.mark.parametrize(("old", "new"), [(True, OnFinishAction.DELETE_POD), (False, OnFinishAction.KEEP_POD)])
-def test_the_old_way_to_keep_a_pod_still_works_and_says_what_is_new(old: bool, new: OnFinishAction) -> None:
+def test_is_delete_operator_pod_still_works_and_warns_with_its_replacement(old: bool, new: OnFinishAction) -> None:
     with pytest.warns(DeprecationWarning, match=f"on_finish_action='{new.value}'"):
         operator = KubernetesPodOperator(task_id="task", is_delete_operator_pod=old)
     assert operator.on_finish_action is new
@@ -82,19 +84,19 @@ def test_the_old_way_to_keep_a_pod_still_works_and_says_what_is_new(old: bool, n
         pytest.param(lambda value: {"volumes": [{"name": "v", "hostPath": {"path": value}}]}, id="deep in an object"),
     ],
 )
-def test_a_result_of_another_task_makes_it_wait_for_that_task(parameters: Callable[[Any], dict[str, Any]]) -> None:
+def test_a_parameter_from_another_task_makes_that_task_upstream(parameters: Callable[[Any], dict[str, Any]]) -> None:
     with DAG("results", schedule=None):
         first = KubernetesPodOperator(task_id="first", do_xcom_push=True)
         second = KubernetesPodOperator(task_id="second", **parameters(first.output))
     assert second.upstream_task_ids == {"first"}
 
 
-def test_it_can_be_mapped() -> None:
+def test_the_operator_can_be_mapped() -> None:
     mapped = KubernetesPodOperator.partial(task_id="task", image="busybox").expand(env_vars=[{"A": "1"}, {"A": "2"}])
     assert mapped.operator_class is KubernetesPodOperator
 
 
-def test_the_manifest_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_manifest_is_built_without_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     operator = KubernetesPodOperator(task_id="task", image="busybox:1.36", cmds=["true"], namespace="here")
     operator.dry_run()
     assert "namespace: here" in capsys.readouterr().out
@@ -109,7 +111,7 @@ def test_a_subclass_may_name_its_base_container() -> None:
     assert [container["name"] for container in manifest["spec"]["containers"]] == ["main"]
 
 
-def test_a_dry_run_with_a_context_asks_for_no_connection() -> None:
+def test_a_dry_run_with_a_context_reads_no_connection() -> None:
     operator = KubernetesPodOperator(task_id="task", image="busybox", kubernetes_conn_id="there_is_none")
     ti = SimpleNamespace(id="1", dag_id="d", task_id="task", run_id="r", try_number=1, map_index=-1)
     manifest = operator.build_pod_request_obj({"ti": ti}, dry_run=True)  # type: ignore[typeddict-item]
@@ -128,7 +130,7 @@ def test_a_context_made_by_hand_is_enough() -> None:
     assert "dag_id" not in operator.build_pod_request_obj(empty)["metadata"]["labels"]
 
 
-def test_a_subclass_that_takes_the_manifest_for_a_model_is_told_what_it_is() -> None:
+def test_a_subclass_that_treats_the_manifest_as_a_model_fails_with_advice() -> None:
     class Operator(KubernetesPodOperator):
         def build_pod_request_obj(self, context: Any = None, **kwargs: Any) -> Any:
             pod: Any = super().build_pod_request_obj()
@@ -152,7 +154,7 @@ def test_a_subclass_may_change_the_pod_as_a_model(capsys: pytest.CaptureFixture[
     assert "terminationGracePeriodSeconds: 7" in capsys.readouterr().out
 
 
-def test_overriding_what_nothing_calls_is_warned_of_where_the_class_is_defined() -> None:
+def test_an_override_that_is_never_called_warns_at_the_class_definition() -> None:
     with pytest.warns(UserWarning, match=r"Operator\.cleanup is never called") as caught:
 
         class Operator(KubernetesPodOperator):

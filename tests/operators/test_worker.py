@@ -1,4 +1,4 @@
-"""A worker's part of the story, with an API server and pods in another process."""
+"""A task on a worker, with an API server and pods in another process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kubeconfig() -> Iterator[str]:
 
 @dataclass
 class TaskInstance:
-    """What a worker asks of a task instance."""
+    """What a worker needs of a task instance."""
 
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     dag_id: str = "dag"
@@ -65,7 +65,7 @@ def run(operator: KubernetesPodOperator, ti: TaskInstance | None = None) -> Any:
 
 
 def pods(kubeconfig: str) -> list[str]:
-    """The names of the pods that are not being deleted."""
+    """Return the names of the pods that are not being deleted."""
     from kpo_async.kube.auth import ClusterSource
     from kpo_async.kube.client import aclose_all, connect
 
@@ -78,7 +78,7 @@ def pods(kubeconfig: str) -> list[str]:
     return asyncio.run(listed())
 
 
-def test_the_result_is_returned_and_the_pod_is_gone(kubeconfig: str) -> None:
+def test_a_run_returns_the_result_and_deletes_the_pod(kubeconfig: str) -> None:
     ti = TaskInstance()
     assert run(operator(kubeconfig, "echo 5 > /airflow/xcom/return.json", do_xcom_push=True), ti) == 5
     assert ti.xcoms["pod_namespace"] == "default"
@@ -86,7 +86,7 @@ def test_the_result_is_returned_and_the_pod_is_gone(kubeconfig: str) -> None:
     assert pods(kubeconfig) == []
 
 
-def test_a_failure_is_one_sentence_and_still_pushes_the_result(kubeconfig: str) -> None:
+def test_a_failed_pod_raises_one_sentence_and_its_result_is_pushed(kubeconfig: str) -> None:
     ti = TaskInstance()
     script = "echo '{\"a\": 1}' > /airflow/xcom/return.json; exit 2"
     with pytest.raises(AirflowException, match="container 'base' failed with exit code 2"):
@@ -96,12 +96,12 @@ def test_a_failure_is_one_sentence_and_still_pushes_the_result(kubeconfig: str) 
 
 
 @pytest.mark.parametrize("codes", [99, [98, 99], range(90, 100)])
-def test_an_exit_code_can_mean_skipped(kubeconfig: str, codes: Any) -> None:
+def test_an_exit_code_can_skip_the_task(kubeconfig: str, codes: Any) -> None:
     with pytest.raises(AirflowSkipException, match="exited with 99"):
         run(operator(kubeconfig, "exit 99", skip_on_exit_code=codes))
 
 
-def test_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
+def test_the_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
     with pytest.raises(AirflowTaskTimeout, match="execution_timeout has passed"):
         run(operator(kubeconfig, "sleep 1000", execution_timeout=timedelta(seconds=1)))
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -109,7 +109,7 @@ def test_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
 
 
 class KilledWhenItStarts(KubernetesPodOperatorCallback):
-    """A user who ends the task just when its container runs."""
+    """A user who ends the task as soon as its container runs."""
 
     @staticmethod
     def on_pod_starting(**kwargs: Any) -> None:
@@ -134,7 +134,7 @@ def test_airflows_alarm_for_the_execution_timeout_rings_after_the_pod_is_deleted
 
 
 @pytest.mark.usefixtures("no_alarm")
-def test_where_airflow_has_set_no_alarm_none_is_set(kubeconfig: str) -> None:
+def test_no_alarm_is_set_where_airflow_has_set_none(kubeconfig: str) -> None:
     run(operator(kubeconfig, "true", execution_timeout=timedelta(seconds=5)))
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
@@ -204,7 +204,7 @@ def test_a_user_may_call_the_operator_in_a_running_event_loop(kubeconfig: str) -
 
 
 class BuildsTheManifestAgain(KubernetesPodOperatorCallback):
-    """A user who looks at the manifest while the operator runs, in its event loop and beside it."""
+    """A user who builds the manifest while the operator runs, in its event loop and in another thread."""
 
     @staticmethod
     async def on_pod_creation(*, operator: Any, context: Any, **kwargs: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_callback_may_build_the_manifest_while_the_operator_runs(kubeconfig: s
     [
         pytest.param({"namespace": "nowhere"}, "namespaces? .?nowhere", id="a namespace that does not exist"),
         pytest.param({"config_file": "/no/such/file"}, "/no/such/file", id="a kubeconfig that does not exist"),
-        pytest.param({"kubernetes_conn_id": "nobody"}, "nobody", id="a connection that does not exist"),
+        pytest.param({"kubernetes_conn_id": "missing"}, "missing", id="a connection that does not exist"),
         pytest.param({"image": "invalid.example/x:1"}, "invalid.example/x:1", id="an image that cannot be pulled"),
     ],
 )
@@ -238,7 +238,7 @@ def test_bad_input_is_one_sentence_that_names_it(kubeconfig: str, parameters: di
     assert pods(kubeconfig) == []
 
 
-def test_a_resumed_task_ends_as_the_trigger_said(kubeconfig: str) -> None:
+def test_a_resumed_task_ends_with_the_triggers_outcome(kubeconfig: str) -> None:
     event = {
         "name": "gone",
         "namespace": "default",
@@ -249,7 +249,7 @@ def test_a_resumed_task_ends_as_the_trigger_said(kubeconfig: str) -> None:
         TaskRun(operator(kubeconfig, "true"), {"ti": TaskInstance()}).resume(event)
 
 
-def test_callbacks_that_the_triggerer_cannot_import_are_all_called_by_the_resumed_worker(kubeconfig: str) -> None:
+def test_the_resumed_worker_calls_all_callbacks_that_the_triggerer_cannot_import(kubeconfig: str) -> None:
     calls: list[str] = []
 
     class Local(KubernetesPodOperatorCallback):
