@@ -4,15 +4,14 @@
     kubeconfig.py     kubeconfig files read, merged and checked
     auth_info.py      a kubeconfig's user section (AuthInfo) -> CredentialSource
     credentials.py    CredentialSource -> Grant, renewed in time by a GrantCache
-    exec_plugin.py    credentials from a program (`exec`)
-    auth_provider.py  credentials from an `auth-provider`: OIDC and gcloud, fetched by kubernetes_asyncio
+    exec_plugin.py    credentials from a program (`exec`, and `auth-provider: gcp`)
+    oidc.py           credentials from an OIDC issuer (`auth-provider: oidc`), which kubernetes_asyncio talks to
     proxy.py, tls.py  the proxy to a server; its SSLContext
 
-Why most of this is our own although kubernetes_asyncio loads kubeconfigs, too: its loader has no time limits, starts no
-exec plugin without the risk of a deadlock (it reads stdout to its end before stderr), ignores `as` and `as-groups`
-(impersonation), NO_PROXY's networks, `provideClusterInfo` and `interactiveMode`, keeps keys in temporary files, reads
-files on the event loop, and does not renew a token that the server rejects. It is asked for what it does well: the
-exchange with an OIDC issuer and gcloud's helper, both of them rare. It is imported only then, because that takes 0.4 s.
+Why this is our own although kubernetes_asyncio loads kubeconfigs, too: its loader ignores impersonation (`as`),
+networks in NO_PROXY, `provideClusterInfo` and `interactiveMode`; it has no time limits, hangs on a plugin that fills
+stderr, reads files on the event loop, keeps keys in temporary files, and does not renew a token that the server
+rejects. The exchange of tokens with an OIDC issuer is delegated to it, and is all it is imported for: that takes 0.4 s.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from pathlib import Path
 
 import msgspec
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.kube.auth.auth_provider import GcloudHelper, OidcProvider
 from kpo_async.kube.auth.credentials import (
     ClientCertificate,
     CredentialSource,
@@ -17,8 +17,9 @@ from kpo_async.kube.auth.credentials import (
     basic,
     bearer,
 )
-from kpo_async.kube.auth.exec_plugin import API_VERSIONS, ExecPlugin
+from kpo_async.kube.auth.exec_plugin import API_VERSIONS, ExecPlugin, GcloudHelper
 from kpo_async.kube.auth.kubeconfig import AuthInfo, SelectedContext, decode_data, this_host
+from kpo_async.kube.auth.oidc import OidcProvider
 
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 
@@ -142,7 +143,7 @@ def _auth_provider(selected: SelectedContext) -> CredentialSource:
     if provider.name == "oidc":
         return _oidc_provider(settings, selected.origin)
     if provider.name == "gcp" and "cmd-path" in settings:
-        return GcloudHelper(settings["cmd-path"], settings.get("cmd-args", ""))
+        return GcloudHelper(settings["cmd-path"], tuple(shlex.split(settings.get("cmd-args", ""))))
     raise ConfigError(
         f'{selected.origin}: auth-provider "{provider.name}" was removed from Kubernetes in 1.26; '
         "use its exec plugin (gke-gcloud-auth-plugin, kubelogin), a token or a client certificate"

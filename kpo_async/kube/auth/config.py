@@ -100,7 +100,7 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         if not self.identity:
-            everything = repr(dataclasses.astuple(self)).encode()
+            everything = repr((type(self.credentials).__name__, dataclasses.astuple(self))).encode()
             digest = hashlib.blake2b(everything, digest_size=16, key=_DIGEST_KEY).hexdigest()
             object.__setattr__(self, "identity", digest)
 

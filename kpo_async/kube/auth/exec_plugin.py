@@ -38,6 +38,15 @@ class _Status(msgspec.Struct, rename="camel"):
     expiration_timestamp: datetime | None = None
 
 
+class _GcloudCredential(msgspec.Struct):
+    access_token: str
+    token_expiry: datetime
+
+
+class _GcloudOutput(msgspec.Struct):
+    credential: _GcloudCredential
+
+
 class _ExecCredential(msgspec.Struct, rename="camel"):
     api_version: str
     kind: str
@@ -130,6 +139,21 @@ class ExecPlugin:
 
     def _error(self, what: str) -> CredentialError:
         return CredentialError(f'the exec plugin "{self.command}" of the kubeconfig {what}; this is {this_host()}')
+
+
+@dataclass(frozen=True)
+class GcloudHelper(ExecPlugin):
+    """The program of `auth-provider: gcp`, which prints its credential in gcloud's own form.
+
+    kubernetes_asyncio has a function for it, which leaves a program that hangs or fails, and its pipes, behind.
+    """
+
+    def _decode(self, output: bytes) -> _Status:
+        try:
+            credential = msgspec.json.decode(output, type=_GcloudOutput).credential
+        except msgspec.MsgspecError:
+            raise self._error("did not print a credential as `gcloud config config-helper` does") from None
+        return _Status(token=credential.access_token, expiration_timestamp=credential.token_expiry)
 
 
 def _aware(moment: datetime) -> datetime:

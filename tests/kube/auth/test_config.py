@@ -14,9 +14,9 @@ import pytest
 from kpo_async.exceptions import ConfigError
 from kpo_async.kube.auth import ClusterConfig, ClusterSource, load, load_blocking
 from kpo_async.kube.auth import config as config_module
-from kpo_async.kube.auth.auth_provider import OidcProvider
 from kpo_async.kube.auth.credentials import ClientCertificate, FileCredentials, Grant, StaticCredentials
 from kpo_async.kube.auth.exec_plugin import ExecPlugin
+from kpo_async.kube.auth.oidc import OidcProvider
 from tests.kube.auth.kubeconfigs import encoded, kubeconfig, write
 
 CREDENTIALS = "client.authentication.k8s.io"

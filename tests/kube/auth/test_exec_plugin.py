@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kpo_async.exceptions import UnauthorizedError
-from kpo_async.kube.auth import ClusterSource, exec_plugin, load_blocking
+from kpo_async.kube.auth import ClusterConfig, ClusterSource, CredentialSource, exec_plugin, load_blocking
 from kpo_async.kube.auth.credentials import ClientCertificate, CredentialError, Grant, GrantCache
 from kpo_async.kube.auth.exec_plugin import ExecPlugin
 from tests.kube.answering import answering, ok, refuse
@@ -276,3 +276,44 @@ def test_its_arguments_and_environment_stay_out_of_its_repr() -> None:
     shown = repr(ExecPlugin(command="aws", args=("--secret", "s3cr3t"), environment=(("KEY", "s3cr3t"),)))
     assert "aws" in shown
     assert "s3cr3t" not in shown
+
+
+def gcloud(plugin: Path) -> CredentialSource:
+    """The plugin in place of gcloud, as a kubeconfig names it."""
+    settings = {"cmd-path": str(plugin), "cmd-args": "config config-helper --format='json'"}
+    user = {"auth-provider": {"name": "gcp", "config": settings}}
+    return load_blocking(ClusterSource(config_dict=kubeconfig(user=user))).credentials
+
+
+async def test_gcloud_is_run_for_a_token(plugin: Path) -> None:
+    behave(plugin, 'echo "$*" > args')
+    expiry = (datetime.now(timezone.utc) + timedelta(seconds=600)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    answer(plugin, json.dumps({"credential": {"access_token": "ya29", "token_expiry": expiry}, "configuration": {}}))
+    source = await asyncio.to_thread(gcloud, plugin)
+    grant = await source.open().fetch()
+    assert grant.authorization == "Bearer ya29"
+    assert grant.lifetime == pytest.approx(540, abs=5)
+    assert plugin.with_name("args").read_text() == "config config-helper --format=json\n"
+
+
+async def test_gcloud_with_another_output_is_named_and_shows_nothing(plugin: Path) -> None:
+    answer(plugin, json.dumps({"credential": "s3cr3t"}))
+    source = await asyncio.to_thread(gcloud, plugin)
+    with pytest.raises(
+        CredentialError, match="did not print a credential as `gcloud config config-helper` does"
+    ) as caught:
+        await source.open().fetch()
+    assert str(plugin) in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_gcloud_is_another_identity_than_a_plugin_with_the_same_command(plugin: Path) -> None:
+    as_plugin = {"apiVersion": V1, "command": str(plugin), "args": ["config", "config-helper", "--format=json"]}
+    configs = [
+        ClusterConfig("https://api", credentials=source)
+        for source in (
+            gcloud(plugin),
+            load_blocking(ClusterSource(config_dict=kubeconfig(user={"exec": as_plugin}))).credentials,
+        )
+    ]
+    assert configs[0].identity != configs[1].identity

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from aiohttp import web
 
-from kpo_async.kube.auth.auth_provider import OidcProvider
 from kpo_async.kube.auth.credentials import CredentialError
+from kpo_async.kube.auth.oidc import OidcProvider
+from tests.kube.auth.kubeconfigs import kubeconfig, write
 
 
 def jwt(seconds: float) -> str:
@@ -45,7 +50,7 @@ class Issuer:
         self.valid = f"refresh-{len(self.forms)}"
         return web.json_response({"id_token": self.tokens[len(self.forms) - 1], "refresh_token": self.valid})
 
-    def user(self, **options: Any) -> OidcProvider:
+    def provider(self, **options: Any) -> OidcProvider:
         return OidcProvider(**{"issuer": f"{self.url}/realm", "client_id": "k", "refresh_token": "refresh-0",
                            "ca_data": self.ca, **options})  # fmt: skip
 
@@ -62,7 +67,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     known.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
@@ -72,7 +77,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 async def test_a_token_that_lasts_is_used_as_it_is(issuer: Issuer) -> None:
     token = jwt(600)
-    grant = await issuer.user(id_token=token).open().fetch()
+    grant = await issuer.provider(id_token=token).open().fetch()
     assert grant.authorization == f"Bearer {token}"
     assert grant.lifetime == pytest.approx(540, abs=5)
     assert not issuer.forms
@@ -80,7 +85,7 @@ async def test_a_token_that_lasts_is_used_as_it_is(issuer: Issuer) -> None:
 
 @pytest.mark.parametrize("token", ["", jwt(-5), jwt(30)], ids=["none", "expired", "about to expire"])
 async def test_a_token_that_does_not_last_is_exchanged(issuer: Issuer, token: str) -> None:
-    grant = await issuer.user(id_token=token, client_secret="s").open().fetch()
+    grant = await issuer.provider(id_token=token, client_secret="s").open().fetch()
     assert grant.authorization == f"Bearer {issuer.tokens[0]}"
     assert grant.lifetime == pytest.approx(3540, abs=5)
     assert issuer.forms == [{"grant_type": "refresh_token", "refresh_token": "refresh-0"}]
@@ -88,7 +93,7 @@ async def test_a_token_that_does_not_last_is_exchanged(issuer: Issuer, token: st
 
 
 async def test_a_refresh_token_that_was_replaced_is_used_next_time(issuer: Issuer) -> None:
-    source = issuer.user().open()
+    source = issuer.provider().open()
     await source.fetch()
     assert (await source.fetch()).authorization == f"Bearer {issuer.tokens[1]}"
     assert [form["refresh_token"] for form in issuer.forms] == ["refresh-0", "refresh-1"]
@@ -97,13 +102,13 @@ async def test_a_refresh_token_that_was_replaced_is_used_next_time(issuer: Issue
 
 async def test_an_issuer_that_is_not_trusted_gets_no_secret(issuer: Issuer) -> None:
     with pytest.raises(CredentialError, match="gave no token"):
-        await issuer.user(ca_data=trustme.CA().cert_pem.bytes().decode()).open().fetch()
+        await issuer.provider(ca_data=trustme.CA().cert_pem.bytes().decode()).open().fetch()
     assert not issuer.forms
 
 
 async def test_a_used_up_refresh_token_says_what_to_do_and_shows_nothing(issuer: Issuer) -> None:
     with pytest.raises(CredentialError) as caught:
-        await issuer.user(refresh_token="s3cr3t").open().fetch()
+        await issuer.provider(refresh_token="s3cr3t").open().fetch()
     assert str(caught.value) == (
         f"the OIDC issuer {issuer.url}/realm of the kubeconfig answered HTTP 400; "
         "log in again if the refresh-token is used up"
@@ -120,6 +125,49 @@ async def test_a_token_that_is_no_jwt_is_used_until_it_is_rejected() -> None:
     assert (grant.authorization, grant.lifetime) == ("Bearer opaque", None)
 
 
+async def test_an_issuer_that_answers_with_no_json_gives_no_token(issuer: Issuer) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>", content_type="text/html")
+
+    issuer.answer = page  # type: ignore[method-assign]
+    with pytest.raises(CredentialError, match="gave no token"):
+        await issuer.provider().open().fetch()
+
+
+async def test_a_silent_issuer_is_given_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silence(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    issuer.answer = silence  # type: ignore[method-assign]
+    monkeypatch.setattr("kpo_async.kube.auth.oidc.ISSUER_TIMEOUT", 0.3)
+    with pytest.raises(CredentialError, match="gave no token"):
+        await issuer.provider().open().fetch()
+
+
 def test_no_secret_is_in_its_repr() -> None:
     user = OidcProvider("https://idp", "k", client_secret="s3cr3t", id_token="s3cr3t", refresh_token="s3cr3t")
     assert "s3cr3t" not in repr(user)
+
+
+STATIC_PATH = """
+import asyncio, sys
+from kpo_async.kube.auth import ClusterSource, load
+from kpo_async.kube.client import Client
+
+async def main():
+    config = await load(ClusterSource(config_file=sys.argv[1]))
+    async with Client(config, retry_budget=0.1) as client:
+        await config.credentials.open().fetch()
+
+asyncio.run(main())
+print([name for name in sys.modules if name.startswith("kubernetes")])
+"""
+
+
+def test_a_static_kubeconfig_does_not_import_kubernetes_asyncio(tmp_path: Path) -> None:
+    path = write(tmp_path / "config", kubeconfig(user={"token": "T"}))
+    output = subprocess.run(
+        [sys.executable, "-c", STATIC_PATH, path], check=True, capture_output=True, text=True
+    ).stdout
+    assert output == "[]\n"

@@ -1,7 +1,7 @@
-"""Credentials from the `auth-provider` of a kubeconfig, fetched by kubernetes_asyncio: OIDC, and Google's `gcloud`.
+"""Credentials from `auth-provider: oidc`: an id-token, and the issuer that exchanges a refresh-token for a new one.
 
-kubectl removed both in 1.26, and kubeconfigs outlive their tools. New tokens stay in memory: a kubeconfig is read by
-many processes and written by none of them. kubernetes_asyncio is imported when one of these is used, in a thread.
+kubernetes_asyncio talks to the issuer. It is imported in a thread, when a token is exchanged for the first time. New
+tokens stay in memory: a kubeconfig is read by many processes and written by none of them.
 """
 
 from __future__ import annotations
@@ -11,33 +11,21 @@ import base64
 import binascii
 import functools
 import os
-import shlex
 import ssl
-import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, cast
 from urllib.parse import quote_plus
 
 import msgspec
 
-from kpo_async.compat import timeout
 from kpo_async.kube.auth.credentials import Authenticator, CredentialError, Grant, basic, bearer
-from kpo_async.kube.auth.kubeconfig import this_host
 from kpo_async.kube.auth.proxy import proxy_from_environment
 
 ISSUER_TIMEOUT = 20.0
 """Seconds an OIDC issuer may take for one answer."""
-HELPER_TIMEOUT = 60.0
-"""Seconds that gcloud may take."""
 _MARGIN = 60.0
 """Seconds before its expiry that a token is renewed."""
-_LIMITED = """
-import subprocess, sys
-subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL, timeout=float(sys.argv[1]), check=True)
-"""
-"""Runs a program that is killed in time: kubernetes_asyncio waits for its helper without a limit."""
 
 
 class _Claims(msgspec.Struct):
@@ -82,7 +70,7 @@ class _OidcAuthenticator:
             token = await self._refresh()
             lifetime = _lifetime(token)
         self._granted = token
-        return _expiring_grant(token, lifetime)
+        return Grant(bearer(token), None, None if lifetime is None else max(1.0, lifetime - _MARGIN))
 
     async def _refresh(self) -> str:
         if not self._tokens.refresh_token:
@@ -136,44 +124,6 @@ def _requestor_type() -> type[Any]:
             return await super()._post(client, *args, **options)
 
     return Requestor
-
-
-@dataclass(frozen=True)
-class GcloudHelper:
-    """The program that `auth-provider: gcp` names: `gcloud config config-helper --format=json`."""
-
-    command: str
-    args: str = field(default="", repr=False)
-    """As a shell would write them."""
-
-    def open(self) -> Authenticator:
-        return self
-
-    async def fetch(self) -> Grant:
-        """Run the program. Raises `CredentialError`."""
-        google_auth_credentials = await asyncio.to_thread(_google_auth_credentials)
-        limited = ["-I", "-c", _LIMITED, str(HELPER_TIMEOUT), self.command, *shlex.split(self.args)]
-        program = {"cmd-path": sys.executable, "cmd-args": shlex.join(limited)}
-        try:
-            async with timeout(HELPER_TIMEOUT):
-                credentials = await google_auth_credentials(program)
-            expiry = msgspec.convert(credentials.expiry, datetime)
-            return _expiring_grant(credentials.token, (expiry - datetime.now(timezone.utc)).total_seconds())
-        except Exception as error:  # the library documents none; its messages may hold the output
-            raise CredentialError(
-                f'the auth-provider "gcp" of the kubeconfig got no token from {self.command} '
-                f"({type(error).__name__}); run it by hand on {this_host()}"
-            ) from None
-
-
-def _google_auth_credentials() -> Any:
-    from kubernetes_asyncio.config.google_auth import google_auth_credentials
-
-    return google_auth_credentials
-
-
-def _expiring_grant(token: str, lifetime: float | None) -> Grant:
-    return Grant(bearer(token), None, None if lifetime is None else max(1.0, lifetime - _MARGIN))
 
 
 def _lifetime(token: str) -> float | None:
