@@ -20,7 +20,12 @@ from kpo_async.exceptions import ManifestError
 PREFIX = "kpo-async/"
 MANAGED_LABEL = PREFIX + "managed"
 DONE_LABEL = PREFIX + "done"
+INSTALLATION_LABEL = PREFIX + "installation"
+"""Which Airflow the pod belongs to; see `hooks.installation`."""
+ATTEMPT_LABEL = PREFIX + "attempt"
 OWNER_ANNOTATION = PREFIX + "owner"
+TASK_ANNOTATION = PREFIX + "task"
+"""What the task wants done with the pod, as JSON; see `lifecycle.record.TaskRecord`."""
 CURSORS_ANNOTATION = PREFIX + "log-cursors"
 """The log positions that a triggerer had reached when it stopped."""
 TRUE = "true"
@@ -58,10 +63,16 @@ class TaskIdentity:
         return f"{self.id}/{self.try_number}"
 
 
-def mark(metadata: dict[str, Any], owner: str) -> None:
-    """Mark a pod's `metadata` as managed by this library and owned by `owner` (`TaskIdentity.owner`)."""
-    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_LABEL: TRUE}
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner}
+def mark(metadata: dict[str, Any], owner: str, *, installation: str | None = None, record: str | None = None) -> None:
+    """Mark a pod's `metadata` as managed by this library and owned by `owner` (`TaskIdentity.owner`).
+
+    `installation` is the value of `INSTALLATION_LABEL`, `record` that of `TASK_ANNOTATION`.
+    """
+    labels = {MANAGED_LABEL: TRUE, INSTALLATION_LABEL: installation}
+    annotations = {OWNER_ANNOTATION: owner, TASK_ANNOTATION: record}
+    for field, marks in (("labels", labels), ("annotations", annotations)):
+        given = {key: value for key, value in marks.items() if value is not None}
+        metadata[field] = {**(metadata.get(field) or {}), **given}
 
 
 def suffix(ti_id: str, try_number: int) -> str:
