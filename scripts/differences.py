@@ -27,8 +27,8 @@ DIFFERENCES = (
     Difference(
         "own marks",
         "none",
-        "label `kpo-async/managed`, annotation `kpo-async/owner`",
-        "The shared watch selects on the label; the annotation says whose pod it is.",
+        "labels `kpo-async/managed`, `kpo-async/installation`, annotations `kpo-async/owner`, `kpo-async/task`",
+        "The shared watch selects on the labels; the annotations say whose pod it is, for who did not make it.",
     ),
     Difference(
         "XCom sidecar",

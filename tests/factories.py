@@ -12,9 +12,9 @@ from kpo_async.callbacks import Callbacks
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.lifecycle import Owner
+from kpo_async.lifecycle import Owner, TaskRecord
 from kpo_async.pod.build import PodParameters, build_pod
-from kpo_async.pod.names import TaskIdentity, siblings
+from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 
 NO_CALLBACKS = Callbacks([])
@@ -27,9 +27,9 @@ def identity(try_number: int = 1, ti_id: str | None = None) -> TaskIdentity:
     )
 
 
-def owner(task: TaskIdentity, *, reattach: bool = True) -> Owner:
-    """The owner of that try's pod."""
-    return Owner(task.owner, siblings(task), task.try_number, reattach)
+def owner(task: TaskIdentity, *, reattach: bool = True, installation: str | None = None, **fields: Any) -> Owner:
+    """The owner of that try's pod, with other `fields` of its record."""
+    return Owner(task, TaskRecord.of_try(task, **fields), installation, reattach)
 
 
 def manifest(task: TaskIdentity, script: str, **parameters: Any) -> Json:

@@ -13,19 +13,21 @@ user kills the task), so each step can be repeated by another process and finds 
 the same name for the same try, is known by its uid from then on, and is deleted only under that uid.
 
 The other modules are the steps' parts: `task_log` streams containers' logs into the task's log, `pod_status_log` writes
-a line for each change of the pod, `deadlines` says when to stop waiting, `wait_result` how the wait ended, and `xcom`
-reads the result.
+a line for each change of the pod, `deadlines` says when to stop waiting, `wait_result` how the wait ended, `xcom` reads
+the result, and `record` is what a pod's annotation says of its task.
 """
 
 from __future__ import annotations
 
 from kpo_async.lifecycle.finish import collect, finish, finishing, kill
 from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, last_pod
+from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
 
 __all__ = [
     "Owner",
+    "TaskRecord",
     "abandon",
     "collect",
     "emit_remaining_logs",

@@ -23,8 +23,17 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
+from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.diagnose import diagnose_refusal
-from kpo_async.pod.names import CURSORS_ANNOTATION, OWNER_ANNOTATION, SELECTOR, mark
+from kpo_async.pod.names import (
+    CURSORS_ANNOTATION,
+    OWNER_ANNOTATION,
+    SELECTOR,
+    TASK_ANNOTATION,
+    TaskIdentity,
+    mark,
+    siblings,
+)
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 
@@ -33,18 +42,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Owner:
-    """Who wants the pod: one try of one task instance.
+    """Who wants the pod: one try of one task instance, and what its pod's annotation says about it.
 
-    `id` is the value of the owner annotation. `siblings` is a label selector for the unfinished pods of all tries of
-    the task. `reattach`: a pod that an earlier try left running is adopted instead of deleted. `base` is the name of
-    the main container.
+    `installation` is the id of the Airflow that the task belongs to, None if it has none. `reattach`: a pod that an
+    earlier try left running is adopted instead of deleted.
     """
 
-    id: str
-    siblings: str
-    try_number: int = 1
+    task: TaskIdentity
+    record: TaskRecord
+    installation: str | None = None
     reattach: bool = True
-    base: str = "base"
+
+    @property
+    def id(self) -> str:
+        """The value of the owner annotation."""
+        return self.task.owner
+
+    def mark(self, metadata: Json) -> None:
+        """Write on a pod's metadata whose it is."""
+        mark(metadata, self.id, installation=self.installation, record=self.record.to_json())
 
 
 def pod_of(client: Client, task: PodTask) -> PodHandle:
@@ -66,9 +82,9 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     """
     manifest = {**manifest, "metadata": {**manifest["metadata"]}}
     # A user's hook that replaces the labels may have removed our marks.
-    mark(manifest["metadata"], owner.id)
+    owner.mark(manifest["metadata"])
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-    if owner.try_number > 1 and (adopted := await _adopt(client, namespace, owner)):
+    if owner.task.try_number > 1 and (adopted := await _adopt(client, namespace, owner)):
         return adopted
     while True:
         try:
@@ -91,7 +107,7 @@ async def _adopt(client: Client, namespace: str, owner: Owner) -> Json | None:
     """Claim the live pod of an earlier try, if there is one, and delete the live ones that are not adopted."""
     adopted: Json | None = None
     try:
-        siblings = await _siblings(client, namespace, owner)
+        pods = await _siblings(client, namespace, owner)
     except ForbiddenError as error:
         log.warning(
             "Cannot find out whether an earlier try left a pod running, so a new pod is created: %s. "
@@ -99,7 +115,7 @@ async def _adopt(client: Client, namespace: str, owner: Owner) -> Json | None:
             error,
         )
         return None
-    for found in siblings:
+    for found in pods:
         pod = PodHandle.of(client, found)
         if not _is_live(found, owner):
             continue
@@ -113,19 +129,19 @@ async def _adopt(client: Client, namespace: str, owner: Owner) -> Json | None:
 
 
 async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
-    found: list[Json] = (await client.list("pods", namespace, label_selector=owner.siblings))["items"]
+    found: list[Json] = (await client.list("pods", namespace, label_selector=siblings(owner.task)))["items"]
     return found
 
 
 def _is_live(pod: Json, owner: Owner) -> bool:
     deleted = pod["metadata"].get("deletionTimestamp")
-    return not deleted and not assess(pod_from_dict(pod), owner.base).verdict.ended
+    return not deleted and not assess(pod_from_dict(pod), owner.record.base).verdict.ended
 
 
 async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
     """Write the owner on the pod and return it; None when it has ended or is gone meanwhile."""
     # A new try has a log of its own, in which the pod's is emitted from its beginning.
-    annotations = {OWNER_ANNOTATION: owner.id, CURSORS_ANNOTATION: None}
+    annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: owner.record.to_json(), CURSORS_ANNOTATION: None}
     latest: Json | None = found
     while latest and _is_live(latest, owner):
         version = latest["metadata"]["resourceVersion"]

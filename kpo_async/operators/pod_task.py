@@ -1,4 +1,4 @@
-"""Build the `PodTask` of an operator: for the worker itself, and as it is sent to the triggerer.
+"""Build the `PodTask` and the `Owner` of an operator: for the worker itself, and as it is sent to the triggerer.
 
 Callables are sent as import paths. If one of them has none, the worker logs so once, shows the logs and calls the
 callbacks after the task has resumed.
@@ -8,20 +8,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.exceptions import ImportPathError
+from kpo_async.hooks.installation import installation_id
 from kpo_async.import_path import to_import_path
 from kpo_async.json_types import Json
+from kpo_async.lifecycle import Owner, TaskRecord
 from kpo_async.logs.plan import LogPlan
 from kpo_async.operators.base import PodOperatorBase
-from kpo_async.operators.manifest import base_container_name, cluster_ref
+from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
 from kpo_async.pod_task import PodTask
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 log = logging.getLogger(__name__)
+
+
+async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
+    """Return the try of `context` as the owner of its pod. Raises `ConfigError` for an impossible installation id."""
+    task = identity(context)
+    record = TaskRecord.of_try(
+        task,
+        max_tries=getattr(context["ti"], "max_tries", 0),
+        base=base_container_name(operator),
+        deferrable=bool(operator.deferrable),
+        on_finish_action=operator.on_finish_action,
+        on_kill_action=operator.on_kill_action,
+        grace_period=_grace_period(operator),
+    )
+    return Owner(task, record, await installation_id(), reattach=operator.durable)
 
 
 def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) -> PodTask:
@@ -30,7 +50,6 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) ->
     Values are converted to the types that cross: users write 1 for True, and 30.0 for a number of seconds.
     """
     metadata = pod["metadata"]
-    grace_period = operator.termination_grace_period
     return PodTask(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -45,7 +64,7 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) ->
         poll_interval=operator.poll_interval,
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,
-        grace_period=None if grace_period is None else int(grace_period),
+        grace_period=_grace_period(operator),
         skip_on_exit_code=[int(code) for code in operator.skip_on_exit_code],
         multiple_outputs=bool(operator.multiple_outputs),
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
@@ -88,6 +107,11 @@ def callback_classes(operator: PodOperatorBase) -> list[Any]:
     given = operator.callbacks
     found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
     return [*found, operator.progress_callback] if operator.progress_callback else found
+
+
+def _grace_period(operator: PodOperatorBase) -> int | None:
+    given = operator.termination_grace_period
+    return None if given is None else int(given)
 
 
 def _log_plan(operator: PodOperatorBase) -> LogPlan | None:

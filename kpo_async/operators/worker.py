@@ -23,13 +23,11 @@ from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client, connect
-from kpo_async.lifecycle import Owner
 from kpo_async.models import to_dict
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.killable_run import KillableRun
-from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
-from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, pod_task_of
-from kpo_async.pod.names import siblings
+from kpo_async.operators.manifest import cluster_ref
+from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
@@ -159,7 +157,7 @@ class TaskRun:
     async def _ensure_pod(self, manifest: Json) -> None:
         """Create or adopt the task's pod, set `pod_task`, and push the pod's name. A kill meanwhile leaves no pod."""
         manifest = await self.callbacks.manifest_created(manifest)
-        owner = self._owner()
+        owner = await owner_of(self.operator, self.context)
         try:
             pod = await lifecycle.ensure_pod(self.client, manifest, owner)
         except asyncio.CancelledError:
@@ -170,16 +168,6 @@ class TaskRun:
         self.context["ti"].xcom_push(key="pod_namespace", value=self.pod_task.namespace)
         async with self._pod_killed_with_task():
             await self.callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
-
-    def _owner(self) -> Owner:
-        task = identity(self.context)
-        return Owner(
-            id=task.owner,
-            siblings=siblings(task),
-            try_number=task.try_number,
-            reattach=self.operator.durable,
-            base=base_container_name(self.operator),
-        )
 
     async def _resume(self, event: Mapping[str, Any]) -> Any:
         outcome = Outcome.from_dict(event["outcome"])
@@ -234,4 +222,4 @@ class TaskRun:
 
     async def _abandon(self, manifest: Json) -> None:
         async with self._connected():
-            await lifecycle.abandon(self.client, manifest, self._owner())
+            await lifecycle.abandon(self.client, manifest, await owner_of(self.operator, self.context))

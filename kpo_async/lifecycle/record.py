@@ -1,0 +1,51 @@
+"""What a pod's annotation `kpo-async/task` says about the task that owns it.
+
+Other processes read it: the next try, the reconciler, and the command line, which do not know the task's parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kpo_async.compat import Self
+from kpo_async.pod.names import TASK_ANNOTATION, TaskIdentity
+from kpo_async.pod_task import OnFinishAction, OnKillAction
+
+
+class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One try of a task instance, and what its parameters say about its pod. A new field needs a default."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int = -1
+    max_tries: int = 0
+    """Airflow's: a retry leaves it, clearing the task raises it."""
+    base: str = "base"
+    """The name of the base container."""
+    deferrable: bool = False
+    on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
+    on_kill_action: OnKillAction = OnKillAction.DELETE_POD
+    grace_period: int | None = None
+    """Seconds between SIGTERM and SIGKILL on deletion; None leaves it to the pod."""
+
+    @classmethod
+    def of_try(cls, task: TaskIdentity, **parameters: Any) -> Self:
+        """Return the record of this try, with the other fields as `parameters`."""
+        return cls(task.dag_id, task.task_id, task.run_id, task.try_number, task.map_index, **parameters)
+
+    @classmethod
+    def of_pod(cls, pod: Mapping[str, Any]) -> Self | None:
+        """Return the record on a pod as the API server answered it; None when it has none that can be read."""
+        try:
+            return msgspec.json.decode((pod["metadata"].get("annotations") or {})[TASK_ANNOTATION], type=cls)
+        except (KeyError, msgspec.MsgspecError):
+            return None
+
+    def to_json(self) -> str:
+        """Return the value of the annotation."""
+        return msgspec.json.encode(self).decode()
