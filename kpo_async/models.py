@@ -34,8 +34,8 @@ _STRING = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-class EmptyObject(dict[str, Any]):
-    """`{}` for a model in which nothing is set: truthy, as the model is, so it overrides a template."""
+class ModelDict(dict[str, Any]):
+    """A dict made from a model. Even an empty one is truthy, as the model is, so it overrides a template."""
 
     def __bool__(self) -> bool:
         return True
@@ -72,7 +72,7 @@ def to_dict(value: Any) -> Any:
 
 
 def to_marked_dict(value: Any) -> Any:
-    """Do as `to_dict`, with `EmptyObject` for a model in which nothing is set. Raise ManifestError likewise."""
+    """Do as `to_dict`, with a `ModelDict` for each model. Raise ManifestError likewise."""
     return _convert(value, _refuse)
 
 
@@ -89,7 +89,7 @@ def render(model: Any, render_value: Callable[[Any], Any]) -> dict[str, Any]:
     templated = TEMPLATED.get(type(model).__name__, ())
     keys = type(model).attribute_map
     values = ((attr, getattr(model, attr)) for attr in type(model).openapi_types)
-    return _object(
+    return ModelDict(
         {
             keys[attr]: to_marked_dict(render_value(value)) if attr in templated else plain(value)
             for attr, value in values
@@ -133,9 +133,9 @@ def _convert(value: Any, unknown: Callable[[Any], Any]) -> Any:
         return [_convert(item, unknown) for item in value]
     if is_model(value):
         fields = ((key, getattr(value, attr)) for attr, key in kind.attribute_map.items())
-        return _object({key: _convert(item, unknown) for key, item in fields if item is not None})
-    if isinstance(value, EmptyObject):
-        return EmptyObject()
+        return ModelDict({key: _convert(item, unknown) for key, item in fields if item is not None})
+    if isinstance(value, ModelDict):
+        return ModelDict({key: _convert(item, unknown) for key, item in value.items()})
     if isinstance(value, Mapping):
         return {key: _convert(item, unknown) for key, item in value.items()}
     if isinstance(value, (datetime.datetime, datetime.date)):
@@ -163,10 +163,6 @@ def _unmarked(value: Any) -> Any:
     if isinstance(value, list):
         return [_unmarked(item) for item in value]
     return value
-
-
-def _object(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields or EmptyObject()
 
 
 def _keep(value: Any) -> Any:

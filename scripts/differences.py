@@ -55,6 +55,12 @@ DIFFERENCES = (
         "It is plain what was meant.",
     ),
     Difference(
+        "misspelt fields",
+        "dropped without a word, by the provider or by the server: `run_as_user` in a dict runs as root",
+        "snake_case is understood; any other field that Kubernetes does not know is refused, with the nearest one",
+        "A field that is dropped is data lost, or a pod with other rights.",
+    ),
+    Difference(
         "impossible values",
         "sent to the server, which refuses them (`labels={'a': 1}`), or read oddly (`command: sh` becomes `[s, h]`)",
         "refused: when the DAG is parsed if it is known by then, else when the pod is built",

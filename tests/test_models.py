@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpo_async.exceptions import ManifestError
-from kpo_async.models import EmptyObject, is_model, plain, render, to_dict, to_marked_dict, to_v1pod
+from kpo_async.models import ModelDict, is_model, plain, render, to_dict, to_marked_dict, to_v1pod
 
 kubernetes = pytest.importorskip("kubernetes.client")
 kubernetes_asyncio = pytest.importorskip("kubernetes_asyncio.client")
@@ -134,7 +134,7 @@ def test_an_empty_model_is_truthy_inside_and_a_plain_dict_outside() -> None:
     assert marked == {"given": {}, "nothing": {}}
     assert bool(marked["given"])
     assert not marked["nothing"]
-    assert isinstance(to_marked_dict(marked)["given"], EmptyObject)
+    assert isinstance(to_marked_dict(marked)["given"], ModelDict)
     assert type(to_dict(marked)["given"]) is dict
 
 

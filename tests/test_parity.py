@@ -95,6 +95,7 @@ UNDO: Mapping[str, Callable[[Manifest, Manifest], None]] = {
     "XCom sidecar": undo_sidecar,
     "Secret volumes": undo_volume_names,
     "forms": nothing_to_undo,
+    "misspelt fields": nothing_to_undo,
     "impossible values": nothing_to_undo,
 }
 

@@ -19,6 +19,7 @@ from kpo_async.pod import names, xcom_sidecar
 from kpo_async.pod.merge import merge_pods
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
+from kpo_async.pod.schema import spell
 from kpo_async.secret import Secret
 
 __all__ = ["ConnectionDefaults", "PodParameters", "TaskIdentity", "build_pod"]
@@ -154,13 +155,14 @@ def _attach_sidecar(manifest: Json, params: PodParameters, connection: Connectio
     security_context: Mapping[str, Any] | None = params.xcom_sidecar_container_security_context
     if security_context is None:
         security_context = connection.xcom_sidecar_security_context
+    origin = "the connection's xcom_sidecar_container"
     return xcom_sidecar.attach(
         manifest,
         base=manifest["spec"]["containers"][0]["name"],
         transport=params.xcom_transport,
         image=connection.xcom_sidecar_image,
-        resources=connection.xcom_sidecar_resources,
-        security_context=security_context,
+        resources=spell(connection.xcom_sidecar_resources, "ResourceRequirements", f"{origin}_resources"),
+        security_context=spell(security_context, "SecurityContext", f"{origin}_security_context"),
     )
 
 

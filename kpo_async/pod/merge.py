@@ -1,7 +1,7 @@
 """Merge two manifests: a truthy value of `over` wins, `base` fills the rest.
 
 As in the incumbent, `False`, `0`, `""` and `[]` never override a template; a model in which nothing is set does, see
-`models.EmptyObject`. Values are taken whole, except: labels and annotations merge by key; volumes and a container's
+`models.ModelDict`. Values are taken whole, except: labels and annotations merge by key; volumes and a container's
 lists are concatenated; containers pair by position, init containers by name. Results share their nested values with the
 inputs, which are never changed.
 """

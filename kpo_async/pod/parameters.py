@@ -13,8 +13,8 @@ from typing import Any
 
 from kpo_async.exceptions import ManifestError
 from kpo_async.json_types import Json
-from kpo_async.models import is_model, to_marked_dict
-from kpo_async.pod.schema import Warn, coerce
+from kpo_async.models import is_model, plain, to_marked_dict
+from kpo_async.pod.schema import Warn, coerce, is_spelt, spell
 from kpo_async.pod.template import read_template_file
 from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.secret import Secret
@@ -93,7 +93,17 @@ class PodParameters:
 
 def read(name: str, value: Any, warn: Warn) -> Any:
     """Return the parameter `name` as plain values. Raise ManifestError for a wrong shape."""
-    return _READERS.get(name, _scalar)(name, value, warn)
+    if name in _READERS:
+        return _READERS[name](name, value, warn)
+    if name not in KINDS:
+        return _convert(name, value)
+    return _objects(name, value) if KINDS[name].startswith("[") else _object(name, value)
+
+
+def check_spelling(name: str, value: Any) -> None:
+    """Raise ManifestError for a key in the parameter `name` that Kubernetes does not know, before it is rendered."""
+    if not is_spelt(value, KINDS[name]):
+        spell(plain(value), KINDS[name], name)
 
 
 def env_list(variables: Mapping[str, Any]) -> Objects:
@@ -108,9 +118,9 @@ def _template(values: Mapping[str, Any], warn: Warn) -> Json | None:
     return _pod("pod_template_dict", given, warn) if given else None
 
 
-def _typed(name: str, value: Any, kind: str, warn: Warn) -> Json:
+def _coerced(name: str, value: Any, kind: str, warn: Warn) -> Json:
     """Coerce dicts by the table of types, as the incumbent does; take a model as it is."""
-    converted: Json = _convert(name, value)
+    converted: Json = spell(_convert(name, value), kind, name)
     return converted if is_model(value) else coerce(converted, kind, name, warn)
 
 
@@ -121,25 +131,33 @@ def _convert(name: str, value: Any) -> Any:
         raise ManifestError(f"{name}: {error}") from error
 
 
-def _scalar(name: str, value: Any, warn: Warn) -> Any:
-    return _convert(name, value)
-
-
-def _strings(name: str, value: Any, warn: Warn) -> Strings:
+def _list(name: str, value: Any) -> Strings:
     return _expect(name, _convert(name, value), list, "a list") if value else []
 
 
-def _object(name: str, value: Any, warn: Warn) -> Json:
+def _mapping(name: str, value: Any) -> Json:
     return _expect(name, _convert(name, value), dict, "a dict or a model") if value else {}
 
 
-def _objects(name: str, value: Any, warn: Warn) -> Objects:
-    items = enumerate(_strings(name, value, warn))
-    return [_expect(f"{name}[{index}]", item, dict, "a dict or a model") for index, item in items]
+def _object(name: str, value: Any) -> Json:
+    found: Json = spell(_mapping(name, value), KINDS[name], name)
+    return found
+
+
+def _objects(name: str, value: Any) -> Objects:
+    items = _list(name, value)
+    for index, item in enumerate(items):
+        _expect(f"{name}[{index}]", item, dict, "a dict or a model")
+    found: Objects = spell(items, KINDS[name], name)
+    return found
+
+
+def _strings(name: str, value: Any, warn: Warn) -> Strings:
+    return _list(name, value)
 
 
 def _env_vars(name: str, value: Any, warn: Warn) -> Objects:
-    variables = env_list(_convert(name, value)) if isinstance(value, Mapping) else _objects(name, value, warn)
+    variables = env_list(_convert(name, value)) if isinstance(value, Mapping) else _objects(name, value)
     return [_text_value(variable) for variable in variables]
 
 
@@ -148,11 +166,11 @@ def _text_value(variable: Json) -> Json:
 
 
 def _texts(name: str, value: Any, warn: Warn) -> Strings:
-    return [_text(item) for item in _strings(name, value, warn)]
+    return [_text(item) for item in _list(name, value)]
 
 
 def _text_values(name: str, value: Any, warn: Warn) -> Json:
-    return {key: _text(item) for key, item in _object(name, value, warn).items()}
+    return {key: _text(item) for key, item in _mapping(name, value).items()}
 
 
 def _text(value: Any) -> Any:
@@ -161,7 +179,7 @@ def _text(value: Any) -> Any:
 
 
 def _pod(name: str, value: Any, warn: Warn) -> Json | None:
-    return _typed(name, value, "Pod", warn) if value else None
+    return _coerced(name, value, "Pod", warn) if value else None
 
 
 def _full_pod_spec(name: str, value: Any, warn: Warn) -> Json | None:
@@ -172,23 +190,24 @@ def _full_pod_spec(name: str, value: Any, warn: Warn) -> Json | None:
 
 
 def _affinity(name: str, value: Any, warn: Warn) -> Json:
-    return _typed(name, value, "Affinity", warn) if value else {}
+    return _coerced(name, value, "Affinity", warn) if value else {}
 
 
 def _tolerations(name: str, value: Any, warn: Warn) -> Objects:
     items = enumerate(_expect(name, value, (list, tuple), "a list")) if value else ()
-    return [_typed(f"{name}[{index}]", item, "Toleration", warn) for index, item in items]
+    return [_coerced(f"{name}[{index}]", item, "Toleration", warn) for index, item in items]
 
 
 def _image_pull_secrets(name: str, value: Any, warn: Warn) -> Objects:
     if isinstance(value, str) and value:
         return [{"name": secret.strip()} for secret in value.split(",")]
-    return _objects(name, value, warn)
+    return _objects(name, value)
 
 
 def _secrets(name: str, value: Any, warn: Warn) -> Objects:
-    secrets = _expect(name, value, (list, tuple), "a list") if value else ()
-    return [Secret.of(item).as_dict() for item in secrets]
+    items = enumerate(_expect(name, value, (list, tuple), "a list")) if value else ()
+    secrets = ((f"{name}[{index}].items", Secret.of(item).as_dict()) for index, item in items)
+    return [{**secret, "items": spell(secret["items"], "[KeyToPath]", path)} for path, secret in secrets]
 
 
 def _expect(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -> Any:
@@ -197,31 +216,41 @@ def _expect(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -
     return value
 
 
+KINDS: Mapping[str, str] = {
+    "affinity": "Affinity",
+    "container_resources": "ResourceRequirements",
+    "container_security_context": "SecurityContext",
+    "dns_config": "PodDNSConfig",
+    "env_from": "[EnvFromSource]",
+    "env_vars": "[EnvVar]",
+    "full_pod_spec": "Pod",
+    "host_aliases": "[HostAlias]",
+    "image_pull_secrets": "[LocalObjectReference]",
+    "init_containers": "[Container]",
+    "pod_runtime_info_envs": "[EnvVar]",
+    "pod_template_dict": "Pod",
+    "ports": "[ContainerPort]",
+    "security_context": "PodSecurityContext",
+    "tolerations": "[Toleration]",
+    "volume_mounts": "[VolumeMount]",
+    "volumes": "[Volume]",
+    "xcom_sidecar_container_security_context": "SecurityContext",
+}
+"""The type, in the table of `schema`, of each parameter that takes Kubernetes objects."""
+
 _Reader = Callable[[str, Any, Warn], Any]
 _READERS: Mapping[str, _Reader] = {
     "labels": _text_values,
     "annotations": _text_values,
-    "full_pod_spec": _full_pod_spec,
+    "node_selector": _text_values,
     "cmds": _texts,
     "arguments": _texts,
-    "env_vars": _env_vars,
-    "pod_runtime_info_envs": _objects,
-    "env_from": _objects,
     "configmaps": _strings,
+    "env_vars": _env_vars,
     "secrets": _secrets,
-    "ports": _objects,
-    "volume_mounts": _objects,
-    "container_resources": _object,
-    "container_security_context": _object,
-    "volumes": _objects,
-    "init_containers": _objects,
-    "node_selector": _text_values,
+    "full_pod_spec": _full_pod_spec,
     "affinity": _affinity,
     "tolerations": _tolerations,
     "image_pull_secrets": _image_pull_secrets,
-    "host_aliases": _objects,
-    "security_context": _object,
-    "dns_config": _object,
-    "xcom_sidecar_container_security_context": _object,
 }
-"""The reader of each parameter; all others are scalars."""
+"""The reader of each parameter that is neither a scalar nor simply of its type in `KINDS`."""

@@ -1,7 +1,10 @@
-"""The fields of a Pod and their types, and the coercion of templates.
+"""The fields of a Pod and their types: the spelling of keys, and the coercion of templates.
+
+The API server ignores keys that it does not know, so a misspelt `run_as_user` would run the pod as root. `spell` turns
+snake_case, which both clients' `to_dict()` writes, into Kubernetes' own spelling and refuses every other unknown key.
 
 Templates are written in YAML, where `1`, `true` and dates are not strings, but a label must be one. The incumbent
-passes them through the client's models, which coerce by type, drop unknown fields, and raise for missing ones. `coerce`
+passes them through the client's models, which coerce by type and raise for missing fields. `coerce`
 does the same with the table below, without importing a client (0.8 s). The table is that of Kubernetes 1.36; a test
 compares it with the models of the installed client.
 
@@ -17,9 +20,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from kpo_async.exceptions import ManifestError
-from kpo_async.models import EmptyObject
+from kpo_async.models import ModelDict, is_model
 
 Warn = Callable[[str], object]
+_SCALARS = frozenset({str, int, float, bool})
+_LEAVES = _SCALARS | {type(None)}
 
 
 class Field(NamedTuple):
@@ -40,10 +45,74 @@ def fields() -> Mapping[str, Mapping[str, Field]]:
     return types
 
 
+def spell(value: Any, kind: str, path: str) -> Any:
+    """Return `value`, of the type `kind`, with all keys as Kubernetes spells them and without fields that are None.
+
+    Only dicts and lists are looked into, so templates that Airflow renders later may stand anywhere. Messages call the
+    value `path`. Raise ManifestError for a key that the type does not have, unless it comes from a model: a newer
+    client may know more fields than the table.
+    """
+    return value if is_spelt(value, kind) else _spell(value, kind, path)
+
+
+def is_spelt(value: Any, kind: str) -> bool:
+    """Whether `spell` would neither change nor refuse `value`, which may have models in it. Fast: parsing calls it."""
+    if isinstance(value, (list, tuple)):
+        return all(is_spelt(item, kind[1:-1]) for item in value)
+    known = fields().get(kind)
+    if known is None:
+        return True
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in known or item is None:
+                return False
+            if type(item) not in _SCALARS and not is_spelt(item, known[key].type):
+                return False
+    elif is_model(value):
+        for attribute, key in type(value).attribute_map.items():
+            item = getattr(value, attribute)
+            if type(item) not in _LEAVES and key in known and not is_spelt(item, known[key].type):
+                return False
+    return True
+
+
+def _spell(value: Any, kind: str, path: str) -> Any:
+    if kind.startswith("[") and isinstance(value, list):
+        return [_spell(item, kind[1:-1], f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, dict) or kind not in fields():
+        return value
+    known, trusted = fields()[kind], isinstance(value, ModelDict)
+    result: dict[str, Any] = ModelDict() if trusted else {}
+    for key, item in value.items():
+        if item is None:
+            continue
+        name = key if key in known or trusted else _spelling(key, kind, path)
+        if name in result:
+            raise ManifestError(f"{path}.{name} is given twice, also as {key!r}: remove one of them")
+        if isinstance(item, (dict, list)) and name in known:
+            item = _spell(item, known[name].type, f"{path}.{name}")
+        result[name] = item
+    return result
+
+
+def _spelling(key: object, kind: str, path: str) -> str:
+    """Return the field that `key`, in snake_case, means. Raise ManifestError if there is none."""
+    names = {name.lower(): name for name in fields()[kind]}
+    letters = str(key).replace("_", "").lower()
+    if letters in names and "_" in str(key):
+        return names[letters]
+    from difflib import get_close_matches  # only an error needs it
+
+    inner = [f"{name}.{key}" for name, field in fields()[kind].items() if key in fields().get(field.type, ())]
+    near = inner if len(inner) == 1 else [names[found] for found in get_close_matches(letters, names, n=1)]
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields()[kind])}"
+    raise ManifestError(f"{path}.{key} is not a field of a {kind} in Kubernetes: {hint}")
+
+
 def coerce(value: Any, kind: str, path: str, warn: Warn) -> Any:
     """Return `value` coerced to the type `kind` of the table; messages call it `path`.
 
-    Call `warn` for fields that do not exist, which are dropped, and for strings that count as true.
+    Keys must be spelt right, see `spell`. Call `warn` for strings that count as true.
     Raise ManifestError for a wrong shape, for text where a number is needed, and for missing required fields.
     """
     if value is None or kind == "any":
@@ -68,14 +137,12 @@ def _object(value: Mapping[str, Any], kind: str, path: str, warn: Warn) -> dict[
     result: dict[str, Any] = {}
     for key, item in value.items():
         field = known.get(key)
-        if field is None:
-            warn(f"{path}.{key} is not a field of a {kind} in Kubernetes and is ignored")
-        elif item is not None:
-            result[key] = coerce(item, field.type, f"{path}.{key}", warn)
+        if item is not None:
+            result[key] = coerce(item, field.type, f"{path}.{key}", warn) if field else item
     for key, field in known.items():
         if field.required and key not in result:
             raise ManifestError(f"{path}.{key} is missing, a {kind} needs it")
-    return result or EmptyObject()
+    return ModelDict(result)
 
 
 def _bool(value: Any, path: str, warn: Warn) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kpo_async.exceptions import ManifestError
 from kpo_async.models import is_unrendered, plain
-from kpo_async.pod import names, parameters
+from kpo_async.pod import names, parameters, schema
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "image_pull_policy": ("Always", "IfNotPresent", "Never"),
@@ -59,6 +59,10 @@ def _name(name: str, value: Any) -> None:
 
 def _readable(name: str, value: Any) -> None:
     parameters.read(name, value, _silent)
+
+
+def _spelt(name: str, value: Any) -> None:
+    parameters.check_spelling(name, value)
 
 
 def _labels(name: str, value: Any) -> None:
@@ -118,7 +122,8 @@ def _env_vars(name: str, value: Any) -> None:
         raise ManifestError(f"{name} is a {type(value).__name__}, a dict or a list is needed")
     for index, item in enumerate(value):
         if not is_unrendered(item):
-            _env_var(f"{name}[{index}]", plain(item))
+            where = f"{name}[{index}]"
+            _env_var(where, schema.spell(plain(item), "EnvVar", where))
 
 
 def _env_var(where: str, variable: Any) -> None:
@@ -149,6 +154,7 @@ def _silent(message: str) -> None:
 
 _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(CHOICES, _choice),
+    **dict.fromkeys(parameters.KINDS, _spelt),
     **dict.fromkeys(NOT_RENDERED, _readable),
     "name": _name,
     "image": _image,

@@ -161,7 +161,7 @@ def test_the_sidecar_is_attached_to_the_base_container_with_the_connections_sett
     connection = ConnectionDefaults(
         xcom_sidecar_image="img",
         xcom_sidecar_resources={"limits": {"cpu": "2"}},
-        xcom_sidecar_security_context={"a": 1},
+        xcom_sidecar_security_context={"runAsUser": 1},
     )
     spec = build(do_xcom_push=True, connection=connection, base_container_name="main")["spec"]
     (sidecar,) = spec["initContainers"]
@@ -169,7 +169,7 @@ def test_the_sidecar_is_attached_to_the_base_container_with_the_connections_sett
     assert (sidecar["image"], sidecar["resources"], sidecar["securityContext"]) == (
         "img",
         {"limits": {"cpu": "2"}},
-        {"a": 1},
+        {"runAsUser": 1},
     )
     assert [mount["name"] for mount in spec["containers"][0]["volumeMounts"]] == [xcom_sidecar.VOLUME]
 
@@ -259,13 +259,50 @@ def test_a_template_file_that_is_not_a_single_mapping_is_refused(content: bytes,
         build(pod_template_file=str(file))
 
 
-def test_unknown_fields_of_a_template_give_a_warning_and_are_dropped() -> None:
-    warnings: list[str] = []
-    template = {"spec": {"containers": [{"name": "x", "volume_mounts": []}]}}
-    values = PodParameters.of({"task_id": "t", "pod_template_dict": template}, warn=warnings.append)
-    assert "volume_mounts" not in base(build_pod(values))
-    assert len(warnings) == 1
-    assert "pod_template_dict.spec.containers[0].volume_mounts is not a field of a Container" in warnings[0]
+def test_snake_case_is_understood_in_every_parameter_that_takes_objects(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("spec: {containers: [{name: x, image_pull_policy: Always}], host_network: true}")
+    built = build(
+        pod_template_file=str(file),
+        full_pod_spec={"spec": {"containers": [{"name": "x", "tty": True}], "dns_config": {"nameservers": ["1.1"]}}},
+        volumes=[{"name": "v", "persistent_volume_claim": {"claim_name": "data"}}],
+        volume_mounts=[{"name": "v", "mount_path": "/data", "sub_path": None}],
+        security_context={"run_as_user": 1000, "fs_group": None},
+        container_security_context={"run_as_non_root": True},
+        tolerations=[{"key": "a", "toleration_seconds": 5}],
+        affinity={"pod_affinity": {"required_during_scheduling_ignored_during_execution": [{"topology_key": "t"}]}},
+        env_vars=[{"name": "A", "value_from": {"secret_key_ref": {"name": "s", "key": "k"}}}],
+        env_from=[{"secret_ref": {"name": "s"}}],
+        ports=[{"container_port": 80}],
+        init_containers=[{"name": "i", "volume_mounts": [{"name": "v", "mount_path": "/data"}]}],
+    )
+    spec, container = built["spec"], base(built)
+    assert container["imagePullPolicy"] == "Always"
+    assert (container["tty"], container["ports"]) == (True, [{"containerPort": 80}])
+    assert container["volumeMounts"] == [{"name": "v", "mountPath": "/data"}]
+    assert container["securityContext"] == {"runAsNonRoot": True}
+    assert container["env"] == [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    assert container["envFrom"] == [{"secretRef": {"name": "s"}}]
+    assert (spec["hostNetwork"], spec["dnsConfig"]) == (True, {"nameservers": ["1.1"]})
+    assert spec["volumes"] == [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    assert spec["securityContext"] == {"runAsUser": 1000}
+    assert spec["tolerations"] == [{"key": "a", "tolerationSeconds": 5}]
+    required = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required == [{"topologyKey": "t"}]
+    assert spec["initContainers"] == [{"name": "i", "volumeMounts": [{"name": "v", "mountPath": "/data"}]}]
+
+
+def test_a_misspelt_field_of_a_template_file_is_refused_with_the_files_parameter(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("spec: {containers: [], hostNetworking: true}")
+    with pytest.raises(ManifestError, match=r"^pod_template_file\.spec\.hostNetworking .* did you mean hostNetwork\?"):
+        build(pod_template_file=str(file))
+
+
+def test_a_misspelt_setting_of_the_connections_sidecar_is_refused() -> None:
+    connection = ConnectionDefaults(xcom_sidecar_resources={"limit": {"cpu": "1"}})
+    with pytest.raises(ManifestError, match=r"xcom_sidecar_container_resources\.limit is not a field"):
+        build_pod(parameters(do_xcom_push=True), connection=connection)
 
 
 @pytest.mark.parametrize("pull_secrets", ["a,b", "a, b"])

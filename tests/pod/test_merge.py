@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kpo_async.exceptions import ManifestError
-from kpo_async.models import EmptyObject
+from kpo_async.models import ModelDict
 from kpo_async.pod.merge import merge_pods
 
 
@@ -31,7 +31,7 @@ def test_where_both_are_falsy_the_arguments_value_stays() -> None:
 
 
 def test_an_empty_model_replaces_a_templates_value() -> None:
-    assert merged_spec({"affinity": {"podAffinity": {}}}, {"affinity": EmptyObject()})["affinity"] == {}
+    assert merged_spec({"affinity": {"podAffinity": {}}}, {"affinity": ModelDict()})["affinity"] == {}
 
 
 @pytest.mark.parametrize(

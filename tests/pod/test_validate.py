@@ -8,6 +8,7 @@ import pytest
 
 from kpo_async.exceptions import ManifestError
 from kpo_async.pod.validate import validate
+from kpo_async.secret import Secret
 
 
 class LaterValue:
@@ -48,6 +49,8 @@ LATER = LaterValue()
         {"affinity": {"nodeAffinity": {}}, "tolerations": [{"key": "a"}], "image_pull_secrets": "a,b"},
         {"secrets": [{"deploy_type": "env", "deploy_target": None, "secret": "s"}]},
         {"volumes": LATER, "volume_mounts": [LATER], "container_resources": LATER},
+        {"volumes": [{"name": "v", "persistent_volume_claim": {"claim_name": "{{ ds }}"}}, "{{ volume }}"]},
+        {"pod_template_dict": {"spec": "{{ spec }}", "metadata": {"labels": LATER}}},
     ],
     ids=repr,
 )
@@ -83,6 +86,19 @@ def test_possible_parameters_are_accepted(values: dict[str, Any]) -> None:
         ({"tolerations": {"key": "a"}}, "tolerations is a dict, a list is needed"),
         ({"affinity": "here"}, "affinity is a str"),
         ({"secrets": ["s"]}, "not a Secret"),
+        ({"volumes": [{"name": "v", "nfs": {"paht": LATER}}]}, r"volumes\[0\].nfs.paht is not .*did you mean path"),
+        ({"volume_mounts": [LATER, {"mountpath": "/"}]}, r"volume_mounts\[1\].mountpath .*did you mean mountPath"),
+        ({"env_from": [{"secretref": {}}]}, r"env_from\[0\].secretref .*did you mean secretRef"),
+        ({"env_vars": [{"name": "A", "valuefrom": {}}]}, r"env_vars\[0\].valuefrom .*did you mean valueFrom"),
+        ({"container_resources": {"limit": {"cpu": LATER}}}, "container_resources.limit .*did you mean limits"),
+        ({"security_context": {"runasuser": 0}}, "security_context.runasuser .*did you mean runAsUser"),
+        ({"pod_template_dict": {"spec": {"container": []}}}, "pod_template_dict.spec.container .*mean containers"),
+        ({"full_pod_spec": {"specs": {}}}, "full_pod_spec.specs .*did you mean spec"),
+        ({"init_containers": [{"name": "i", "img": "x"}]}, r"init_containers\[0\].img .*did you mean image"),
+        (
+            {"secrets": [Secret("volume", "/s", "s", items=[{"key": "k", "pth": "p"}])]},
+            r"secrets\[0\].items\[0\].pth .*did you mean path",
+        ),
     ],
     ids=repr,
 )
