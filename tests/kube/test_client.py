@@ -15,7 +15,7 @@ from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action
 from kpo_async.kube.remote_command import ExecResult, exit_code
 from kpo_async.kube.transport import Pool, Request
-from tests.kube.answering import answering, cut, hang, ok, page, refuse, stream
+from tests.kube.scripted_server import ok, page, refuse, scripted, stream
 
 POD = {"metadata": {"name": "x"}, "spec": {}}
 CORE = "/api/v1/namespaces/ns"
@@ -53,24 +53,24 @@ CALLS: dict[str, tuple[Callable[[Client], Awaitable[Any]], str, str, dict[str, s
 async def test_each_call_is_one_request(
     call: Callable[[Client], Awaitable[Any]], method: str, path: str, query: dict[str, str], body: Any
 ) -> None:
-    async with answering(ok({"kind": "Answer"})) as server, server.client() as client:
+    async with scripted(ok({"kind": "Answer"})) as server, server.client() as client:
         assert await call(client) == {"kind": "Answer"}
-    (asked,) = server.asked
+    (asked,) = server.requests
     assert (asked.method, asked.path.partition("?")[0], dict(asked.query), asked.body) == (method, path, query, body)
 
 
 async def test_a_patch_is_a_merge_patch_and_everybody_is_told_who_asks() -> None:
-    async with answering(ok()) as server, server.client() as client:
+    async with scripted(ok()) as server, server.client() as client:
         await client.patch("pods", "x", {}, "ns")
-    headers = server.asked[0].headers
+    headers = server.requests[0].headers
     assert headers["Content-Type"] == "application/merge-patch+json"
     assert headers["User-Agent"].startswith("kpo-async/")
 
 
 async def test_rights_are_asked_for_as_the_server_judges_them() -> None:
-    async with answering(ok({"status": {"allowed": True}})) as server, server.client() as client:
+    async with scripted(ok({"status": {"allowed": True}})) as server, server.client() as client:
         assert await client.review_access("get", "pods/log", "ns")
-    (asked,) = server.asked
+    (asked,) = server.requests
     assert asked.path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     attributes = {"verb": "get", "resource": "pods", "subresource": "log", "namespace": "ns"}
     assert asked.body["spec"] == {"resourceAttributes": attributes}
@@ -78,14 +78,14 @@ async def test_rights_are_asked_for_as_the_server_judges_them() -> None:
 
 @pytest.mark.parametrize(("minor", "version"), [("34", (1, 34)), ("29+", (1, 29))])
 async def test_the_version_is_asked_once(minor: str, version: tuple[int, int]) -> None:
-    async with answering(ok({"major": "1", "minor": minor})) as server, server.client() as client:
+    async with scripted(ok({"major": "1", "minor": minor})) as server, server.client() as client:
         assert await client.version() == await client.version() == version
-    assert [asked.path for asked in server.asked] == ["/version"]
+    assert [asked.path for asked in server.requests] == ["/version"]
 
 
 @pytest.mark.parametrize("body", ["<html>log in</html>", "[]", ""])
 async def test_a_success_that_is_no_object_is_somebody_elses_answer(body: str) -> None:
-    async with answering(page(200, body)) as server, server.client() as client:
+    async with scripted(page(200, body)) as server, server.client() as client:
         with pytest.raises(ApiError, match="HTTP 200 without a Kubernetes status"):
             await client.get("pods", "x", "ns")
         with pytest.raises(ApiError, match="get /version: HTTP 200"):
@@ -94,7 +94,7 @@ async def test_a_success_that_is_no_object_is_somebody_elses_answer(body: str) -
 
 async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "kpo_async")
-    async with answering(refuse(503, "ServiceUnavailable"), ok()) as server, server.client() as client:
+    async with scripted(refuse(503, "ServiceUnavailable"), ok()) as server, server.client() as client:
         await client.get("pods", "x", "ns")
     (record,) = (record for record in caplog.records if record.name.startswith("kpo_async"))
     assert 'get pods "x" in namespace "ns"' in record.getMessage()
@@ -105,14 +105,14 @@ async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None
 
 
 async def test_a_log_asks_for_just_what_it_was_told() -> None:
-    async with answering(stream(b"one\n", b"two\n")) as server, server.client() as client:
+    async with scripted(stream(b"one\n", 0.001, b"two\n", end="close")) as server, server.client() as client:
         since = "2026-01-02T03:04:05.123456789Z"
         options: dict[str, Any] = {
             "follow": True, "since_time": since, "tail_lines": 7, "limit_bytes": 99, "previous": True,
         }  # fmt: skip
         async with client.log("x", "ns", container="base", **options) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == b"one\ntwo\n"
-    (asked,) = server.asked
+    (asked,) = server.requests
     assert asked.path.partition("?")[0] == f"{CORE}/pods/x/log"
     assert dict(asked.query) == {
         "container": "base", "follow": "true", "timestamps": "true", "sinceTime": since, "tailLines": "7",
@@ -122,14 +122,14 @@ async def test_a_log_asks_for_just_what_it_was_told() -> None:
 
 async def test_a_watch_asks_for_just_what_it_was_told() -> None:
     async with (
-        answering(stream(b"{}\n")) as server,
+        scripted(stream(b"{}\n", end="close")) as server,
         server.client() as client,
         client.watch(
             "pods", "ns", label_selector="a=b", resource_version="7", timeout_seconds=300, send_initial_events=True
         ) as chunks,
     ):
         assert [chunk async for chunk in chunks] == [b"{}\n"]
-    assert dict(server.asked[0].query) == {
+    assert dict(server.requests[0].query) == {
         "watch": "true", "labelSelector": "a=b", "resourceVersion": "7", "timeoutSeconds": "300",
         "allowWatchBookmarks": "true", "sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan",
     }  # fmt: skip
@@ -137,7 +137,7 @@ async def test_a_watch_asks_for_just_what_it_was_told() -> None:
 
 async def test_chunks_come_as_they_are_sent_and_a_reader_may_leave() -> None:
     async with (
-        answering(hang(b"one")) as server,
+        scripted(stream(b"one")) as server,
         server.client() as client,
         client.log("x", "ns", container="base") as chunks,
     ):
@@ -145,17 +145,17 @@ async def test_chunks_come_as_they_are_sent_and_a_reader_may_leave() -> None:
 
 
 async def test_a_stream_is_not_repeated_by_the_client() -> None:
-    async with answering(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
+    async with scripted(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
         with pytest.raises(ServerError):
             await client.watch("pods", "ns").__aenter__()
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 @pytest.mark.virtual_time
 async def test_a_silent_stream_breaks_after_its_idle_time_and_not_before() -> None:
     loop = asyncio.get_running_loop()
     async with (
-        answering(hang(b"one")) as server,
+        scripted(stream(b"one")) as server,
         server.client() as client,
         client.watch("pods", "ns", idle_timeout=70) as chunks,
     ):
@@ -169,7 +169,7 @@ async def test_a_silent_stream_breaks_after_its_idle_time_and_not_before() -> No
 @pytest.mark.virtual_time
 async def test_a_quiet_stream_without_idle_time_lasts() -> None:
     async with (
-        answering(hang(b"one")) as server,
+        scripted(stream(b"one")) as server,
         server.client() as client,
         client.log("x", "ns", container="base") as chunks,
     ):
@@ -180,7 +180,7 @@ async def test_a_quiet_stream_without_idle_time_lasts() -> None:
 
 async def test_a_cut_stream_gives_what_came_and_then_breaks() -> None:
     async with (
-        answering(cut(b"one\n")) as server,
+        scripted(stream(b"one\n", end="cut")) as server,
         server.client() as client,
         client.log("x", "ns", container="base") as chunks,
     ):
@@ -191,7 +191,7 @@ async def test_a_cut_stream_gives_what_came_and_then_breaks() -> None:
 
 async def test_a_container_that_has_not_started_has_its_own_error() -> None:
     said = 'container "base" in pod "x" is waiting to start: ContainerCreating'
-    async with answering(refuse(400, "BadRequest", said)) as server, server.client() as client:
+    async with scripted(refuse(400, "BadRequest", said)) as server, server.client() as client:
         with pytest.raises(NotStartedError, match="waiting to start: ContainerCreating"):
             await client.log("x", "ns", container="base").__aenter__()
 
@@ -237,10 +237,10 @@ async def run(client: Client) -> ExecResult:
     ],
 )
 async def test_an_exec_brings_output_and_exit_code(frames: list[bytes], result: ExecResult) -> None:
-    async with answering(channels(*frames)) as server, server.client() as client:
+    async with scripted(channels(*frames)) as server, server.client() as client:
         assert await run(client) == result
-    assert server.asked[0].path.partition("?")[0] == f"{CORE}/pods/x/exec"
-    assert server.asked[0].query == [
+    assert server.requests[0].path.partition("?")[0] == f"{CORE}/pods/x/exec"
+    assert server.requests[0].query == [
         ("container", "base"), ("stdout", "true"), ("stderr", "true"), ("command", "sh"), ("command", "-c"),
         ("command", "echo 1 & 2"),
     ]  # fmt: skip
@@ -248,14 +248,14 @@ async def test_an_exec_brings_output_and_exit_code(frames: list[bytes], result: 
 
 @pytest.mark.parametrize("then", ["close", "abort"])
 async def test_an_exec_that_ends_without_an_exit_code_is_a_broken_connection(then: str) -> None:
-    async with answering(channels(b"\x01out", then=then)) as server, server.client() as client:
+    async with scripted(channels(b"\x01out", then=then)) as server, server.client() as client:
         with pytest.raises(UnreachableError):
             await run(client)
 
 
 async def test_a_refused_exec_has_the_servers_own_words() -> None:
     said = 'pods "x" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"'
-    async with answering(refuse(403, "Forbidden", said)) as server, server.client() as client:
+    async with scripted(refuse(403, "Forbidden", said)) as server, server.client() as client:
         with pytest.raises(ForbiddenError, match='u may not create pods/exec in namespace "ns"'):
             await run(client)
 
@@ -270,7 +270,7 @@ async def test_a_cancelled_exec_does_not_wait_for_a_server_that_is_silent() -> N
         await asyncio.Event().wait()
         return socket
 
-    async with answering(deaf) as server, server.client() as client:
+    async with scripted(deaf) as server, server.client() as client:
         began = loop.time()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(run(client), 10)
@@ -278,14 +278,14 @@ async def test_a_cancelled_exec_does_not_wait_for_a_server_that_is_silent() -> N
 
 
 async def test_an_exec_renews_a_rejected_token_once() -> None:
-    async with answering(refuse(401, "Unauthorized"), channels(SUCCESS)) as server, server.client() as client:
+    async with scripted(refuse(401, "Unauthorized"), channels(SUCCESS)) as server, server.client() as client:
         assert (await run(client)).exit_code == 0
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
 async def test_an_exec_that_is_not_upgraded_asks_whether_the_container_runs() -> None:
     script = refuse(500, "InternalError"), page(400, "Upgrade request required")
-    async with answering(*script) as server, server.client() as client:
+    async with scripted(*script) as server, server.client() as client:
         with pytest.raises(ServerError, match="is the container running") as caught:
             await run(client)
     assert (caught.value.code, caught.value.reason) == (500, "NotUpgraded")

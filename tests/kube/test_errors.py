@@ -26,7 +26,7 @@ from kpo_async.exceptions import (
 from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action, Unreachable, from_response, from_transport
-from tests.kube.answering import Answer, answering, cut, hang, page, refuse
+from tests.kube.scripted_server import Reply, cut, page, refuse, scripted, silence, stream
 
 GET = Action("get", "pods", "x", "team-a", "https://api:6443")
 
@@ -120,11 +120,11 @@ def test_each_cause_is_named(error: BaseException, reason: str, words: str) -> N
     assert words in str(described)
 
 
-FAULTS: dict[str, tuple[Answer, type[ApiError]]] = {
+FAULTS: dict[str, tuple[Reply, type[ApiError]]] = {
     "cut before the headers": (cut(), UnreachableError),
-    "cut in the body": (cut(b"{"), UnreachableError),
-    "silence": (hang(), UnreachableError),
-    "silence in the body": (hang(b"{"), UnreachableError),
+    "cut in the body": (stream(b"{", end="cut"), UnreachableError),
+    "silence": (silence(), UnreachableError),
+    "silence in the body": (stream(b"{"), UnreachableError),
     "a login page": (page(302, "log in"), ApiError),
     "an error page": (page(500, "<html>"), ServerError),
     "a refusal": (refuse(403, "Forbidden"), ForbiddenError),
@@ -133,21 +133,21 @@ FAULTS: dict[str, tuple[Answer, type[ApiError]]] = {
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.virtual_time
-async def test_nothing_of_aiohttp_comes_out_of_a_call(fault: Answer, kind: type[ApiError]) -> None:
-    async with answering(fault) as server, server.client(retry_budget=0.5) as client:
+async def test_nothing_of_aiohttp_comes_out_of_a_call(fault: Reply, kind: type[ApiError]) -> None:
+    async with scripted(fault) as server, server.client(retry_budget=0.5) as client:
         with pytest.raises(kind):
             await client.get("pods", "x", "ns")
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.virtual_time
-async def test_nothing_of_aiohttp_comes_out_of_a_stream(fault: Answer, kind: type[ApiError]) -> None:
+async def test_nothing_of_aiohttp_comes_out_of_a_stream(fault: Reply, kind: type[ApiError]) -> None:
     async def read(client: Client) -> None:
         async with client.log("x", "ns", container="base", idle_timeout=5) as chunks:
             async for _ in chunks:
                 pass
 
-    async with answering(fault) as server, server.client() as client:
+    async with scripted(fault) as server, server.client() as client:
         with pytest.raises(kind):
             await read(client)
 

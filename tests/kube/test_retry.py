@@ -9,7 +9,7 @@ import pytest
 from kpo_async.exceptions import ApiError, ConflictError, ServerError, ThrottledError, UnreachableError
 from kpo_async.kube.errors import Action, Unreachable, from_response
 from kpo_async.kube.retry import Backoff, TokenBucket, is_retried
-from tests.kube.answering import answering, cut, hang, ok, page, refuse
+from tests.kube.scripted_server import cut, ok, page, refuse, scripted, silence, stream
 
 pytestmark = pytest.mark.virtual_time
 
@@ -80,9 +80,9 @@ async def test_a_bucket_says_how_long_a_token_takes_at_the_rate_of_now() -> None
 
 
 async def test_a_client_keeps_its_calls_to_its_rate() -> None:
-    async with answering(ok()) as server, server.client(rate=10, burst=2) as client:
+    async with scripted(ok()) as server, server.client(rate=10, burst=2) as client:
         await asyncio.gather(*(client.get("pods", "x", "ns") for _ in range(12)))
-        asked = [request.at for request in server.asked]
+        asked = [request.at for request in server.requests]
     assert asked[-1] - asked[0] == pytest.approx(1.0, abs=0.05)
 
 
@@ -93,14 +93,14 @@ FAULTS = {
     "503": refuse(503, "ServiceUnavailable"),
     "504": refuse(504, "Timeout"),
     "no answer": cut(),
-    "half an answer": cut(b'{"kind":'),
+    "half an answer": stream(b'{"kind":', end="cut"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("verb", ["get", "create", "patch", "delete", "list"])
 async def test_every_verb_outlives_two_failures(verb: str, fault: object) -> None:
-    async with answering(fault, fault, ok({"kind": "Pod"})) as server, server.client() as client:
+    async with scripted(fault, fault, ok({"kind": "Pod"})) as server, server.client() as client:
         calls = {
             "get": lambda: client.get("pods", "x", "ns"),
             "create": lambda: client.create("pods", {"metadata": {"name": "x"}}, "ns"),
@@ -109,24 +109,24 @@ async def test_every_verb_outlives_two_failures(verb: str, fault: object) -> Non
             "list": lambda: client.list("pods", "ns"),
         }
         assert await calls[verb]() == {"kind": "Pod"}
-        first, second, third = server.asked
+        first, second, third = server.requests
     assert (first.method, first.path, first.body) == (third.method, third.path, third.body)
     assert second.at - first.at <= 0.6
     assert third.at - second.at <= 1.1
 
 
 async def test_a_conflict_is_never_repeated() -> None:
-    async with answering(refuse(409, "AlreadyExists")) as server, server.client() as client:
+    async with scripted(refuse(409, "AlreadyExists")) as server, server.client() as client:
         with pytest.raises(ConflictError):
             await client.create("pods", {"metadata": {"name": "x"}}, "ns")
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("code", "reason"), [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")])
 async def test_retry_after_is_honoured_with_every_code(code: int, reason: str) -> None:
-    async with answering(refuse(code, reason, Retry_After="7"), ok()) as server, server.client() as client:
+    async with scripted(refuse(code, reason, Retry_After="7"), ok()) as server, server.client() as client:
         await client.get("pods", "x", "ns")
-        first, second = server.asked
+        first, second = server.requests
     assert 7 <= second.at - first.at <= 7.6
 
 
@@ -136,14 +136,14 @@ async def test_retry_after_is_honoured_with_every_code(code: int, reason: str) -
         pytest.param(refuse(503, "ServiceUnavailable"), ServerError, id="503"),
         pytest.param(refuse(429, "TooManyRequests"), ThrottledError, id="429"),
         pytest.param(cut(), UnreachableError, id="reset"),
-        pytest.param(hang(), UnreachableError, id="silence"),
+        pytest.param(silence(), UnreachableError, id="silence"),
     ],
 )
 async def test_the_budget_is_seconds_and_the_last_failure_is_what_is_raised(
     fault: object, kind: type[ApiError]
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with answering(fault) as server, server.client(retry_budget=25) as client:
+    async with scripted(fault) as server, server.client(retry_budget=25) as client:
         began = loop.time()
         with pytest.raises(kind):
             await client.get("pods", "x", "ns")
@@ -151,7 +151,7 @@ async def test_the_budget_is_seconds_and_the_last_failure_is_what_is_raised(
 
 
 async def test_a_pause_longer_than_the_budget_is_not_waited_for() -> None:
-    async with answering(refuse(429, "TooManyRequests", Retry_After="60")) as server, server.client() as client:
+    async with scripted(refuse(429, "TooManyRequests", Retry_After="60")) as server, server.client() as client:
         with pytest.raises(ThrottledError) as caught:
             await client.get("pods", "x", "ns")
         assert caught.value.retry_after == 60
@@ -159,15 +159,15 @@ async def test_a_pause_longer_than_the_budget_is_not_waited_for() -> None:
 
 
 async def test_a_retry_that_waits_too_long_for_its_turn_is_the_failure_it_was() -> None:
-    async with answering(refuse(503, "ServiceUnavailable")) as server:
+    async with scripted(refuse(503, "ServiceUnavailable")) as server:
         async with server.client(rate=0.01, burst=1) as client:
             with pytest.raises(ServerError):
                 await client.get("pods", "x", "ns")
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 async def test_the_callers_deadline_cuts_retries_short() -> None:
-    async with answering(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
+    async with scripted(refuse(503, "ServiceUnavailable")) as server, server.client() as client:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(client.get("pods", "x", "ns"), 3)
         assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpo_async.kube.server_clock import ServerClock
-from tests.kube.answering import answering
+from tests.kube.scripted_server import scripted
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 moments = st.timedeltas(timedelta(-1000), timedelta(1000)).map(lambda since: NOON + since)
@@ -41,6 +41,6 @@ async def test_a_client_knows_the_clock_of_its_server() -> None:
         date = format_datetime(datetime.now(timezone.utc) + timedelta(hours=1), usegmt=True)
         return web.json_response({}, headers={"Date": date})
 
-    async with answering(an_hour_ahead) as server, server.client() as client:
+    async with scripted(an_hour_ahead) as server, server.client() as client:
         await client.get("pods", "x", "ns")
         assert abs(client.clock.ahead - timedelta(hours=1)) <= timedelta(seconds=2)

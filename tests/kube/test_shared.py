@@ -14,8 +14,8 @@ from kpo_async.exceptions import ConfigError
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.kube.shared import LINGER, PerLoop, SharedPerLoop, SingleFlight
-from tests.kube.answering import answering, ok
 from tests.kube.auth.kubeconfigs import kubeconfig, write
+from tests.kube.scripted_server import ok, scripted
 
 
 def test_each_loop_has_one_value_and_a_closed_loop_has_none() -> None:
@@ -270,7 +270,7 @@ async def test_a_wrong_source_is_a_config_error_for_every_caller() -> None:
 
 @pytest.mark.virtual_time
 async def test_background_work_on_a_client_is_ended_before_its_connections(tmp_path: Path) -> None:
-    async with answering(ok()) as server:
+    async with scripted(ok()) as server:
         source = ClusterSource(config_dict=kubeconfig(cluster={"server": server.url}))
         done: list[str] = []
 

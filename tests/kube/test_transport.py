@@ -17,7 +17,7 @@ from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.auth.credentials import ClientCertificate, FileCredentials, StaticCredentials
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Unreachable
-from tests.kube.answering import answering, hang, ok
+from tests.kube.scripted_server import ok, scripted, silence, stream
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ async def reach(config: ClusterConfig) -> None:
 
 
 async def test_the_clusters_ca_is_what_is_trusted(authority: trustme.CA, server_context: ssl.SSLContext) -> None:
-    async with answering(ok(), context=server_context) as server:
+    async with scripted(ok(), context=server_context) as server:
         await reach(server.config(ca_data=pem(authority)))
 
 
 async def test_an_unknown_ca_is_reported_at_once_with_the_way_out(server_context: ssl.SSLContext) -> None:
-    async with answering(ok(), context=server_context) as server:
+    async with scripted(ok(), context=server_context) as server:
         with pytest.raises(UnreachableError, match="its certificate is not trusted") as caught:
             await reach(server.config(ca_data=pem(trustme.CA())))
     assert caught.value.reason == Unreachable.CERTIFICATE
@@ -63,14 +63,14 @@ async def test_an_unknown_ca_is_reported_at_once_with_the_way_out(server_context
 
 
 async def test_verification_can_be_switched_off(server_context: ssl.SSLContext) -> None:
-    async with answering(ok(), context=server_context) as server:
+    async with scripted(ok(), context=server_context) as server:
         await reach(server.config(verify_ssl=False))
 
 
 async def test_the_server_may_have_another_name_in_its_certificate(authority: trustme.CA) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("kubernetes").configure_cert(context)
-    async with answering(ok(), context=context) as server:
+    async with scripted(ok(), context=context) as server:
         await reach(server.config(ca_data=pem(authority), tls_server_name="kubernetes"))
         with pytest.raises(UnreachableError, match="not trusted"):
             await reach(server.config(ca_data=pem(authority)))
@@ -81,7 +81,7 @@ async def test_a_replaced_ca_file_is_read_after_the_first_failure(
 ) -> None:
     path = tmp_path / "ca.crt"
     path.write_text(pem(trustme.CA()))
-    async with answering(ok(), context=server_context) as server, Client(server.config(ca_file=str(path))) as client:
+    async with scripted(ok(), context=server_context) as server, Client(server.config(ca_file=str(path))) as client:
         with pytest.raises(UnreachableError):
             await client.get("pods", "x", "ns")
         path.write_text(pem(authority))
@@ -106,7 +106,7 @@ async def test_a_client_certificate_is_shown_and_replaced_when_it_was_renewed(
     put("first.user")
     user = FileCredentials(certificate_file=str(tmp_path / "crt"), key_file=str(tmp_path / "key"))
     async with (
-        answering(who, context=server_context) as server,
+        scripted(who, context=server_context) as server,
         Client(server.config(user, ca_data=pem(authority))) as client,
     ):
         await client.get("pods", "x", "ns")
@@ -122,7 +122,7 @@ async def test_an_unusable_ca_is_no_crash(config: dict[str, str]) -> None:
 
 
 async def test_a_port_without_tls_is_named(authority: trustme.CA) -> None:
-    async with answering(ok()) as server:
+    async with scripted(ok()) as server:
         address = server.url.replace("http:", "https:")
         with pytest.raises(UnreachableError) as caught:
             await reach(ClusterConfig(server=address, ca_data=pem(authority)))
@@ -149,7 +149,7 @@ async def test_a_name_that_does_not_resolve_says_so() -> None:
 @pytest.mark.virtual_time
 async def test_a_server_that_never_answers_is_reported_within_30_seconds() -> None:
     loop = asyncio.get_running_loop()
-    async with answering(hang()) as server, server.client() as client:
+    async with scripted(silence()) as server, server.client() as client:
         with pytest.raises(UnreachableError, match="no answer in time"):
             await client.get("pods", "x", "ns")
     assert loop.time() < 30
@@ -168,11 +168,11 @@ async def test_a_half_open_listener_is_reported_within_30_seconds() -> None:
 
 async def test_a_proxy_is_asked_for_the_server_and_named_when_it_fails() -> None:
     async with (
-        answering(ok({"from": "proxy"})) as proxy,
+        scripted(ok({"from": "proxy"})) as proxy,
         Client(ClusterConfig(server="http://api.invalid:6443", proxy=proxy.url)) as client,
     ):
         assert await client.get("pods", "x", "ns") == {"from": "proxy"}
-        assert proxy.asked[0].headers["Host"] == "api.invalid:6443"
+        assert proxy.requests[0].headers["Host"] == "api.invalid:6443"
     with pytest.raises(UnreachableError) as caught:
         await reach(ClusterConfig(server="https://api.invalid:6443", proxy="http://u:s3cr3t@127.0.0.1:1"))
     assert caught.value.reason == Unreachable.PROXY
@@ -181,9 +181,9 @@ async def test_a_proxy_is_asked_for_the_server_and_named_when_it_fails() -> None
 
 
 async def test_impersonation_headers_are_sent() -> None:
-    async with answering(ok()) as server:
+    async with scripted(ok()) as server:
         await reach(server.config(headers=(("Impersonate-User", "jane"), ("Impersonate-Group", "dev"))))
-        assert server.asked[0].headers["Impersonate-User"] == "jane"
+        assert server.requests[0].headers["Impersonate-User"] == "jane"
 
 
 async def open_logs(client: Client, stack: contextlib.AsyncExitStack, count: int) -> None:
@@ -193,9 +193,9 @@ async def open_logs(client: Client, stack: contextlib.AsyncExitStack, count: int
 
 async def test_two_hundred_open_streams_do_not_keep_a_call_waiting() -> None:
     async def by_path(request: web.Request) -> web.StreamResponse:
-        return await (hang(b"line\n") if request.path.endswith("/log") else ok({"kind": "Pod"}))(request)
+        return await (stream(b"line\n") if request.path.endswith("/log") else ok({"kind": "Pod"}))(request)
 
-    async with answering(by_path) as server, server.client() as client, contextlib.AsyncExitStack() as stack:
+    async with scripted(by_path) as server, server.client() as client, contextlib.AsyncExitStack() as stack:
         await open_logs(client, stack, 200)
         assert await asyncio.wait_for(client.get("pods", "x", "ns"), 5) == {"kind": "Pod"}
 
@@ -210,14 +210,14 @@ async def test_keepalive_can_be_switched_off(keepalive: bool, monkeypatch: pytes
         probing.append(bool(made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)))
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", seen)
-    async with answering(ok()) as server, Client(server.config(tcp_keepalive=keepalive)) as client:
+    async with scripted(ok()) as server, Client(server.config(tcp_keepalive=keepalive)) as client:
         await client.get("pods", "x", "ns")
     assert probing == [keepalive]
 
 
 async def test_a_big_object_arrives_whole() -> None:
     big = {"data": "x" * 3_000_000}
-    async with answering(ok(big)) as server, server.client() as client:
+    async with scripted(ok(big)) as server, server.client() as client:
         assert await client.get("configmaps", "x", "ns") == big
 
 
@@ -225,7 +225,7 @@ async def test_a_big_object_arrives_whole() -> None:
 async def test_a_call_can_be_cancelled_at_any_moment(
     moment: int, authority: trustme.CA, server_context: ssl.SSLContext
 ) -> None:
-    async with answering(hang(), context=server_context) as server:
+    async with scripted(silence(), context=server_context) as server:
         client = Client(server.config(StaticCredentials("Bearer T"), ca_data=pem(authority)))
         call = asyncio.create_task(client.get("pods", "x", "ns"))
         for _ in range(moment**2):
@@ -237,7 +237,7 @@ async def test_a_call_can_be_cancelled_at_any_moment(
 
 
 async def test_errors_of_the_callers_block_pass_through_a_stream_unchanged() -> None:
-    async with answering(hang(b"line\n")) as server, server.client() as client:
+    async with scripted(stream(b"line\n")) as server, server.client() as client:
         with pytest.raises(OSError, match="disk full"):
             async with client.log("x", "ns", container="base"):
                 raise OSError("disk full")

@@ -17,7 +17,7 @@ from kpo_async.kube.auth.credentials import (
     StaticCredentials,
     basic,
 )
-from tests.kube.answering import answering, ok, refuse
+from tests.kube.scripted_server import ok, refuse, scripted
 from tests.virtual_time import time_held
 
 
@@ -38,28 +38,32 @@ async def test_a_rejected_token_is_read_again_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old")
     user = FileCredentials(token_file=str(path))
-    async with answering(ok(), refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
+    async with scripted(ok(), refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
         await client.get("pods", "x", "ns")
         path.write_text("new")
         await client.get("pods", "x", "ns")
-        assert [asked.headers["Authorization"] for asked in server.asked] == ["Bearer old", "Bearer old", "Bearer new"]
+        assert [request.headers["Authorization"] for request in server.requests] == [
+            "Bearer old",
+            "Bearer old",
+            "Bearer new",
+        ]
 
 
 async def test_a_second_401_is_reported_without_more_tries() -> None:
-    async with answering(refuse(401, "Unauthorized")) as server, server.client(StaticCredentials("Bearer T")) as client:
+    async with scripted(refuse(401, "Unauthorized")) as server, server.client(StaticCredentials("Bearer T")) as client:
         with pytest.raises(UnauthorizedError, match="rejects the credentials"):
             await client.get("pods", "x", "ns")
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
 async def test_a_stream_renews_a_rejected_token_too(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("T")
     user = FileCredentials(token_file=str(path))
-    async with answering(refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
+    async with scripted(refuse(401, "Unauthorized"), ok()) as server, server.client(user) as client:
         async with client.watch("pods", "ns") as chunks:
             assert [chunk async for chunk in chunks] == [b"{}"]
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
 async def test_many_401s_at_once_cost_one_renewal(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ async def test_a_missing_token_file_names_the_path_and_the_host(tmp_path: Path) 
     user = FileCredentials(token_file=str(tmp_path / "token"))
     with pytest.raises(CredentialError, match=r"token cannot be read on host .*: No such file or directory"):
         await user.fetch()
-    async with answering(ok()) as server, server.client(user) as client:
+    async with scripted(ok()) as server, server.client(user) as client:
         with pytest.raises(UnauthorizedError, match="cannot watch pods"):
             async with client.watch("pods", "ns"):
                 pytest.fail("there is nothing to watch with")

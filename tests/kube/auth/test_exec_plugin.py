@@ -17,8 +17,8 @@ from kpo_async.exceptions import UnauthorizedError
 from kpo_async.kube.auth import ClusterConfig, ClusterSource, CredentialSource, exec_plugin, load_blocking
 from kpo_async.kube.auth.credentials import ClientCertificate, CredentialError, Grant, GrantCache
 from kpo_async.kube.auth.exec_plugin import ExecPlugin
-from tests.kube.answering import answering, ok, refuse
 from tests.kube.auth.kubeconfigs import kubeconfig
+from tests.kube.scripted_server import ok, refuse, scripted
 from tests.virtual_time import time_held
 
 LONG_AGO = "2020-01-01T00:00:00Z"
@@ -257,18 +257,18 @@ async def test_a_program_that_hangs_is_ended_with_all_it_started(plugin: Path, m
 
 async def test_a_rejected_token_is_fetched_anew_once_and_the_call_succeeds(plugin: Path) -> None:
     answer(plugin, credential(token="old"))
-    async with answering(refuse(401, "Unauthorized"), ok()) as server, server.client(user(plugin)) as client:
+    async with scripted(refuse(401, "Unauthorized"), ok()) as server, server.client(user(plugin)) as client:
         await client.get("pods", "x", "ns")
-        assert [asked.headers["Authorization"] for asked in server.asked] == ["Bearer old", "Bearer old"]
+        assert [request.headers["Authorization"] for request in server.requests] == ["Bearer old", "Bearer old"]
     assert runs(plugin) == 2
 
 
 async def test_a_call_reports_a_failing_plugin_as_unauthorized(plugin: Path) -> None:
     behave(plugin, "exit 1")
-    async with answering(ok()) as server, server.client(user(plugin)) as client:
+    async with scripted(ok()) as server, server.client(user(plugin)) as client:
         with pytest.raises(UnauthorizedError, match='cannot get pods "x" in namespace "ns": the exec plugin') as caught:
             await client.get("pods", "x", "ns")
-        assert not server.asked
+        assert not server.requests
     assert (caught.value.code, caught.value.reason) == (0, "NoCredentials")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kpo_async.exceptions import ApiError, ExpiredError
 from kpo_async.kube.errors import Action
 from kpo_async.kube.watch.decode import EventType, LineSplitter, PodListDecoder, decode_line
-from tests.kube.scripted import bookmark, error, line, marker, modified, pod
+from tests.kube.scripted_server import bookmark, error, line, marker, modified, pod
 
 WATCH = Action("watch", "pods", namespace="ns")
 

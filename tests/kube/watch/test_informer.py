@@ -14,15 +14,15 @@ import pytest
 from kpo_async.exceptions import ForbiddenError, NotFoundError, ThrottledError
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch import Presence, Subscription, View, follow, informer
-from tests.kube.scripted import (
-    ScriptedServer,
+from tests.kube.scripted_server import (
+    ScriptedPods,
     added,
     deleted,
     error,
-    found,
     listing,
     marker,
     modified,
+    ok,
     pod,
     refuse,
     stream,
@@ -56,8 +56,8 @@ def following(client: Client, name: str = "a", uid: str = "", **options: Any) ->
 
 
 @asynccontextmanager
-async def one_follower(server: ScriptedServer) -> AsyncIterator[Subscription]:
-    async with server.serving() as client, following(client) as subscription:
+async def one_follower(server: ScriptedPods) -> AsyncIterator[Subscription]:
+    async with server.connected() as client, following(client) as subscription:
         yield subscription
 
 
@@ -67,40 +67,40 @@ def ended(version: int, name: str = "a", **extra: Any) -> bytes:
 
 
 async def test_a_follower_sees_its_pod_live_and_end() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         stream(added("a", 5, phase="Pending"), marker(9), 1.0, modified("a", 10), 1.0, ended(12), added("b", 13))
     )
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Pending@5", "PRESENT Running@10", "GONE Succeeded@12"]
         assert subscription.view.presence is Presence.GONE
-    assert server.got == []
+    assert server.gets == []
 
 
 async def test_a_thousand_followers_cost_one_request() -> None:
     names = [f"p{number}" for number in range(1000)]
-    server = ScriptedServer(
+    server = ScriptedPods(
         stream(*(added(name, 5) for name in names), marker(9), 1.0, *(ended(20, name) for name in names))
     )
-    async with server.serving() as client, AsyncExitStack() as stack:
+    async with server.connected() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(following(client, name)) for name in names]
         outcomes = await asyncio.gather(*(watch_out(subscription) for subscription in subscriptions))
     assert outcomes == [["PRESENT Running@5", "GONE Succeeded@20"]] * 1000
-    assert len(server.asked) == 1
-    assert server.got == []
+    assert len(server.queries) == 1
+    assert server.gets == []
 
 
 async def test_whoever_comes_later_reads_what_is_known() -> None:
-    server = ScriptedServer(stream(added("a", 5), added("b", 6), marker(9)))
-    async with server.serving() as client, following(client, "a") as first:
+    server = ScriptedPods(stream(added("a", 5), added("b", 6), marker(9)))
+    async with server.connected() as client, following(client, "a") as first:
         await first.next()
         async with following(client, "b") as second:
             assert word(second.view) == "PRESENT Running@6"
             assert word(await second.next()) == "PRESENT Running@6"
-    assert len(server.asked) == 1
+    assert len(server.queries) == 1
 
 
 async def test_a_slow_follower_misses_states_but_not_the_last_one() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), *(modified("a", 10 + n) for n in range(50)), ended(70)))
+    server = ScriptedPods(stream(added("a", 5), marker(9), *(modified("a", 10 + n) for n in range(50)), ended(70)))
     async with one_follower(server) as subscription:
         await subscription.next()
         await asyncio.sleep(10)
@@ -108,7 +108,7 @@ async def test_a_slow_follower_misses_states_but_not_the_last_one() -> None:
 
 
 async def test_nothing_is_known_before_the_first_telling_is_complete() -> None:
-    server = ScriptedServer(stream(added("a", 5), 5.0, marker(9)))
+    server = ScriptedPods(stream(added("a", 5), 5.0, marker(9)))
     async with one_follower(server) as subscription:
         await asyncio.sleep(4)
         assert subscription.view == View(Presence.UNKNOWN)
@@ -116,7 +116,7 @@ async def test_nothing_is_known_before_the_first_telling_is_complete() -> None:
 
 
 async def test_an_older_state_is_never_shown_after_a_newer_one() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         refuse(422, "Invalid"),
         listing(9, pod("a", 5)),
         stream(modified("a", 20), modified("a", 15), modified("a", 20), error(410, "Expired"), end="close"),
@@ -132,7 +132,7 @@ async def test_an_older_state_is_never_shown_after_a_newer_one() -> None:
 
 
 async def test_a_restored_store_is_believed_although_its_versions_are_older() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         stream(added("a", 50), marker(90), 1.0, error(410, "Expired"), end="close"),
         stream(added("a", 5), marker(9)),
     )
@@ -144,37 +144,37 @@ EXPIRED_LATER = stream(added("a", 5), marker(9), 1.0, error(410, "Expired"), end
 
 
 async def test_a_pod_that_a_new_telling_lacks_is_vanished_after_one_get() -> None:
-    server = ScriptedServer(EXPIRED_LATER, stream(marker(30)))
+    server = ScriptedPods(EXPIRED_LATER, stream(marker(30)))
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
-    assert server.got == ["a"]
+    assert server.gets == ["a"]
 
 
 async def test_a_pod_that_only_left_the_selection_while_nobody_looked_is_followed_by_itself() -> None:
-    server = ScriptedServer(EXPIRED_LATER, stream(marker(30)))
-    server.gets["a"] = found(pod("a", 20))
-    server.singles["a"] = [stream(added("a", 20), marker(30), modified("a", 31), ended(32))]
+    server = ScriptedPods(EXPIRED_LATER, stream(marker(30)))
+    server.pods["a"] = ok(pod("a", 20))
+    server.single_watches["a"] = [stream(added("a", 20), marker(30), modified("a", 31), ended(32))]
     async with one_follower(server) as subscription:
         words = await watch_out(subscription)
     assert words[:2] == ["PRESENT Running@5", "PRESENT Running@20"]
     assert words[-1] == "GONE Succeeded@32"
-    assert server.got == ["a"]
+    assert server.gets == ["a"]
 
 
 async def test_a_pod_that_lost_its_label_is_followed_by_itself_to_its_end() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), 1.0, deleted("a", 10)))
-    server.gets["a"] = found(pod("a", 10))
-    server.singles["a"] = [stream(added("a", 10), marker(12), 1.0, ended(13))]
+    server = ScriptedPods(stream(added("a", 5), marker(9), 1.0, deleted("a", 10)))
+    server.pods["a"] = ok(pod("a", 10))
+    server.single_watches["a"] = [stream(added("a", 10), marker(12), 1.0, ended(13))]
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Running@5", "PRESENT Running@10", "GONE Succeeded@13"]
-    assert server.asked[1]["fieldSelector"] == "metadata.name=a"
+    assert server.queries[1]["fieldSelector"] == "metadata.name=a"
 
 
 async def test_a_pod_that_gets_its_label_back_returns_to_the_shared_watch() -> None:
     back = [10.0, added("a", 15), ended(16)]
-    server = ScriptedServer(stream(added("a", 5), marker(9), 1.0, deleted("a", 10), *back))
-    server.gets["a"] = found(pod("a", 10))
-    server.singles["a"] = [stream(added("a", 10), marker(12))]
+    server = ScriptedPods(stream(added("a", 5), marker(9), 1.0, deleted("a", 10), *back))
+    server.pods["a"] = ok(pod("a", 10))
+    server.single_watches["a"] = [stream(added("a", 10), marker(12))]
     async with one_follower(server) as subscription:
         assert (await watch_out(subscription))[-1] == "GONE Succeeded@16"
         await asyncio.sleep(1)
@@ -182,79 +182,79 @@ async def test_a_pod_that_gets_its_label_back_returns_to_the_shared_watch() -> N
 
 
 async def test_a_deletion_without_its_time_is_confirmed() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), 1.0, deleted("a", 10)))
+    server = ScriptedPods(stream(added("a", 5), marker(9), 1.0, deleted("a", 10)))
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
-    assert server.got == ["a"]
+    assert server.gets == ["a"]
 
 
 async def test_another_pod_of_the_same_name_is_another_pod() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         stream(added("a", 5), marker(9), 1.0, ended(10), added("a", 11, uid="second"), modified("a", 12, uid="second"))
     )
-    async with server.serving() as client, following(client) as first, following(client, uid="second") as second:
+    async with server.connected() as client, following(client) as first, following(client, uid="second") as second:
         assert await watch_out(first) == ["PRESENT Running@5", "GONE Succeeded@10"]
         assert (await watch_out(second, "PRESENT Running@12"))[-1] == "PRESENT Running@12"
 
 
 async def test_a_pod_replaced_under_its_name_while_nobody_looked_is_vanished() -> None:
-    server = ScriptedServer(EXPIRED_LATER, stream(added("a", 20, uid="second"), marker(30)))
-    server.gets["a"] = found(pod("a", 20, uid="second"))
+    server = ScriptedPods(EXPIRED_LATER, stream(added("a", 20, uid="second"), marker(30)))
+    server.pods["a"] = ok(pod("a", 20, uid="second"))
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
 
 
 async def test_a_pod_too_fresh_for_a_cached_list_is_not_judged_by_it() -> None:
-    server = ScriptedServer(refuse(422, "Invalid"), listing(9), stream(0.5, added("a", 10), ended(11)))
+    server = ScriptedPods(refuse(422, "Invalid"), listing(9), stream(0.5, added("a", 10), ended(11)))
     async with one_follower(server) as subscription:
         words = await watch_out(subscription)
     assert words[-1] == "GONE Succeeded@11"
-    assert server.got == []
+    assert server.gets == []
 
 
 async def test_a_pod_that_the_watch_is_late_to_show_is_asked_for() -> None:
-    server = ScriptedServer(stream(marker(9), 1.5, added("a", 10), 5.0, ended(11)))
-    server.gets["a"] = found(pod("a", 10, phase="Pending"))
+    server = ScriptedPods(stream(marker(9), 1.5, added("a", 10), 5.0, ended(11)))
+    server.pods["a"] = ok(pod("a", 10, phase="Pending"))
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["PRESENT Pending@10", "GONE Succeeded@11"]
-    assert (len(server.asked), server.got) == (1, ["a"])
+    assert (len(server.queries), server.gets) == (1, ["a"])
 
 
 async def test_a_pod_that_never_was_is_vanished() -> None:
-    server = ScriptedServer(stream(marker(9)))
+    server = ScriptedPods(stream(marker(9)))
     async with one_follower(server) as subscription:
         assert await watch_out(subscription) == ["FINAL_STATE_UNKNOWN"]
 
 
 async def test_the_final_state_of_a_deleted_pod_is_kept_for_those_who_come_late() -> None:
-    server = ScriptedServer(stream(added("a", 5), added("b", 6), marker(9), ended(10)))
-    async with server.serving() as client, following(client, "b"):
+    server = ScriptedPods(stream(added("a", 5), added("b", 6), marker(9), ended(10)))
+    async with server.connected() as client, following(client, "b"):
         await asyncio.sleep(1)
         async with following(client, "a") as late:
             assert await watch_out(late) == ["GONE Succeeded@10"]
-    assert server.got == []
+    assert server.gets == []
 
 
 async def test_many_vanished_pods_are_confirmed_a_few_at_a_time() -> None:
     names = [f"p{number}" for number in range(60)]
     first = stream(*(added(name, 5) for name in names), marker(9), 1.0, error(410, "Expired"), end="close")
-    server = ScriptedServer(first, stream(marker(30)))
-    async with server.serving() as client, AsyncExitStack() as stack:
+    server = ScriptedPods(first, stream(marker(30)))
+    async with server.connected() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(following(client, name)) for name in names]
         outcomes = await asyncio.gather(*(watch_out(subscription) for subscription in subscriptions))
     assert all(words[-1] == "FINAL_STATE_UNKNOWN Running@5" for words in outcomes)
-    assert sorted(server.got) == sorted(names)
-    assert max(sum(at <= other < at + 1 for other in server.got_at) for at in server.got_at) <= 20
+    assert sorted(server.gets) == sorted(names)
+    assert max(sum(at <= other < at + 1 for other in server.get_times) for at in server.get_times) <= 20
 
 
 async def test_a_get_that_fails_proves_nothing_and_is_repeated() -> None:
-    server = ScriptedServer(EXPIRED_LATER, stream(marker(30)))
+    server = ScriptedPods(EXPIRED_LATER, stream(marker(30)))
     answers = [*[refuse(503, "ServiceUnavailable")] * 9, refuse(404, "NotFound")]
 
     async def failing(request: Any) -> Any:
         return await answers.pop(0)(request)
 
-    server.gets["a"] = failing
+    server.pods["a"] = failing
     async with one_follower(server) as subscription:
         words = await watch_out(subscription)
     assert words[0] == "PRESENT Running@5"
@@ -263,8 +263,8 @@ async def test_a_get_that_fails_proves_nothing_and_is_repeated() -> None:
 
 
 async def test_what_hinders_the_watch_is_shown_and_taken_back() -> None:
-    refused = refuse(429, "TooManyRequests", **{"Retry-After": "5"})
-    server = ScriptedServer(
+    refused = refuse(429, "TooManyRequests", Retry_After="5")
+    server = ScriptedPods(
         stream(added("a", 5), marker(9), 1.0, end="close"), refused, refused, stream(10.0, modified("a", 10))
     )
     async with one_follower(server) as subscription:
@@ -276,18 +276,18 @@ async def test_what_hinders_the_watch_is_shown_and_taken_back() -> None:
 
 
 async def test_a_missing_namespace_is_shown_before_anything_is_known() -> None:
-    async with one_follower(ScriptedServer(*[refuse(404, "NotFound")] * 3)) as subscription:
+    async with one_follower(ScriptedPods(*[refuse(404, "NotFound")] * 3)) as subscription:
         view = await subscription.next()
     assert view.presence is Presence.UNKNOWN
     assert isinstance(view.problem, NotFoundError)
 
 
 async def test_a_forbidden_watch_is_replaced_by_one_per_pod_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    server = ScriptedServer(*[FORBIDDEN] * 500)
+    server = ScriptedPods(*[FORBIDDEN] * 500)
     names = ["a", "b", "c"]
     for name in names:
-        server.singles[name] = [stream(added(name, 5), marker(9), 1.0, ended(10, name))]
-    async with server.serving() as client, AsyncExitStack() as stack:
+        server.single_watches[name] = [stream(added(name, 5), marker(9), 1.0, ended(10, name))]
+    async with server.connected() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(following(client, name)) for name in names]
         for words in await asyncio.gather(*(watch_out(subscription) for subscription in subscriptions)):
             assert words[-2:] == ["PRESENT Running@5", "GONE Succeeded@10"]
@@ -297,25 +297,25 @@ async def test_a_forbidden_watch_is_replaced_by_one_per_pod_with_one_warning(cap
 
 
 async def test_where_no_watch_is_allowed_pods_are_read_at_the_poll_interval(caplog: pytest.LogCaptureFixture) -> None:
-    server = ScriptedServer(*[FORBIDDEN] * 500)
-    server.singles["a"] = [FORBIDDEN] * 500
-    answers = [*[found(pod("a", 5))] * 9, refuse(404, "NotFound")]
+    server = ScriptedPods(*[FORBIDDEN] * 500)
+    server.single_watches["a"] = [FORBIDDEN] * 500
+    answers = [*[ok(pod("a", 5))] * 9, refuse(404, "NotFound")]
 
     async def dying(request: Any) -> Any:
         return await answers.pop(0)(request)
 
-    server.gets["a"] = dying
-    async with server.serving() as client, following(client, poll_interval=3.0) as subscription:
+    server.pods["a"] = dying
+    async with server.connected() as client, following(client, poll_interval=3.0) as subscription:
         words = await watch_out(subscription)
     assert words[-2:] == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
-    assert server.got_at[-1] - server.got_at[0] == pytest.approx(27, abs=2)
+    assert server.get_times[-1] - server.get_times[0] == pytest.approx(27, abs=2)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "read every poll_interval" in record.getMessage()
 
 
 async def test_when_the_rights_appear_all_pods_are_watched_at_once_again() -> None:
-    server = ScriptedServer(*[FORBIDDEN] * 3, stream(added("a", 5), marker(9), 60.0, ended(20)))
-    server.singles["a"] = [stream(added("a", 5), marker(6))]
+    server = ScriptedPods(*[FORBIDDEN] * 3, stream(added("a", 5), marker(9), 60.0, ended(20)))
+    server.single_watches["a"] = [stream(added("a", 5), marker(6))]
     async with one_follower(server) as subscription:
         await subscription.next()
         await asyncio.sleep(30)
@@ -324,24 +324,24 @@ async def test_when_the_rights_appear_all_pods_are_watched_at_once_again() -> No
 
 
 async def test_a_short_refusal_of_an_established_watch_does_not_open_one_per_pod() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), 1.0, end="close"), *[FORBIDDEN] * 4, stream(ended(10)))
+    server = ScriptedPods(stream(added("a", 5), marker(9), 1.0, end="close"), *[FORBIDDEN] * 4, stream(ended(10)))
     async with one_follower(server) as subscription:
         words = await watch_out(subscription)
     assert words[-1] == "GONE Succeeded@10"
     assert f"PRESENT Running@5 {ForbiddenError.__name__}" in words
-    assert not any("fieldSelector" in query for query in server.asked)
+    assert not any("fieldSelector" in query for query in server.queries)
 
 
 async def test_two_followers_of_one_pod_both_see_it_and_leave_alone() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), 5.0, ended(10)))
-    async with server.serving() as client, following(client) as stays:
+    server = ScriptedPods(stream(added("a", 5), marker(9), 5.0, ended(10)))
+    async with server.connected() as client, following(client) as stays:
         async with following(client) as leaves:
             assert word(await leaves.next()) == word(await stays.next()) == "PRESENT Running@5"
         assert await watch_out(stays) == ["GONE Succeeded@10"]
 
 
 async def test_two_callers_cannot_wait_on_one_subscription() -> None:
-    async with one_follower(ScriptedServer(stream())) as subscription:
+    async with one_follower(ScriptedPods(stream())) as subscription:
         waiting = asyncio.ensure_future(subscription.next())
         await asyncio.sleep(1)
         with pytest.raises(RuntimeError, match="subscribe twice"):
@@ -350,8 +350,8 @@ async def test_two_callers_cannot_wait_on_one_subscription() -> None:
 
 
 async def test_the_watch_outlives_its_last_follower_for_a_while() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9), 4.0, modified("a", 10)))
-    async with server.serving() as client:
+    server = ScriptedPods(stream(added("a", 5), marker(9), 4.0, modified("a", 10)))
+    async with server.connected() as client:
         async with following(client) as subscription:
             await subscription.next()
         await asyncio.sleep(4.5)
@@ -359,12 +359,12 @@ async def test_the_watch_outlives_its_last_follower_for_a_while() -> None:
             assert word(subscription.view) == "PRESENT Running@10"
         await asyncio.sleep(6)
         assert server.open == 0
-    assert len(server.asked) == 1
+    assert len(server.queries) == 1
 
 
 async def test_a_closed_client_ends_its_informers_and_tells_who_waits() -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9)))
-    async with server.serving() as client, following(client) as subscription:
+    server = ScriptedPods(stream(added("a", 5), marker(9)))
+    async with server.connected() as client, following(client) as subscription:
         await subscription.next()
         waiting = asyncio.ensure_future(subscription.next())
         await asyncio.sleep(1)
@@ -386,8 +386,8 @@ async def test_the_informer_does_not_log_in_the_name_of_its_first_follower(caplo
 
     informer.log.addFilter(speaker := Speaker())
     whose.set("the first follower")
-    server = ScriptedServer(*[FORBIDDEN] * 9)
-    server.singles["a"] = [stream(added("a", 5), marker(9), ended(10))]
+    server = ScriptedPods(*[FORBIDDEN] * 9)
+    server.single_watches["a"] = [stream(added("a", 5), marker(9), ended(10))]
     async with one_follower(server) as subscription:
         await watch_out(subscription)
     informer.log.removeFilter(speaker)
@@ -407,19 +407,19 @@ class ClumsyClient(Client):
 
 
 async def test_an_unforeseen_error_is_logged_and_the_watch_begun_anew(caplog: pytest.LogCaptureFixture) -> None:
-    server = ScriptedServer(stream(added("a", 5), marker(9)))
-    async with server.serving() as client, ClumsyClient(client.config) as clumsy, following(clumsy) as subscription:
+    server = ScriptedPods(stream(added("a", 5), marker(9)))
+    async with server.connected() as client, ClumsyClient(client.config) as clumsy, following(clumsy) as subscription:
         assert word(await subscription.next()) == "PRESENT Running@5"
     assert "nobody foresaw this" in caplog.text
 
 
 async def test_namespaces_and_selectors_have_watches_of_their_own() -> None:
-    server = ScriptedServer(*[stream(added("a", 5), marker(9))] * 3)
-    async with server.serving() as client, AsyncExitStack() as stack:
+    server = ScriptedPods(*[stream(added("a", 5), marker(9))] * 3)
+    async with server.connected() as client, AsyncExitStack() as stack:
         for namespace, selector in [("ns", "x=1"), ("other", "x=1"), ("ns", "x=2"), ("ns", "x=1")]:
             subscription = await stack.enter_async_context(follow(client, namespace, "a", "uid-a", selector=selector))
             await subscription.next()
-    assert len(server.asked) == 3
+    assert len(server.queries) == 3
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError, Server
 from kpo_async.kube.watch import Apply, Delete, InitApply, InitDone, Watcher, WatchEvent
 from kpo_async.kube.watch import watcher as watch
 from kpo_async.kube.watch.watcher import State
-from tests.kube.scripted import (
-    Answer,
-    ScriptedServer,
+from tests.kube.scripted_server import (
+    Reply,
+    ScriptedPods,
     added,
     bookmark,
     deleted,
@@ -60,9 +60,9 @@ class Ear:
         return [problem and type(problem) for problem in self.heard]
 
 
-async def hear(server: ScriptedServer, until: str, ear: Ear | None = None) -> list[str]:
+async def hear(server: ScriptedPods, until: str, ear: Ear | None = None) -> list[str]:
     """What a watch of `server` says, up to the event `until`."""
-    async with server.serving() as client:
+    async with server.connected() as client:
         return await hear_from(Watcher(client, "ns", label_selector="our=own", on_problem=ear), until)
 
 
@@ -76,7 +76,7 @@ async def hear_from(watcher: Watcher, until: str) -> list[str]:
     return words
 
 
-def versions(server: ScriptedServer) -> list[str]:
+def versions(server: ScriptedPods) -> list[str]:
     """What was asked for, one word per request: `stream`, `list 0`, `watch 10`."""
 
     def asked(query: dict[str, str]) -> str:
@@ -84,16 +84,16 @@ def versions(server: ScriptedServer) -> list[str]:
             return "stream"
         return ("watch " if query.get("watch") else "list ") + query.get("resourceVersion", "unset")
 
-    return [asked(query) for query in server.asked]
+    return [asked(query) for query in server.queries]
 
 
 async def test_the_present_and_its_changes_come_over_one_connection() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         stream(added("a", 5), added("b", 3), marker(10), modified("a", 11), added("c", 12), deleted("b", 13))
     )
     words = await hear(server, "Delete b@13")
     assert words == ["Init", "InitApply a@5", "InitApply b@3", "InitDone", "Apply a@11", "Apply c@12", "Delete b@13"]
-    (query,) = server.asked
+    (query,) = server.queries
     assert query.pop("timeoutSeconds").isdecimal()
     assert query == {
         "watch": "true", "labelSelector": "our=own", "allowWatchBookmarks": "true",
@@ -101,14 +101,14 @@ async def test_the_present_and_its_changes_come_over_one_connection() -> None:
 
 
 async def test_a_server_without_initial_events_is_listed_from_its_cache_and_then_watched() -> None:
-    server = ScriptedServer(NO_STREAM, listing(10, pod("a", 5)), stream(modified("a", 11)))
+    server = ScriptedPods(NO_STREAM, listing(10, pod("a", 5)), stream(modified("a", 11)))
     assert await hear(server, "Apply a@11") == ["Init", "InitApply a@5", "InitDone", "Apply a@11"]
     assert versions(server) == ["stream", "list 0", "watch 10"]
 
 
 async def test_a_refused_initial_stream_is_not_asked_for_again_with_the_same_client() -> None:
-    server = ScriptedServer(NO_STREAM, listing(10), stream(added("a", 11)), listing(20), stream(added("b", 21)))
-    async with server.serving() as client:
+    server = ScriptedPods(NO_STREAM, listing(10), stream(added("a", 11)), listing(20), stream(added("b", 21)))
+    async with server.connected() as client:
         await hear_from(Watcher(client, "ns"), "Apply a@11")
         await hear_from(Watcher(client, "ns"), "Apply b@21")
     assert versions(server) == ["stream", "list 0", "watch 10", "list 0", "watch 20"]
@@ -122,22 +122,22 @@ async def test_a_refused_initial_stream_is_not_asked_for_again_with_the_same_cli
         pytest.param(stream(), id="silence for 15 s"),
     ],
 )
-async def test_a_server_that_overlooks_initial_events_is_listed(beginning: Answer) -> None:
-    server = ScriptedServer(beginning, listing(10, pod("a", 5)), stream(modified("a", 11)))
+async def test_a_server_that_overlooks_initial_events_is_listed(beginning: Reply) -> None:
+    server = ScriptedPods(beginning, listing(10, pod("a", 5)), stream(modified("a", 11)))
     words = await hear(server, "Apply a@11")
     assert words[-4:] == ["Init", "InitApply a@5", "InitDone", "Apply a@11"]
     assert versions(server) == ["stream", "list 0", "watch 10"]
-    assert server.asked_at[-1] <= 16
+    assert server.times[-1] <= 16
 
 
 @pytest.mark.parametrize("end", ["close", "cut"])
 async def test_what_was_told_before_a_lost_marker_is_told_again(end: str) -> None:
-    server = ScriptedServer(stream(added("a", 5), end=end), stream(added("b", 6), marker(10)))
+    server = ScriptedPods(stream(added("a", 5), end=end), stream(added("b", 6), marker(10)))
     assert await hear(server, "InitDone") == ["Init", "InitApply a@5", "Init", "InitApply b@6", "InitDone"]
 
 
 async def test_a_clean_end_resumes_at_once_from_the_last_version_without_a_list() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         TOLD,
         stream(modified("a", 17), end="close"),
         stream(bookmark(18), 60.0, bookmark(23), 60.0, end="close"),
@@ -145,18 +145,18 @@ async def test_a_clean_end_resumes_at_once_from_the_last_version_without_a_list(
     )
     assert (await hear(server, "Apply a@24"))[3:] == ["Apply a@17", "Apply a@24"]
     assert versions(server) == ["stream", "watch 10", "watch 17", "watch 23"]
-    assert server.asked_at == pytest.approx([0, 2, 2, 122])
+    assert server.times == pytest.approx([0, 2, 2, 122])
 
 
 async def test_a_cut_connection_resumes_from_the_last_version_within_the_first_backoff() -> None:
-    server = ScriptedServer(TOLD, stream(modified("a", 17), end="cut"), stream(modified("a", 18)))
+    server = ScriptedPods(TOLD, stream(modified("a", 17), end="cut"), stream(modified("a", 18)))
     await hear(server, "Apply a@18")
     assert versions(server) == ["stream", "watch 10", "watch 17"]
-    assert server.asked_at[2] <= 2 + 0.8
+    assert server.times[2] <= 2 + 0.8
 
 
 async def test_initial_events_are_no_place_to_resume_from() -> None:
-    server = ScriptedServer(stream(added("a", 900), marker(10), 2.0, end="close"), stream(modified("a", 901)))
+    server = ScriptedPods(stream(added("a", 900), marker(10), 2.0, end="close"), stream(modified("a", 901)))
     await hear(server, "Apply a@901")
     assert versions(server) == ["stream", "watch 10"]
 
@@ -169,48 +169,48 @@ async def test_initial_events_are_no_place_to_resume_from() -> None:
         pytest.param(refuse(410, "Expired"), id="as an HTTP status"),
     ],
 )
-async def test_an_expired_version_has_everything_told_again_at_once(expired: Answer) -> None:
-    server = ScriptedServer(TOLD, stream(modified("a", 17), end="close"), expired, stream(added("b", 30), marker(40)))
+async def test_an_expired_version_has_everything_told_again_at_once(expired: Reply) -> None:
+    server = ScriptedPods(TOLD, stream(modified("a", 17), end="close"), expired, stream(added("b", 30), marker(40)))
     ear = Ear()
     words = await hear(server, "InitApply b@30", ear)
     assert words[-2:] == ["Init", "InitApply b@30"]
     assert versions(server) == ["stream", "watch 10", "watch 17", "stream"]
-    assert server.asked_at[3] == server.asked_at[2]
+    assert server.times[3] == server.times[2]
     assert ear.heard == []
 
 
 async def test_a_server_that_finds_its_own_newest_version_too_old_is_not_hammered() -> None:
     expired = stream(error(410, "Expired"), end="close")
-    server = ScriptedServer(*[TOLD, expired] * 10, TOLD, stream(modified("a", 99)))
+    server = ScriptedPods(*[TOLD, expired] * 10, TOLD, stream(modified("a", 99)))
     await hear(server, "Apply a@99")
-    telling = server.asked_at[::2]
+    telling = server.times[::2]
     pauses = [later - earlier - 2 for earlier, later in pairwise(telling)]
     assert sum(pauses) > 15
 
 
 async def test_a_list_is_asked_for_at_the_seen_version_and_then_at_the_latest() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         NO_STREAM,
         listing(10),
         stream(modified("a", 17), end="close"),
         refuse(410, "Expired"),
-        refuse(504, "Timeout", **{"Retry-After": "1"}),
+        refuse(504, "Timeout", Retry_After="1"),
         listing(30, pod("b", 25)),
         stream(modified("b", 31)),
     )
     await hear(server, "Apply b@31")
     assert versions(server) == ["stream", "list 0", "watch 10", "watch 17", "list 17", "list unset", "watch 30"]
-    assert [query.get("limit") for query in server.asked if "watch" not in query] == [None, None, "500"]
+    assert [query.get("limit") for query in server.queries if "watch" not in query] == [None, None, "500"]
 
 
 async def test_a_first_list_that_the_cache_cannot_serve_goes_to_the_store() -> None:
-    server = ScriptedServer(NO_STREAM, refuse(504, "Timeout"), listing(30), stream(added("a", 31)))
+    server = ScriptedPods(NO_STREAM, refuse(504, "Timeout"), listing(30), stream(added("a", 31)))
     await hear(server, "Apply a@31")
     assert versions(server) == ["stream", "list 0", "list unset", "watch 30"]
 
 
 async def test_pages_are_one_telling_and_the_watch_begins_where_the_last_page_says() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         NO_STREAM,
         refuse(410, "Expired"),
         listing(30, pod("a", 1), token="more"),
@@ -220,12 +220,12 @@ async def test_pages_are_one_telling_and_the_watch_begins_where_the_last_page_sa
     )
     words = await hear(server, "Apply a@32")
     assert words == ["Init", "InitApply a@1", "InitApply b@2", "InitApply c@3", "InitDone", "Apply a@32"]
-    assert [query.get("continue") for query in server.asked] == [None, None, None, "more", "still more", None]
+    assert [query.get("continue") for query in server.queries] == [None, None, None, "more", "still more", None]
     assert versions(server)[-1] == "watch 31"
 
 
 async def test_an_expired_page_makes_the_next_list_come_whole() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         NO_STREAM,
         refuse(410, "Expired"),
         listing(30, pod("a", 1), token="more"),
@@ -235,22 +235,22 @@ async def test_an_expired_page_makes_the_next_list_come_whole() -> None:
     )
     words = await hear(server, "Apply a@41")
     assert words == ["Init", "InitApply a@1", "Init", "InitApply a@1", "InitApply b@2", "InitDone", "Apply a@41"]
-    assert [query.get("limit") for query in server.asked] == [None, None, "500", "500", None, None]
+    assert [query.get("limit") for query in server.queries] == [None, None, "500", "500", None, None]
 
 
 async def test_a_throttling_server_is_left_alone_for_as_long_as_it_says() -> None:
     ear = Ear()
-    server = ScriptedServer(TOLD, refuse(429, "TooManyRequests", **{"Retry-After": "7"}), stream(modified("a", 11)))
+    server = ScriptedPods(TOLD, refuse(429, "TooManyRequests", Retry_After="7"), stream(modified("a", 11)))
     await hear(server, "Apply a@11", ear)
     assert versions(server) == ["stream", "watch 10", "watch 10"]
-    assert 7 <= server.asked_at[2] - server.asked_at[1] <= 7.8
+    assert 7 <= server.times[2] - server.times[1] <= 7.8
     assert ear.kinds == [ThrottledError, None]
 
 
 async def test_pauses_grow_to_twelve_seconds_and_no_further() -> None:
-    server = ScriptedServer(*[refuse(503, "ServiceUnavailable")] * 40, stream(marker(10)))
+    server = ScriptedPods(*[refuse(503, "ServiceUnavailable")] * 40, stream(marker(10)))
     await hear(server, "InitDone")
-    pauses = [later - earlier for earlier, later in pairwise(server.asked_at)]
+    pauses = [later - earlier for earlier, later in pairwise(server.times)]
     ceilings = [min(12.0, 0.8 * 2**failures) for failures in range(40)]
     assert all(pause <= ceiling + 0.01 for pause, ceiling in zip(pauses, ceilings, strict=True))
     assert sum(pauses[8:]) / 32 == pytest.approx(6, abs=2.5)
@@ -259,27 +259,27 @@ async def test_pauses_grow_to_twelve_seconds_and_no_further() -> None:
 async def test_after_two_healthy_minutes_a_failure_counts_as_the_first() -> None:
     long = stream(bookmark(11), 65.0, bookmark(12), 65.0, end="cut")
     cut = stream(bookmark(13), end="cut")
-    server = ScriptedServer(*[refuse(503, "x")] * 8, TOLD, long, cut, stream(added("b", 20)))
+    server = ScriptedPods(*[refuse(503, "x")] * 8, TOLD, long, cut, stream(added("b", 20)))
     await hear(server, "Apply b@20")
-    assert server.asked_at[-2] - server.asked_at[-3] - 130 <= 0.81
-    assert server.asked_at[-1] - server.asked_at[-2] <= 1.61
+    assert server.times[-2] - server.times[-3] - 130 <= 0.81
+    assert server.times[-1] - server.times[-2] <= 1.61
 
 
 async def test_a_silent_connection_is_given_up_after_70_seconds_and_resumed() -> None:
-    server = ScriptedServer(TOLD, stream(modified("a", 17)), stream(modified("a", 18)))
+    server = ScriptedPods(TOLD, stream(modified("a", 17)), stream(modified("a", 18)))
     await hear(server, "Apply a@18")
     assert versions(server) == ["stream", "watch 10", "watch 17"]
-    assert 70 <= server.asked_at[2] - server.asked_at[1] <= 70.9
+    assert 70 <= server.times[2] - server.times[1] <= 70.9
 
 
 async def test_bookmarks_keep_a_quiet_connection_alive() -> None:
-    server = ScriptedServer(stream(marker(10), 69.0, bookmark(11), 69.0, bookmark(12), 69.0, added("a", 13)))
+    server = ScriptedPods(stream(marker(10), 69.0, bookmark(11), 69.0, bookmark(12), 69.0, added("a", 13)))
     assert await hear(server, "Apply a@13") == ["Init", "InitDone", "Apply a@13"]
     assert versions(server) == ["stream"]
 
 
 async def test_a_watch_that_never_said_a_word_may_be_from_the_future_and_is_not_resumed() -> None:
-    server = ScriptedServer(TOLD, stream(), stream(added("a", 3), marker(4)))
+    server = ScriptedPods(TOLD, stream(), stream(added("a", 3), marker(4)))
     words = await hear(server, "InitDone rewound")
     assert words[-3:] == ["Init", "InitApply a@3", "InitDone rewound"]
     assert versions(server) == ["stream", "watch 10", "stream"]
@@ -290,7 +290,7 @@ async def test_a_watch_that_never_said_a_word_may_be_from_the_future_and_is_not_
 )
 async def test_a_refusal_is_reported_and_tried_again(code: int, reason: str, kind: type[ApiError]) -> None:
     ear = Ear()
-    server = ScriptedServer(*[refuse(code, reason)] * 3, stream(marker(10)))
+    server = ScriptedPods(*[refuse(code, reason)] * 3, stream(marker(10)))
     await hear(server, "InitDone", ear)
     assert ear.kinds == [kind, kind, kind, None]
     assert ear.heard[0] is not None
@@ -303,68 +303,68 @@ async def test_what_the_owner_raises_at_a_problem_ends_the_watch() -> None:
         if problem:
             raise problem
 
-    async with ScriptedServer(refuse(403, "Forbidden")).serving() as client:
+    async with ScriptedPods(refuse(403, "Forbidden")).connected() as client:
         with pytest.raises(ForbiddenError):
             await hear_from(Watcher(client, "ns", on_problem=stop), "never")
 
 
 async def test_a_watch_that_ends_at_once_and_says_nothing_is_a_failure() -> None:
-    server = ScriptedServer(TOLD, *[stream(end="close")] * 12, stream(modified("a", 11)))
+    server = ScriptedPods(TOLD, *[stream(end="close")] * 12, stream(modified("a", 11)))
     await hear(server, "Apply a@11")
     assert set(versions(server)[1:]) == {"watch 10"}
-    assert server.asked_at[-1] > 15
+    assert server.times[-1] > 15
 
 
 async def test_a_line_cut_in_the_middle_is_asked_for_again() -> None:
     whole = modified("a", 12)
-    server = ScriptedServer(TOLD, stream(modified("a", 11), whole[:60], end="close"), stream(whole))
+    server = ScriptedPods(TOLD, stream(modified("a", 11), whole[:60], end="close"), stream(whole))
     assert (await hear(server, "Apply a@12"))[-2:] == ["Apply a@11", "Apply a@12"]
     assert versions(server)[-1] == "watch 11"
 
 
 async def test_events_may_come_byte_by_byte() -> None:
     body = added("a", 5) + marker(10) + modified("a", 11)
-    server = ScriptedServer(stream(*(body[at : at + 1] for at in range(len(body)))))
+    server = ScriptedPods(stream(*(body[at : at + 1] for at in range(len(body)))))
     assert await hear(server, "Apply a@11") == ["Init", "InitApply a@5", "InitDone", "Apply a@11"]
 
 
 async def test_many_events_may_come_in_one_piece() -> None:
-    server = ScriptedServer(stream(marker(10) + b"".join(modified("a", 11 + step) for step in range(500))))
+    server = ScriptedPods(stream(marker(10) + b"".join(modified("a", 11 + step) for step in range(500))))
     words = await hear(server, "Apply a@510")
     assert words[2:] == [f"Apply a@{11 + step}" for step in range(500)]
 
 
 async def test_the_largest_object_that_kubernetes_stores_comes_through() -> None:
     huge = modified("a", 11, annotations={"data": "x" * 1_500_000})
-    server = ScriptedServer(stream(marker(10), huge))
+    server = ScriptedPods(stream(marker(10), huge))
     assert (await hear(server, "Apply a@11"))[-1] == "Apply a@11"
 
 
 async def test_lists_may_be_compressed_and_watches_may_not() -> None:
     pods = [pod(f"p{number}", number) for number in range(2000)]
-    server = ScriptedServer(NO_STREAM, listing(10, *pods, zipped=True), stream(modified("p0", 5000)))
+    server = ScriptedPods(NO_STREAM, listing(10, *pods, zipped=True), stream(modified("p0", 5000)))
     assert len(await hear(server, "Apply p0@5000")) == 2003
-    encodings = [headers["Accept-Encoding"] for headers in server.headers]
+    encodings = [request.headers["Accept-Encoding"] for request in server.lists_and_watches]
     assert "gzip" in encodings[1]
     assert encodings[0] == encodings[2] == "identity"
 
 
 async def test_a_version_that_only_earns_unexplained_errors_is_dropped() -> None:
-    server = ScriptedServer(TOLD, refuse(500), refuse(500), stream(added("a", 20), marker(30)))
+    server = ScriptedPods(TOLD, refuse(500), refuse(500), stream(added("a", 20), marker(30)))
     await hear(server, "InitApply a@20")
     assert versions(server) == ["stream", "watch 10", "watch 10", "stream"]
 
 
 async def test_explained_server_errors_do_not_cost_the_place() -> None:
     ear = Ear()
-    server = ScriptedServer(TOLD, *[refuse(500, "InternalError")] * 5, stream(modified("a", 11)))
+    server = ScriptedPods(TOLD, *[refuse(500, "InternalError")] * 5, stream(modified("a", 11)))
     await hear(server, "Apply a@11", ear)
     assert set(versions(server)[1:]) == {"watch 10"}
     assert ear.kinds == [ServerError] * 5 + [None]
 
 
 async def test_an_error_in_the_stream_other_than_410_resumes_from_the_last_version() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         TOLD, stream(modified("a", 11), error(500, "InternalError"), end="close"), stream(added("b", 12))
     )
     await hear(server, "Apply b@12")
@@ -372,13 +372,13 @@ async def test_an_error_in_the_stream_other_than_410_resumes_from_the_last_versi
 
 
 async def test_an_older_version_in_the_stream_does_not_take_the_place_back() -> None:
-    server = ScriptedServer(TOLD, stream(modified("a", 20), modified("b", 15), end="close"), stream(added("c", 21)))
+    server = ScriptedPods(TOLD, stream(modified("a", 20), modified("b", 15), end="close"), stream(added("c", 21)))
     await hear(server, "Apply c@21")
     assert versions(server)[-1] == "watch 20"
 
 
 async def test_a_restored_store_is_told_as_such() -> None:
-    server = ScriptedServer(
+    server = ScriptedPods(
         NO_STREAM, listing(100), stream(80.0, end="close"), refuse(504, "Timeout"), listing(40, pod("a", 39))
     )
     words = await hear(server, "InitDone rewound")
@@ -389,7 +389,7 @@ async def test_a_restored_store_is_told_as_such() -> None:
 async def test_something_that_is_no_watch_is_reported_and_retried() -> None:
     ear = Ear()
     proxy = stream(b"<html>sign in</html>\n")
-    server = ScriptedServer(proxy, proxy, TOLD, proxy, stream(modified("a", 11)))
+    server = ScriptedPods(proxy, proxy, TOLD, proxy, stream(modified("a", 11)))
     assert (await hear(server, "Apply a@11", ear))[-1] == "Apply a@11"
     assert versions(server) == ["stream", "stream", "stream", "watch 10", "watch 10"]
     assert ear.kinds == [ApiError, ApiError, None]
@@ -397,21 +397,21 @@ async def test_something_that_is_no_watch_is_reported_and_retried() -> None:
 
 async def test_a_pod_that_cannot_be_read_is_left_out() -> None:
     odd = line("MODIFIED", pod("odd", 11) | {"status": "what?"})
-    server = ScriptedServer(TOLD, stream(odd, modified("a", 12)))
+    server = ScriptedPods(TOLD, stream(odd, modified("a", 12)))
     assert (await hear(server, "Apply a@12"))[3:] == ["Apply a@12"]
 
 
 async def test_watches_end_at_random_times() -> None:
-    server = ScriptedServer(TOLD, *[stream(2.0, end="close")] * 20, stream(modified("a", 11)))
+    server = ScriptedPods(TOLD, *[stream(2.0, end="close")] * 20, stream(modified("a", 11)))
     await hear(server, "Apply a@11")
-    asked = {int(query["timeoutSeconds"]) for query in server.asked}
+    asked = {int(query["timeoutSeconds"]) for query in server.queries}
     assert len(asked) > 10
     assert asked <= set(range(300, 601))
 
 
 async def test_closing_the_stream_closes_its_connection() -> None:
-    server = ScriptedServer(stream(marker(10)))
-    async with server.serving() as client:
+    server = ScriptedPods(stream(marker(10)))
+    async with server.connected() as client:
         watcher = Watcher(client, "ns")
         await hear_from(watcher, "InitDone")
         assert watcher.state is State.WATCH
