@@ -14,15 +14,18 @@ from typing import Any
 from aiohttp import web
 
 from kpo_async.localcluster import certificate, kubeconfig
-from kpo_async.localcluster.api import resources
+from kpo_async.localcluster.api.authentication import MASTERS, Authenticator, UserInfo
+from kpo_async.localcluster.api.authorization import Authorizer
 from kpo_async.localcluster.api.faults import Faults
-from kpo_async.localcluster.api.identity import MASTERS, Authenticator, Identity
 from kpo_async.localcluster.api.listener import HOST, Listener
 from kpo_async.localcluster.api.metrics import Metrics
-from kpo_async.localcluster.api.registry import Registry, Target
+from kpo_async.localcluster.api.registry import Registry
+from kpo_async.localcluster.api.reviews import Reviews
 from kpo_async.localcluster.api.server import ApiServer
 from kpo_async.localcluster.certificate import Certificate
+from kpo_async.localcluster.client import Client
 from kpo_async.localcluster.controllers.controllers import Controllers
+from kpo_async.localcluster.controllers.scheduler import Scheduler
 from kpo_async.localcluster.kubelet import node_object
 from kpo_async.localcluster.kubelet.kubelet import LocalKubelet
 from kpo_async.localcluster.node import Kubelet
@@ -35,7 +38,7 @@ _log = logging.getLogger(__name__)
 class LocalCluster:
     """An API server with one node whose pods are processes of this machine.
 
-    Everything ends with the context: connections, containers, files (unless `directory` was given).
+    Connections, containers and files (unless `directory` was given) end with the context.
     """
 
     def __init__(
@@ -48,72 +51,79 @@ class LocalCluster:
         kubelet: Callable[[LocalCluster], Kubelet] | None = None,
         clock: Callable[[], int] = times.now,
     ) -> None:
-        """`kubelet` makes the node's kubelet; `clock` tells nanoseconds since the epoch.
+        """`kubelet` creates the node's kubelet; `clock` returns nanoseconds since the epoch.
 
-        Without TLS clients need no token, because kubectl sends none over plain HTTP.
+        Without TLS, clients need no token, because kubectl sends none over plain HTTP.
         """
-        self._wanted_port = port
+        self._port = port
         self._directory = directory
         self._kubeconfig_path = kubeconfig_path
         self._tls = tls
-        self._make_kubelet = kubelet or _local_kubelet
+        self._create_kubelet = kubelet or _local_kubelet
         self._stack = AsyncExitStack()
         self.store = Store(clock=clock)
-        self.registry = Registry(self.store)
         self.authenticator = Authenticator(self.store)
         self.faults = Faults(self)
+        self._registry = Registry(self.store)
+        self._reviews = Reviews(self._registry, self.authenticator, Authorizer(self.store))
+        self.client = Client(self._registry, self._reviews)
 
     async def __aenter__(self) -> LocalCluster:
         async with AsyncExitStack() as stack:
             self.directory = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-")))
             self._certificate = await asyncio.to_thread(self._prepare_files)
-            controllers = Controllers(self.registry, self._certificate.text if self._certificate else "")
-            controllers.start()
-            self.registry.create(Target(resources.BY_NAME["nodes"]), node_object.describe())
-            # A real server's watch cache begins after its first list: nothing resumes from before.
+            controllers = Controllers(self.client, self._certificate.text if self._certificate else "")
+            controllers.create_namespaces()
+            self.client.create("nodes", node_object.describe())
+            # A real server's watch cache starts with its first list: no watch resumes from before that.
             self.store.compact()
-            tls = self._certificate.context() if self._certificate else None
-            if tls is None:
-                self.authenticator.anonymous = Identity("system:anonymous", (MASTERS, "system:authenticated"))
-            self.listener = Listener(self._handle, self._wanted_port, tls)
-            stack.push_async_callback(self.listener.close)
-            self.listener.reserve()
-            self.kubelet = self._make_kubelet(self)
-            self.server = ApiServer(self.registry, self.kubelet, self.authenticator, self.faults)
-            self.token = self.authenticator.add_user("kubernetes-admin", MASTERS)
-            await asyncio.to_thread(self.write_kubeconfig, self.kubeconfig, self.token)
+            await self._prepare_server(stack)
             await self._start(stack, "controllers", controllers.run())
+            await self._start(stack, "scheduler", Scheduler(self.client, self.store.clock).run())
             await self._start(stack, "kubelet", self.kubelet.run(), self.kubelet.started)
             await self.listener.open()
             stack.push_async_callback(self._stop_serving)
             self._stack = stack.pop_all()
         return self
 
+    def _prepare_files(self) -> Certificate | None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return certificate.create(self.directory) if self._tls else None
+
+    async def _prepare_server(self, stack: AsyncExitStack) -> None:
+        """Create the server on its port, and the administrator's kubeconfig; nothing is served yet."""
+        tls = self._certificate.context() if self._certificate else None
+        if tls is None:
+            self.authenticator.anonymous = UserInfo("system:anonymous", (MASTERS, "system:authenticated"))
+        self.listener = Listener(self._handle, self._port, tls)
+        stack.push_async_callback(self.listener.close)
+        self.listener.reserve()
+        self.kubelet = self._create_kubelet(self)
+        self.server = ApiServer(self._registry, self._reviews, self.kubelet, self.authenticator, self.faults)
+        self.token = self.authenticator.add_user("kubernetes-admin", MASTERS)
+        await asyncio.to_thread(self.write_kubeconfig, self.kubeconfig, self.token)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self.server.handle(request)
+
     async def _start(
         self, stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, None], ready: asyncio.Event | None = None
     ) -> None:
         """Run a part of the cluster until the context ends. Raises what it raises before it is ready."""
         task = asyncio.create_task(work, name=f"localcluster {name}")
-        task.add_done_callback(_report_death)
-        stack.push_async_callback(_end, task)
+        task.add_done_callback(_log_failure)
+        stack.push_async_callback(_cancel, task)
         if ready is not None:
-            waiting = asyncio.create_task(ready.wait())
+            waiting = asyncio.create_task(ready.wait(), name=f"localcluster {name} is ready")
             await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             if task.done():
                 task.result()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self.server.handle(request)
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-
-    def _prepare_files(self) -> Certificate | None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        return certificate.create(self.directory) if self._tls else None
 
     async def _stop_serving(self) -> None:
         self.faults.clear()
@@ -126,24 +136,24 @@ class LocalCluster:
 
     @property
     def url(self) -> str:
-        """Where the API server listens."""
+        """The API server's address."""
         return self.listener.url
 
     @property
     def requests(self) -> Metrics:
-        """What has been asked so far."""
+        """Counters of the requests to the API server."""
         return self.server.metrics
 
     def write_kubeconfig(self, path: Path, token: str, namespace: str = "default") -> Path:
-        """A kubeconfig for another user, with a token of `authenticator.add_user` or of a service account."""
+        """Write a kubeconfig for another user, with a token of `authenticator.add_user` or of a service account."""
         authority = self._certificate.certificate if self._certificate else None
         kubeconfig.write(path, kubeconfig.document(self.url, token, authority, namespace))
         return path
 
     async def restart(self, *, keep_history: bool = True, down: float = 0.0) -> None:
-        """Restart the API server: connections are cut, and refused for `down` seconds.
+        """Restart the API server: connections are reset, and refused for `down` seconds.
 
-        Without its history, watches that resume from before are told that their version has expired.
+        Without its history, watches that resume from an earlier version get 410.
         """
         self.server.end_watches()
         async with self.down():
@@ -153,7 +163,7 @@ class LocalCluster:
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """The API server is not there: connections are reset, and new ones refused."""
+        """Take the API server away: open connections are reset, new ones refused."""
         await self.listener.refuse()
         self.listener.cut()
         try:
@@ -166,24 +176,24 @@ class LocalCluster:
         self.listener.cut()
 
     def expire_watches(self) -> None:
-        """Tell every open watch that its version has expired."""
+        """End every open watch with the ERROR that its version has expired."""
         self.server.expire_watches()
 
 
 def _local_kubelet(cluster: LocalCluster) -> Kubelet:
     return LocalKubelet(
-        cluster.store,
+        cluster.client,
         cluster.directory / "kubelet",
         api_server=(HOST, cluster.listener.port),
-        issue_token=cluster.authenticator.issue,
+        clock=cluster.store.clock,
     )
 
 
-def _report_death(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("%s ended with an error", task.get_name(), exc_info=error)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait((task,))

@@ -1,4 +1,4 @@
-"""`kpo-async cluster` and `python -m kpo_async.localcluster`: an embedded cluster in a process of its own."""
+"""`kpo-async cluster` and `python -m kpo_async.localcluster`: an embedded cluster in its own process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kpo_async.localcluster.cluster import LocalCluster
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--port", type=int, default=0, help="loopback port of the API server (default: a free one)")
     parser.add_argument("--kubeconfig", type=Path, help="where to write the kubeconfig (default: in the directory)")
     parser.add_argument("--directory", type=Path, help="where containers keep their files (default: a temporary one)")

@@ -1,4 +1,4 @@
-"""The kubeconfig by which clients find the cluster."""
+"""The kubeconfig with which clients connect to the cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "kpo-async-local"
 
 
 def document(url: str, token: str, certificate: Path | None = None, namespace: str = "default") -> dict[str, object]:
-    """A kubeconfig with one cluster, one user and one context."""
+    """Return a kubeconfig with one cluster, one user and one context."""
     cluster: dict[str, object] = {"server": url}
     if certificate is not None:
         cluster["certificate-authority"] = str(certificate)
@@ -26,7 +26,7 @@ def document(url: str, token: str, certificate: Path | None = None, namespace: s
 
 
 def write(path: Path, content: dict[str, object]) -> None:
-    """Write the file at once, so that a reader never sees a part of it; only its owner can read the token."""
+    """Write a kubeconfig atomically, with mode 0600, because it contains a token."""
     part = path.with_name(path.name + ".part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:

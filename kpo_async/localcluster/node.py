@@ -1,16 +1,15 @@
-"""What the API server asks of a node: the border between `server` and `kubelet`.
+"""What the API server asks of a node: the border between `api` and `kubelet`.
 
-The two meet in the store (pods, their status, events) and in this protocol (logs and exec, which are not objects).
+Both sides share objects through the API (pods, their status, events) and meet in this protocol for logs and exec,
+which are not objects. Who does what in a pod's life:
 
-Pods' lives, who does what:
-
-- The scheduler sets `spec.nodeName` and the condition PodScheduled. The kubelet takes pods whose `nodeName` is its own,
-  and writes `status` with `store.update("pods", {**current, "status": ...})` after a fresh `store.get`.
+- The scheduler binds the pod: `spec.nodeName` and the condition PodScheduled. The kubelet of that node runs it, and
+  writes its status.
 - DELETE sets `metadata.deletionTimestamp` and `deletionGracePeriodSeconds`. The kubelet stops the containers within
-  that grace, writes their last status and calls `deletion.finish`. A pod without a node, one that has ended, and one
-  deleted with grace 0 are removed by the server itself: the kubelet sees DELETED and kills what still runs.
+  that grace, writes their last status and deletes the pod again with no grace left, which removes it. The server itself
+  removes a pod that has no node, that has ended, or that is deleted with grace 0: the kubelet sees DELETED, and kills
+  what still runs.
 - A second DELETE may shorten the grace: `deletionGracePeriodSeconds` changes in a MODIFIED.
-- Events are objects too: `store.create("events", {...})`.
 """
 
 from __future__ import annotations
@@ -20,38 +19,40 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 NODE_NAME = "local-1"
 """The only node."""
+KUBERNETES_VERSION = "v1.34.4"
+"""The version that API server and kubelet emulate."""
 
 
 class BadRequest(Exception):
-    """The kubelet cannot answer; the text goes to the client with status 400."""
+    """The kubelet refuses a request; the API server passes the text to the client."""
 
 
 class BadLogRequest(BadRequest):
-    """For example `container "base" in pod "x" is waiting to start: ContainerCreating`."""
+    """For example `container "base" in pod "x" is waiting to start: ContainerCreating`, with status 400."""
 
 
 class BadExecRequest(BadRequest):
-    """For example `container not found ("base")`; the server answers 500, as a real one does."""
+    """For example `container not found ("base")`, with status 500, as on a real server."""
 
 
 class ExecNotStarted(BadExecRequest):
-    """The command cannot be started, for example because it does not exist; told on the status channel."""
+    """The command cannot be started, for example because it does not exist; reported on the status channel."""
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """PodLogOptions (core/v1). `container` is never empty: the server has chosen the default one."""
+    """PodLogOptions (core/v1). `container` is never empty: the server has applied the default."""
 
     container: str
     follow: bool = False
     previous: bool = False
     timestamps: bool = False
     since_time: int | None = None
-    """Nanoseconds since the epoch; lines at or after it."""
+    """Nanoseconds since the epoch; selects lines at or after it."""
     since_seconds: int | None = None
     tail_lines: int | None = None
     limit_bytes: int | None = None
@@ -61,25 +62,25 @@ class ExecSession(Protocol):
     """One command that runs in a container."""
 
     async def write(self, data: bytes) -> None:
-        """Hand bytes to the command's stdin. Ignored when it has none or has ended."""
+        """Write to the command's stdin. Ignored when it has none or has ended."""
 
     async def close_stdin(self) -> None:
-        """End of the command's input."""
+        """Close the command's stdin."""
 
     def stdout(self) -> AsyncIterator[bytes]:
-        """What the command writes, in chunks, until it closes its output."""
+        """Yield the command's output in chunks, until it closes its stdout."""
 
     def stderr(self) -> AsyncIterator[bytes]:
-        """Likewise; nothing with a tty."""
+        """Yield the command's errors in chunks; nothing with a tty."""
 
     def resize(self, columns: int, rows: int) -> None:
-        """The size of the client's terminal. Ignored without a tty."""
+        """Set the size of the client's terminal. Ignored without a tty."""
 
     async def wait(self) -> int:
-        """The exit code."""
+        """Wait for the command's end and return its exit code."""
 
     async def kill(self) -> None:
-        """End the command, because its client has gone. No error when it has ended by itself."""
+        """Kill the command, because its client has disconnected. Not an error when it has ended."""
 
 
 class Kubelet(Protocol):
@@ -89,12 +90,12 @@ class Kubelet(Protocol):
     """Set by `run` once pods can be started."""
 
     async def run(self) -> None:
-        """Work until cancelled; then kill every process that was started, and return after the last is gone."""
+        """Work until cancelled; then kill every process that was started, and return when the last one has ended."""
 
     def log(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
-        """A container's log as pieces of any size, according to `options`.
+        """Yield a container's log in pieces of any size.
 
-        The first step of the iterator raises BadLogRequest where a kubelet would refuse.
+        The iterator's first step raises BadLogRequest where a kubelet would refuse.
         """
 
     async def exec(self, pod: Object, container: str, command: list[str], *, stdin: bool, tty: bool) -> ExecSession:

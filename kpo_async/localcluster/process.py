@@ -1,4 +1,4 @@
-"""An embedded cluster in a child process, for callers that have no event loop or want their own to themselves."""
+"""An embedded cluster in a child process, for callers without an event loop, or whose loop must stay free."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 
 STOP_SECONDS = 20
+"""How long the child may take to end after SIGTERM."""
 
 
 class LocalClusterProcess:
     """`with LocalClusterProcess() as cluster: ... cluster.kubeconfig ...`."""
 
     def __init__(self, *options: str) -> None:
-        """`options` are those of `kpo-async cluster`."""
+        """`options` are those of the command `kpo-async cluster`."""
         self._command = [sys.executable, "-m", "kpo_async.localcluster", *options]
         self._process: subprocess.Popen[str] | None = None
         self.kubeconfig = Path()

@@ -9,7 +9,7 @@ import pytest
 from kpo_async.localcluster.api.pod_table import summarize
 from kpo_async.localcluster.api.tables import age, table
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 NOW = times.parse("2026-01-10T00:00:00Z")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kpo_async.localcluster.api import bodies, patches, protobuf, resources, route, schema
-from kpo_async.localcluster.api.errors import Refusal
+from kpo_async.localcluster.api import bodies, patches, protobuf, request_info, resources, schema
+from kpo_async.localcluster.api.errors import StatusError
 from kpo_async.localcluster.store import quantity, times
 
 PODS = resources.BY_NAME["pods"]
@@ -79,7 +79,7 @@ def test_unknown_fields_are_named_with_their_place() -> None:
     ],
 )
 def test_wrong_types_are_refused_in_gos_words(value: Any, message: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         schema.decode(value, "Pod")
     assert refused.value.code == 400
     assert message in refused.value.message
@@ -130,7 +130,7 @@ def test_inlined_messages_of_protobuf_become_fields() -> None:
     "raw", [b"not protobuf", _envelope("v1", "Nothing", b""), _envelope("v1", "Pod", b"\x0a\x7f")], ids=str
 )
 def test_a_broken_protobuf_body_is_400(raw: bytes) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         bodies.load(raw, protobuf.MEDIA_TYPE, "Pod")
     assert refused.value.code == 400
 
@@ -145,7 +145,7 @@ def test_a_broken_protobuf_body_is_400(raw: bytes) -> None:
     ],
 )
 def test_a_body_that_cannot_be_read_is_400(raw: bytes, kind: str, message: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         bodies.load(raw, kind, "Pod")
     assert (refused.value.code, message in refused.value.message) == (400, True)
 
@@ -155,10 +155,10 @@ def test_yaml_is_as_good_as_json() -> None:
 
 
 def test_another_media_type_is_415_and_too_much_is_413() -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         bodies.load(b"", "text/plain", "Pod")
     assert refused.value.code == 415
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         bodies.check_size(bodies.SIZE_LIMIT + 1)
     assert refused.value.code == 413
 
@@ -171,8 +171,8 @@ def test_another_media_type_is_415_and_too_much_is_413() -> None:
     ],
 )
 def test_an_object_of_another_kind_is_refused(value: Any, message: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        bodies.read(value, PODS, strict=False)
+    with pytest.raises(StatusError) as refused:
+        bodies.decode(value, PODS, strict=False)
     assert message in refused.value.message
 
 
@@ -290,6 +290,6 @@ def test_json_patches_that_cannot_be_done(operation: Any) -> None:
     ],
 )
 def test_routes(method: str, path: str, query: dict[str, str], told: tuple[str, ...]) -> None:
-    found = route.parse(method, path, query)
+    found = request_info.parse(method, path, query)
     assert found is not None
     assert (found.verb, found.namespace, found.name, found.subresource) == told

@@ -6,18 +6,16 @@ import asyncio
 
 import pytest
 
+from kpo_async.localcluster.store.objects import EventType, Object
 from kpo_async.localcluster.store.store import (
     BACKLOG_LIMIT,
     HISTORY_LIMIT,
-    AlreadyExists,
-    Conflict,
-    EventType,
-    Expired,
-    NotFound,
-    Object,
-    Selection,
+    ObjectExists,
+    ObjectNotFound,
     Store,
-    Subscription,
+    StoreWatch,
+    VersionExpired,
+    WatchFilter,
 )
 
 
@@ -49,12 +47,10 @@ def test_each_write_has_a_version_of_its_own_over_all_resources(store: Store) ->
 
 def test_refusals_name_the_object(store: Store) -> None:
     store.create("things", _object("a"))
-    with pytest.raises(AlreadyExists, match='things "a" already exists'):
+    with pytest.raises(ObjectExists, match='things "a" already exists'):
         store.create("things", _object("a"))
-    with pytest.raises(NotFound, match='things "b" not found'):
+    with pytest.raises(ObjectNotFound, match='things "b" not found'):
         store.get("things", "ns", "b")
-    with pytest.raises(Conflict, match="has been modified"):
-        store.update("things", _object("a", colour="red"), if_version="1")
 
 
 def test_an_equal_object_is_not_written(store: Store) -> None:
@@ -69,15 +65,15 @@ def test_what_was_handed_out_does_not_change_with_later_writes(store: Store) -> 
 
 
 async def test_a_subscription_hears_of_its_selection_only(store: Store) -> None:
-    everything = store.subscribe("things")
-    one_namespace = store.subscribe("things", selection=Selection("ns"))
-    one_object = store.subscribe("things", selection=Selection("ns", "a"))
-    one_name = store.subscribe("things", selection=Selection(None, "a"))
+    everything = store.watch("things")
+    one_namespace = store.watch("things", watch_filter=WatchFilter("ns"))
+    one_object = store.watch("things", watch_filter=WatchFilter("ns", "a"))
+    one_name = store.watch("things", watch_filter=WatchFilter(None, "a"))
     for name, namespace in (("a", "ns"), ("b", "ns"), ("a", "other")):
         store.create("things", _object(name, namespace))
 
-    async def heard(subscription: Subscription) -> list[str]:
-        changes = await subscription.batch()
+    async def heard(watch: StoreWatch) -> list[str]:
+        changes = await watch.batch()
         return [f"{change.object['metadata']['namespace']}/{change.object['metadata']['name']}" for change in changes]
 
     assert await heard(everything) == ["ns/a", "ns/b", "other/a"]
@@ -90,7 +86,7 @@ async def test_a_subscription_from_a_version_begins_with_what_came_after(store: 
     version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     store.update("things", _object("a", colour="red"))
     store.remove("things", "ns", "a")
-    changes = await store.subscribe("things", version).batch()
+    changes = await store.watch("things", version).batch()
     assert [change.type for change in changes] == [EventType.MODIFIED, EventType.DELETED]
     assert [change.previous is not None for change in changes] == [True, True]
 
@@ -99,31 +95,31 @@ def test_history_that_was_compacted_is_expired(store: Store) -> None:
     version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     store.update("things", _object("a", colour="red"))
     store.compact()
-    with pytest.raises(Expired, match=rf"too old resource version: {version} \({store.version}\)"):
-        store.subscribe("things", version)
-    store.subscribe("things", store.version).close()
-    with pytest.raises(Expired):
-        store.subscribe("never seen before", version)
+    with pytest.raises(VersionExpired, match=rf"too old resource version: {version} \({store.version}\)"):
+        store.watch("things", version)
+    store.watch("things", store.version).close()
+    with pytest.raises(VersionExpired):
+        store.watch("never seen before", version)
 
 
 def test_old_history_makes_room_for_new(store: Store) -> None:
     first = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     for number in range(HISTORY_LIMIT + 1):
         store.update("things", _object("a", number=number))
-    with pytest.raises(Expired):
-        store.subscribe("things", first)
+    with pytest.raises(VersionExpired):
+        store.watch("things", first)
     assert len(store.history("things", store.version - 100)) == 100
 
 
 async def test_a_compaction_does_not_touch_those_who_listen(store: Store) -> None:
-    subscription = store.subscribe("things")
+    subscription = store.watch("things")
     store.create("things", _object("a"))
     store.compact()
     assert len(await subscription.batch()) == 1
 
 
 async def test_who_lags_too_far_behind_is_cut_off(store: Store) -> None:
-    slow = store.subscribe("things")
+    slow = store.watch("things")
     store.create("things", _object("a"))
     for number in range(BACKLOG_LIMIT):
         store.update("things", _object("a", number=number))
@@ -133,7 +129,7 @@ async def test_who_lags_too_far_behind_is_cut_off(store: Store) -> None:
 
 
 async def test_iteration_waits_for_changes_and_ends_with_the_subscription(store: Store) -> None:
-    subscription = store.subscribe("things")
+    subscription = store.watch("things")
     seen: list[str] = []
 
     async def read() -> None:
@@ -150,7 +146,7 @@ async def test_iteration_waits_for_changes_and_ends_with_the_subscription(store:
 
 
 def test_an_event_is_encoded_once_for_all_watchers(store: Store) -> None:
-    first, second = store.subscribe("things"), store.subscribe("things")
+    first, second = store.watch("things"), store.watch("things")
     store.create("things", _object("a"))
     [change] = store.history("things", 0)
     assert change.frame(EventType.ADDED) is change.frame(EventType.ADDED)

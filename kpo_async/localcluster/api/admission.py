@@ -1,43 +1,44 @@
-"""What must be looked up before an object is accepted: its namespace, a pod's service account and priority, quotas."""
+"""Admission: checks and additions that need other objects (namespace, service account, priority class, quota)."""
 
 from __future__ import annotations
 
 from kpo_async.localcluster.api import errors, pod_defaults
 from kpo_async.localcluster.api.resources import Resource
 from kpo_async.localcluster.store import quantity
-from kpo_async.localcluster.store.store import NotFound, Object, Store
+from kpo_async.localcluster.store.objects import Object, has_ended, is_deleting
+from kpo_async.localcluster.store.store import ObjectNotFound, Store
 
 _BUILT_IN_PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 
 
 def check_namespace(store: Store, resource: Resource, obj: Object) -> None:
-    """Raises Refusal: 404 without the namespace, 403 when it is going away."""
+    """Raises NotFound without the namespace, and StatusError (403) when it is being deleted."""
     where = obj["metadata"].get("namespace", "")
     try:
         namespace = store.get("namespaces", "", where)
-    except NotFound:
-        raise errors.not_found("namespaces", where) from None
-    if "deletionTimestamp" in namespace["metadata"]:
+    except ObjectNotFound:
+        raise errors.NotFound("namespaces", where) from None
+    if is_deleting(namespace):
         name = obj["metadata"].get("name", "")
         message = f"unable to create new content in namespace {where} because it is being terminated"
-        refusal = errors.forbidden(resource.name, name, message, resource.group)
+        error = errors.forbidden(resource.name, name, message, resource.group)
         cause = {
             "reason": "NamespaceTerminating",
             "message": f"namespace {where} is being terminated",
             "field": "metadata.namespace",
         }
-        refusal.details = {**(refusal.details or {}), "causes": [cause]}
-        raise refusal
+        error.details = {**(error.details or {}), "causes": [cause]}
+        raise error
 
 
 def admit_pod(store: Store, pod: Object) -> Object:
-    """The pod with its service account's token and its priority. Raises Refusal (403)."""
+    """Return the pod with its service account's token and its priority. Raises StatusError (403)."""
     metadata, spec = pod["metadata"], pod["spec"]
     name, namespace = metadata.get("name", ""), metadata["namespace"]
     account = spec.get("serviceAccountName", "default")
     try:
         found = store.get("serviceaccounts", namespace, account)
-    except NotFound:
+    except ObjectNotFound:
         message = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
         raise errors.forbidden("pods", name, message) from None
     if not found.get("automountServiceAccountToken", True):
@@ -75,13 +76,12 @@ def _priority(store: Store, pod: str, spec: Object) -> tuple[int, str]:
 
 
 def counted_pods(store: Store, namespace: str) -> int:
-    """How many pods a quota counts: those that have not ended."""
-    pods = store.list("pods", namespace)
-    return sum(pod["status"].get("phase") not in ("Succeeded", "Failed") for pod in pods)
+    """Return the number of pods that a quota counts: those that have not ended."""
+    return sum(not has_ended(pod) for pod in store.list("pods", namespace))
 
 
 def check_quota(store: Store, pod: Object) -> None:
-    """Raises Refusal (403) when one more pod would exceed a ResourceQuota."""
+    """Raises StatusError (403) when one more pod would exceed a ResourceQuota."""
     metadata = pod["metadata"]
     for quota in store.list("resourcequotas", metadata["namespace"]):
         for key in ("pods", "count/pods"):

@@ -1,4 +1,4 @@
-"""Reads request bodies: JSON or YAML of the right kind, decoded to what the server's types hold."""
+"""Parses and decodes request bodies: JSON, YAML or protobuf of the right kind."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _YAML = ("application/yaml", "application/apply-patch+yaml", "text/yaml")
 
 
 def check_size(size: int) -> None:
-    """Raises Refusal (413)."""
+    """Raises StatusError (413) for more bytes than a real server accepts."""
     if size > SIZE_LIMIT:
-        raise errors.Refusal(413, f"Request entity too large: limit is {SIZE_LIMIT}", details={})
+        raise errors.StatusError(413, f"Request entity too large: limit is {SIZE_LIMIT}", details={})
 
 
 def load(raw: bytes, content_type: str, kind: str) -> Any:
-    """The value in a body. Raises Refusal (400, 415)."""
+    """Parse a body. Raises StatusError (400, 415)."""
     unrecognized = f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
     if content_type in _YAML:
         try:
@@ -45,14 +45,14 @@ def load(raw: bytes, content_type: str, kind: str) -> Any:
             ) from None
     else:
         message = "the body of the request was in an unknown format - accepted media types include: " + _MEDIA_TYPES
-        raise errors.Refusal(415, message)
+        raise errors.StatusError(415, message)
     if not isinstance(value, dict):
         raise errors.bad_request(f"{unrecognized}; json parse error: json: cannot unmarshal {type(value).__name__}")
     return value
 
 
 def json_problem(raw: bytes, error: ValueError) -> str:
-    """What is wrong with a JSON text, close to Go's words."""
+    """Return what is wrong with a JSON text, close to Go's wording."""
     position = getattr(error, "pos", 0)
     text = raw.decode(errors="replace")
     if position >= len(text.rstrip()):
@@ -61,8 +61,11 @@ def json_problem(raw: bytes, error: ValueError) -> str:
     return f"invalid character '{text[position]}' looking for beginning of {place}"
 
 
-def read(value: Any, resource: Resource, *, strict: bool) -> Decoded:
-    """An object of the resource's kind. Raises Refusal (400): another kind, wrong types, unknown fields if strict."""
+def decode(value: Any, resource: Resource, *, strict: bool) -> Decoded:
+    """Decode an object of the resource's kind.
+
+    Raises StatusError (400) for another kind, wrong types, or unknown fields if `strict`.
+    """
     kind, version = value.get("kind") or resource.kind, value.get("apiVersion") or resource.api_version
     wanted = f"cannot be handled as a {resource.kind}"
     if kind != resource.kind:
@@ -80,5 +83,5 @@ def read(value: Any, resource: Resource, *, strict: bool) -> Decoded:
 
 
 def warnings(decoded: Decoded) -> list[str]:
-    """The values of the `Warning` headers for what was dropped."""
+    """Return the values of the `Warning` headers for the fields that were dropped."""
     return [f'299 - "unknown field \\"{field}\\""' for field in decoded.unknown]

@@ -1,4 +1,4 @@
-"""The documents by which clients learn what this server can do, and the paths that are no resources."""
+"""Discovery documents, and the other paths that are not resources': version, health, OpenAPI."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from kpo_async.localcluster.api import resources
 from kpo_async.localcluster.api.resources import RESOURCES, Resource
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.node import KUBERNETES_VERSION
+from kpo_async.localcluster.store.objects import Object
 
-VERSION = "v1.34.4"
 _OPENAPI = "/openapi/v3"
 
 
 def version() -> Object:
-    """What this server claims to be: the version whose answers it imitates."""
+    """Return the document of `/version`: the version that the server emulates."""
     return {
         "major": "1",
         "minor": "34",
-        "gitVersion": VERSION,
+        "gitVersion": KUBERNETES_VERSION,
         "gitCommit": "kpo-async",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
@@ -28,7 +28,7 @@ def version() -> Object:
 
 
 def document(path: str, address: str) -> Any:
-    """The JSON document or the text at a path; None when there is none."""
+    """Return the JSON document or the text at a path, None when there is none."""
     parts = [part for part in path.split("/") if part]
     match parts:
         case ["version"]:
@@ -58,12 +58,12 @@ def document(path: str, address: str) -> Any:
 
 
 def _openapi(group: str, root: str) -> Object:
-    """Just enough for kubectl to see that the server validates fields by itself (`fieldValidation` of a PATCH)."""
+    """Just enough for kubectl to see that the server validates fields itself (`fieldValidation` of a PATCH)."""
     paths = {}
     for resource in (found for found in RESOURCES if found.group == group and "patch" in found.verbs):
         where = f"{root}/namespaces/{{namespace}}" if resource.namespaced else root
         paths[f"{where}/{resource.name}/{{name}}"] = _operations(resource)
-    info = {"title": "Kubernetes", "version": VERSION}
+    info = {"title": "Kubernetes", "version": KUBERNETES_VERSION}
     return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {}}}
 
 

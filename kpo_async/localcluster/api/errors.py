@@ -1,15 +1,14 @@
-"""What the API server answers when it refuses: a `Status` object, with the texts of a real server.
+"""The errors of the API: `Status` objects with the texts of a real server.
 
-`Refusal` is raised anywhere below the HTTP layer and becomes the response there.
+`StatusError` is raised anywhere below the HTTP layer, which turns it into the response.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 _REASONS = {
     400: "BadRequest",
@@ -31,7 +30,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Cause:
-    """One field that is wrong, as in `details.causes`."""
+    """One invalid field, as in `details.causes`."""
 
     reason: str
     field: str
@@ -41,11 +40,12 @@ class Cause:
         return f"{self.field}: {self.message}"
 
     def to_dict(self) -> Object:
+        """Return the cause as JSON."""
         return {"reason": self.reason, "message": self.message, "field": self.field}
 
 
-class Refusal(Exception):
-    """A request that is answered with a `Status` of failure."""
+class StatusError(Exception):
+    """A request that is answered with a `Status` of failure (apimachinery's StatusError)."""
 
     def __init__(
         self,
@@ -56,18 +56,18 @@ class Refusal(Exception):
         details: Object | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """`reason` "" leaves it out, as a real server does for some 500s; None takes the usual one of `code`."""
+        """`reason` "" omits it, as a real server does for some 500s; None takes the usual one for `code`."""
         self.code = code
         self.message = message
         self.reason = _REASONS[code] if reason is None else reason
         self.details = details
         self.retry_after = retry_after
         self.continue_token: str | None = None
-        """Where a list that has become too old could be continued inconsistently."""
+        """The token to continue a list inconsistently whose version has expired."""
         super().__init__(message)
 
     def status(self) -> Object:
-        """The `Status` object."""
+        """Return the `Status` object."""
         status: Object = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -86,8 +86,16 @@ class Refusal(Exception):
         return status
 
 
+class NotFound(StatusError):
+    """404: the object does not exist."""
+
+    def __init__(self, resource: str, name: str, group: str = "") -> None:
+        message = f'{qualified(resource, group)} "{name}" not found'
+        super().__init__(404, message, details=details(resource, name, group))
+
+
 def success(code: int | None = None, details: Object | None = None) -> Object:
-    """The `Status` of a request that has nothing else to answer."""
+    """Return the `Status` of a successful request that has no object to return."""
     status: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
     if details is not None:
         status["details"] = details
@@ -96,40 +104,36 @@ def success(code: int | None = None, details: Object | None = None) -> Object:
     return status
 
 
-def bad_request(message: str) -> Refusal:
-    return Refusal(400, message)
+def bad_request(message: str) -> StatusError:
+    return StatusError(400, message)
 
 
-def not_found(resource: str, name: str, group: str = "") -> Refusal:
-    return Refusal(404, f'{qualified(resource, group)} "{name}" not found', details=details(resource, name, group))
+def no_such_resource() -> StatusError:
+    return StatusError(404, "the server could not find the requested resource", details={})
 
 
-def no_such_resource() -> Refusal:
-    return Refusal(404, "the server could not find the requested resource", details={})
+def method_not_allowed() -> StatusError:
+    return StatusError(405, "the server does not allow this method on the requested resource", details={})
 
 
-def method_not_allowed() -> Refusal:
-    return Refusal(405, "the server does not allow this method on the requested resource", details={})
-
-
-def already_exists(resource: str, name: str, group: str = "", *, dying: bool = False) -> Refusal:
-    return Refusal(
+def already_exists(resource: str, name: str, group: str = "", *, deleting: bool = False) -> StatusError:
+    return StatusError(
         409,
-        f'{"object is being deleted: " if dying else ""}{qualified(resource, group)} "{name}" already exists',
+        f'{"object is being deleted: " if deleting else ""}{qualified(resource, group)} "{name}" already exists',
         reason="AlreadyExists",
         details=details(resource, name, group),
     )
 
 
-def conflict(resource: str, name: str, message: str, group: str = "") -> Refusal:
-    return Refusal(
+def conflict(resource: str, name: str, message: str, group: str = "") -> StatusError:
+    return StatusError(
         409,
         f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {message}',
         details=details(resource, name, group),
     )
 
 
-def modified(resource: str, name: str, group: str = "") -> Refusal:
+def modified(resource: str, name: str, group: str = "") -> StatusError:
     return conflict(
         resource,
         name,
@@ -138,32 +142,32 @@ def modified(resource: str, name: str, group: str = "") -> Refusal:
     )
 
 
-def forbidden(resource: str, name: str, message: str, group: str = "") -> Refusal:
+def forbidden(resource: str, name: str, message: str, group: str = "") -> StatusError:
     subject = qualified(resource, group) + (f' "{name}"' if name else "")
-    return Refusal(403, f"{subject} is forbidden: {message}", details=details(resource, name, group))
+    return StatusError(403, f"{subject} is forbidden: {message}", details=details(resource, name, group))
 
 
-def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> Refusal:
+def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> StatusError:
     listed = ", ".join(str(cause) for cause in causes)
     if len(causes) > 1:
         listed = f"[{listed}]"
     subject = f"{kind}.{group}" if group else kind
     found = {**details(kind, name, group), "causes": [cause.to_dict() for cause in causes]}
-    return Refusal(422, f'{subject} "{name}" is invalid: {listed}', details=found)
+    return StatusError(422, f'{subject} "{name}" is invalid: {listed}', details=found)
 
 
-def invalid_options(kind: str, field: str, message: str, reason: str = "FieldValueForbidden") -> Refusal:
-    """A wrong query parameter, as `ListOptions.meta.k8s.io "" is invalid: ...`."""
+def invalid_options(kind: str, field: str, message: str, reason: str = "FieldValueForbidden") -> StatusError:
+    """An invalid query parameter: `ListOptions.meta.k8s.io "" is invalid: ...`."""
     return invalid(kind, "", [Cause(reason, field, message)], "meta.k8s.io")
 
 
-def expired(message: str) -> Refusal:
-    return Refusal(410, message)
+def expired(message: str) -> StatusError:
+    return StatusError(410, message)
 
 
-def too_large_version(wanted: int, current: int) -> Refusal:
-    """A resourceVersion of the future."""
-    return Refusal(
+def too_large_version(wanted: int, current: int) -> StatusError:
+    """A resourceVersion that the server has not reached yet."""
+    return StatusError(
         504,
         f"Timeout: Too large resource version: {wanted}, current: {current}",
         details={"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]},
@@ -172,9 +176,11 @@ def too_large_version(wanted: int, current: int) -> Refusal:
 
 
 def qualified(resource: str, group: str) -> str:
+    """`roles.rbac.authorization.k8s.io`; a resource of the core group has no suffix."""
     return f"{resource}.{group}" if group else resource
 
 
-def details(kind: str, name: str, group: str) -> dict[str, Any]:
+def details(kind: str, name: str, group: str) -> Object:
+    """Return `Status.details` about an object."""
     found = {"name": name, "group": group, "kind": kind}
     return {key: value for key, value in found.items() if value}

@@ -1,4 +1,4 @@
-"""The single faults: what each does to a request and to the frames of a stream. `faults.Faults` makes them."""
+"""The kinds of fault: what each does to a request and to the frames of a stream. `faults.Faults` creates them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import ClassVar, NoReturn
 from aiohttp import web
 
 from kpo_async.localcluster.api import errors, watching
-from kpo_async.localcluster.api.route import Route
+from kpo_async.localcluster.api.request_info import RequestInfo
 
 
 @dataclass(frozen=True)
-class Where:
-    """Which requests, and how many; None is all."""
+class RequestSelector:
+    """Which requests a fault affects, and how many; None means all."""
 
     verb: str | None = None
     resource: str | None = None
@@ -24,35 +24,37 @@ class Where:
     name: str | None = None
     times: int | None = None
 
-    def covers(self, route: Route | None) -> bool:
-        if route is None:
-            return self == Where(times=self.times)
+    def matches(self, info: RequestInfo | None) -> bool:
+        """Whether a request is selected; `info` is None for a path that is not a resource's."""
+        if info is None:
+            return self == RequestSelector(times=self.times)
         return (
-            (self.verb is None or route.verb in self.verb.split())
-            and self.resource in (None, route.path_in_rules)
-            and self.namespace in (None, route.namespace)
-            and self.name in (None, route.name)
+            (self.verb is None or info.verb in self.verb.split())
+            and self.resource in (None, info.path_in_rules)
+            and self.namespace in (None, info.namespace)
+            and self.name in (None, info.name)
         )
 
 
 class Fault:
-    """One thing that goes wrong, from `with` to its end."""
+    """One fault, active inside its `with` block."""
 
-    def __init__(self, where: Where) -> None:
-        self.where = where
+    def __init__(self, selector: RequestSelector) -> None:
+        self.selector = selector
         self.hits = 0
-        self._siblings: list[Fault] | None = None
+        """How often it has struck."""
+        self._active: list[Fault] | None = None
         self._over: asyncio.Event | None = None
         self._struck: asyncio.Event | None = None
 
     def attach(self, active: list[Fault]) -> None:
         """Called by `Faults` before the context begins."""
-        self._siblings = active
+        self._active = active
 
     def __enter__(self) -> Fault:
-        assert self._siblings is not None
+        assert self._active is not None
         self._over, self._struck = asyncio.Event(), asyncio.Event()
-        self._siblings.append(self)
+        self._active.append(self)
         return self
 
     def __exit__(
@@ -61,67 +63,74 @@ class Fault:
         self.end()
 
     def end(self) -> None:
-        """The fault is over, also for those who wait for that."""
-        if self._siblings is not None and self in self._siblings:
-            self._siblings.remove(self)
+        """Deactivate the fault and release what it held back."""
+        if self._active is not None and self in self._active:
+            self._active.remove(self)
         if self._over is not None:
             self._over.set()
 
-    def strikes(self, route: Route | None) -> bool:
-        """Whether a request is concerned, and the fault's `times` are not used up."""
-        return self.where.covers(route) and (self.where.times is None or self.hits < self.where.times)
+    def affects(self, info: RequestInfo | None) -> bool:
+        """Whether the fault strikes a request: it is selected, and `times` is not used up."""
+        return self.selector.matches(info) and not self.used_up
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the fault has struck as often as it may."""
+        return self.selector.times is not None and self.hits >= self.selector.times
 
     def hit(self) -> None:
+        """Count that the fault strikes."""
         self.hits += 1
         if self._struck is not None:
             self._struck.set()
 
     async def struck(self) -> None:
-        """Return once the fault has struck."""
+        """Wait until the fault has struck."""
         assert self._struck is not None
         await self._struck.wait()
 
     async def wait_over(self) -> None:
-        """Return when the fault is over."""
+        """Wait until the fault ends."""
         assert self._over is not None
         await self._over.wait()
 
-    async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
-        """A request has arrived. May raise Refusal, wait, or reset the connection."""
+    async def on_request(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
+        """Handle a request that has arrived: raise StatusError, wait, or reset the connection."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        """Something is about to be sent on a stream: what is to be sent instead."""
+        """Return what to send on a stream instead of `frames`."""
         return frames
 
 
-class Refuse(Fault):
-    """Answers with a refusal."""
+class RespondError(Fault):
+    """Responds with an error."""
 
-    def __init__(self, where: Where, refusal: Callable[[Route | None], errors.Refusal]) -> None:
-        super().__init__(where)
-        self._refusal = refusal
+    def __init__(self, selector: RequestSelector, error: Callable[[RequestInfo | None], errors.StatusError]) -> None:
+        super().__init__(selector)
+        self._error = error
 
-    async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
+    async def on_request(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
         self.hit()
-        raise self._refusal(route)
+        raise self._error(info)
 
 
 class ExpireWatches(Fault):
-    """The first thing that a watch tells is its end."""
+    """Ends a watch with 410 as soon as it has something to send."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         self.hit()
-        return [watching.error_line(errors.expired("too old resource version: 1 (2)")), Cut.HERE]
+        expired = watching.error_event(errors.expired("too old resource version: 1 (2)"))
+        return [watching.render_json(expired), Cut.HERE]
 
 
 class Delay(Fault):
-    """Makes everything late."""
+    """Delays requests and the frames of streams."""
 
-    def __init__(self, where: Where, seconds: float) -> None:
-        super().__init__(where)
+    def __init__(self, selector: RequestSelector, seconds: float) -> None:
+        super().__init__(selector)
         self._seconds = seconds
 
-    async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
+    async def on_request(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
         self.hit()
         await asyncio.sleep(self._seconds)
 
@@ -132,13 +141,13 @@ class Delay(Fault):
 
 
 class HalfOpen(Fault):
-    """Holds everything back until it is over."""
+    """Holds everything back until it ends."""
 
-    def __init__(self, where: Where, *, reset: bool) -> None:
-        super().__init__(where)
+    def __init__(self, selector: RequestSelector, *, reset: bool) -> None:
+        super().__init__(selector)
         self._reset = reset
 
-    async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
+    async def on_request(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
         self.hit()
         await self.wait_over()
         if self._reset:
@@ -151,15 +160,15 @@ class HalfOpen(Fault):
 
 
 class Reset(Fault):
-    """Resets the connection instead of answering."""
+    """Resets the connection instead of responding."""
 
-    async def on_request(self, route: Route | None, request: web.BaseRequest) -> None:
+    async def on_request(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
         self.hit()
         await self.now(request)
 
     @staticmethod
     async def now(request: web.BaseRequest) -> NoReturn:
-        """Reset a connection; the handler of its request is cancelled by that."""
+        """Reset a connection, which cancels the handler of its request."""
         if request.transport is not None:
             request.transport.abort()
         await asyncio.get_running_loop().create_future()
@@ -170,7 +179,7 @@ class Cut(Fault):
     """Ends a stream in the middle of a line."""
 
     HERE: ClassVar[bytes] = bytes(bytearray(b"<cut>"))
-    """Stands for the reset among the frames; compared by identity."""
+    """Marks the reset among the frames; compared by identity."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         self.hit()
@@ -179,10 +188,10 @@ class Cut(Fault):
 
 
 class Fragment(Fault):
-    """Sends in small pieces."""
+    """Sends streams in small pieces."""
 
-    def __init__(self, where: Where, size: int) -> None:
-        super().__init__(where)
+    def __init__(self, selector: RequestSelector, size: int) -> None:
+        super().__init__(selector)
         self._size = size
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
@@ -192,12 +201,12 @@ class Fragment(Fault):
 
 
 class Drop(Fault):
-    """Loses lines; bookmarks and errors are not events and stay."""
+    """Loses events of watches; bookmarks and errors stay."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         kept = []
         for line in b"".join(frames).splitlines(keepends=True):
-            if _is_event(line) and (self.where.times is None or self.hits < self.where.times):
+            if _is_write(line) and not self.used_up:
                 self.hit()
             else:
                 kept.append(line)
@@ -205,25 +214,25 @@ class Drop(Fault):
 
 
 class Duplicate(Fault):
-    """Tells lines twice."""
+    """Sends events of watches twice."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
-        told = []
+        sent = []
         for line in b"".join(frames).splitlines(keepends=True):
-            told.append(line)
-            if _is_event(line) and (self.where.times is None or self.hits < self.where.times):
+            sent.append(line)
+            if _is_write(line) and not self.used_up:
                 self.hit()
-                told.append(line)
-        return told
+                sent.append(line)
+        return sent
 
 
 class Lag(Fault):
-    """Answers lists from a cache that stands still."""
+    """Answers lists from a cache that is no longer updated."""
 
-    def __init__(self, where: Where, version: int) -> None:
-        super().__init__(where)
+    def __init__(self, selector: RequestSelector, version: int) -> None:
+        super().__init__(selector)
         self.version = version
 
 
-def _is_event(line: bytes) -> bool:
+def _is_write(line: bytes) -> bool:
     return line.startswith((b'{"type":"ADDED"', b'{"type":"MODIFIED"', b'{"type":"DELETED"'))

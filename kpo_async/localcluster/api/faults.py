@@ -1,8 +1,8 @@
-"""Breaks the API server on purpose, for a while: `with cluster.faults.throttle(verb="watch", times=3) as fault: ...`.
+"""Injects faults into the API server: `with cluster.faults.throttle(verb="watch", times=3) as fault: ...`.
 
-Faults are context managers and can be combined; each counts in `hits` how often it struck. `verb`, `resource`,
-`namespace` and `name` say which requests they concern (all by default), `times` how many. Faults of streams concern
-watches that are open already as well as new ones.
+A fault is a context manager; faults can be combined. `hits` counts how often one has struck. `verb`, `resource`,
+`namespace` and `name` select the requests (by default all), `times` limits their number. Faults of streams affect open
+watches and logs as well as new ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from kpo_async.localcluster.api.fault_kinds import (
     Fragment,
     HalfOpen,
     Lag,
-    Refuse,
+    RequestSelector,
     Reset,
-    Where,
+    RespondError,
 )
-from kpo_async.localcluster.api.route import Route
+from kpo_async.localcluster.api.request_info import RequestInfo
 from kpo_async.localcluster.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _Fault = TypeVar("_Fault", bound=Fault)
 
 
-class Scope(TypedDict, total=False):
-    """Which requests a fault concerns."""
+class FaultScope(TypedDict, total=False):
+    """Which requests a fault affects."""
 
     verb: str
     """get, list, watch, create, update, patch, delete, deletecollection; `watch list` for either."""
@@ -47,11 +47,11 @@ class Scope(TypedDict, total=False):
     namespace: str
     name: str
     times: int
-    """It strikes so often, and then no more."""
+    """How often it strikes at most."""
 
 
-class Target(Protocol):
-    """What faults need of a cluster."""
+class FaultTarget(Protocol):
+    """The part of a cluster that faults act on."""
 
     store: Store
 
@@ -65,107 +65,109 @@ class Target(Protocol):
 
 
 class Faults:
-    """What goes wrong at the moment, and the ways to make it go wrong."""
+    """The active faults, and the ways to add one."""
 
-    def __init__(self, cluster: Target) -> None:
+    def __init__(self, cluster: FaultTarget) -> None:
         self._cluster = cluster
         self._active: list[Fault] = []
 
-    # -- answers that are refusals
+    # -- error responses
 
-    def throttle(self, retry_after: int = 1, **scope: Unpack[Scope]) -> Fault:
+    def throttle(self, retry_after: int = 1, **scope: Unpack[FaultScope]) -> Fault:
         """429 with `Retry-After` in seconds."""
         message = "too many requests, please try again later"
-        refusal = errors.Refusal(429, message, details={}, retry_after=retry_after)
-        return self._add(Refuse(_where(scope), lambda route: refusal))
+        error = errors.StatusError(429, message, details={}, retry_after=retry_after)
+        return self._add(RespondError(_selector(scope), lambda info: error))
 
-    def fail(self, code: int = 500, **scope: Unpack[Scope]) -> Fault:
+    def fail(self, code: int = 500, **scope: Unpack[FaultScope]) -> Fault:
         """500, 502, 503 or 504."""
-        return self._add(Refuse(_where(scope), lambda route: _failure(code)))
+        return self._add(RespondError(_selector(scope), lambda info: _failure(code)))
 
-    def forbid(self, **scope: Unpack[Scope]) -> Fault:
-        """403, as if the rights had been taken away."""
-        return self._add(Refuse(_where(scope), _forbidden))
+    def forbid(self, **scope: Unpack[FaultScope]) -> Fault:
+        """403, as if the user's role had been removed."""
+        return self._add(RespondError(_selector(scope), _forbidden))
 
-    def unauthorize(self, **scope: Unpack[Scope]) -> Fault:
+    def unauthorize(self, **scope: Unpack[FaultScope]) -> Fault:
         """401, as if the token had expired."""
-        return self._add(Refuse(_where(scope), lambda route: errors.Refusal(401, "Unauthorized")))
+        return self._add(RespondError(_selector(scope), lambda info: errors.StatusError(401, "Unauthorized")))
 
-    def expire(self, **scope: Unpack[Scope]) -> Fault:
-        """410: as HTTP status for anything but a watch, as an ERROR in the stream for a watch that begins."""
-        where = _where(scope)
-        return self._add(ExpireWatches(where)) if where.verb == "watch" else self._add(Refuse(where, _expired))
+    def expire(self, **scope: Unpack[FaultScope]) -> Fault:
+        """410: for a new watch an ERROR event in its stream, for any other request the HTTP status."""
+        selector = _selector(scope)
+        if selector.verb == "watch":
+            return self._add(ExpireWatches(selector))
+        return self._add(RespondError(selector, _expired))
 
-    # -- slow and silent servers
+    # -- slow and unresponsive servers
 
-    def delay(self, seconds: float, **scope: Unpack[Scope]) -> Fault:
-        """Answers, and each event of a stream, come later. `verb="list"` makes the slow list."""
-        return self._add(Delay(_where(scope), seconds))
+    def delay(self, seconds: float, **scope: Unpack[FaultScope]) -> Fault:
+        """Delay responses, and each chunk of a stream. `verb="list"` makes lists slow."""
+        return self._add(Delay(_selector(scope), seconds))
 
-    def half_open(self, *, reset: bool = False, **scope: Unpack[Scope]) -> Fault:
-        """Connections are accepted and stay open, and nothing is answered on them until the fault is over.
+    def half_open(self, *, reset: bool = False, **scope: Unpack[FaultScope]) -> Fault:
+        """Connections are accepted and stay open, but nothing is sent on them until the fault ends.
 
-        Then it goes on where it stopped, or every connection that waited is reset.
+        Then everything continues, or with `reset` every connection that waited is reset.
         """
-        return self._add(HalfOpen(_where(scope), reset=reset))
+        return self._add(HalfOpen(_selector(scope), reset=reset))
 
     # -- broken connections
 
-    def reset(self, **scope: Unpack[Scope]) -> Fault:
-        """The connection is reset instead of an answer."""
-        return self._add(Reset(_where(scope)))
+    def reset(self, **scope: Unpack[FaultScope]) -> Fault:
+        """Reset the connection instead of responding."""
+        return self._add(Reset(_selector(scope)))
 
-    def cut(self, **scope: Unpack[Scope]) -> Fault:
-        """The connection of a stream is reset in the middle of a line."""
-        return self._add(Cut(_where(scope)))
+    def cut(self, **scope: Unpack[FaultScope]) -> Fault:
+        """Reset the connection of a stream in the middle of a line."""
+        return self._add(Cut(_selector(scope)))
 
-    def fragment(self, size: int = 1, **scope: Unpack[Scope]) -> Fault:
-        """Streams arrive in pieces of `size` bytes."""
-        return self._add(Fragment(_where(scope), size))
+    def fragment(self, size: int = 1, **scope: Unpack[FaultScope]) -> Fault:
+        """Send streams in pieces of `size` bytes."""
+        return self._add(Fragment(_selector(scope), size))
 
     def cut_connections(self) -> None:
-        """Reset every open connection, now."""
+        """Reset every open connection."""
         self._cluster.cut_connections()
 
     def refuse(self) -> AbstractAsyncContextManager[None]:
-        """`async with`: nothing listens; open connections are reset."""
+        """`async with`: new connections are refused, open ones are reset."""
         return self._cluster.down()
 
-    # -- wrong stories
+    # -- wrong data
 
-    def drop(self, **scope: Unpack[Scope]) -> Fault:
-        """Events of a watch get lost. No real server does this; a client that lists again now and then survives it."""
-        return self._add(Drop(_where(scope)))
+    def drop(self, **scope: Unpack[FaultScope]) -> Fault:
+        """Lose events of watches. No real server does this; a client that relists from time to time survives it."""
+        return self._add(Drop(_selector(scope)))
 
-    def duplicate(self, **scope: Unpack[Scope]) -> Fault:
-        """Events of a watch are told twice."""
-        return self._add(Duplicate(_where(scope)))
+    def duplicate(self, **scope: Unpack[FaultScope]) -> Fault:
+        """Send events of watches twice."""
+        return self._add(Duplicate(_selector(scope)))
 
-    def lag(self, **scope: Unpack[Scope]) -> Fault:
-        """Lists with resourceVersion=0 show the state of when the fault began, as a cache that is behind does."""
-        return self._add(Lag(_where(scope), self._cluster.store.version))
+    def lag(self, **scope: Unpack[FaultScope]) -> Fault:
+        """Lists with resourceVersion=0 show the state at the fault's start, as a stale cache does."""
+        return self._add(Lag(_selector(scope), self._cluster.store.version))
 
     def rewind(self, by: int) -> None:
-        """All versions become smaller by `by`, as after a restore; open watches end and history is forgotten."""
+        """Lower all versions by `by`, as after a restore from a backup; open watches end and history is discarded."""
         self._cluster.store.renumber(-by)
         self._cluster.cut_connections()
 
     # -- history
 
     def compact(self) -> None:
-        """Forget history: a watch that resumes from before is told 410 in its stream."""
+        """Discard history: a watch that resumes from an earlier version gets 410 in its stream."""
         self._cluster.store.compact()
 
     def expire_watches(self) -> None:
-        """Every open watch is told 410 and ends, now."""
+        """End every open watch with 410."""
         self._cluster.store.compact()
         self._cluster.expire_watches()
 
     async def restart(self, *, keep_history: bool = True, down: float = 0.0) -> None:
-        """Restart the API server, which nobody can reach for `down` seconds."""
+        """Restart the API server, which is unreachable for `down` seconds."""
         await self._cluster.restart(keep_history=keep_history, down=down)
 
-    # -- for the server
+    # -- called by the server
 
     def _add(self, fault: _Fault) -> _Fault:
         fault.attach(self._active)
@@ -176,24 +178,24 @@ class Faults:
         for fault in tuple(self._active):
             fault.end()
 
-    async def before(self, route: Route | None, request: web.BaseRequest) -> None:
-        """Called with each request before anything else is done. Raises Refusal, or delays it."""
+    async def before(self, info: RequestInfo | None, request: web.BaseRequest) -> None:
+        """Apply faults to a request that has arrived. Raises StatusError, or delays the request."""
         for fault in tuple(self._active):
-            if fault.strikes(route):
-                await fault.on_request(route, request)
+            if fault.affects(info):
+                await fault.on_request(info, request)
 
-    def lag_version(self, route: Route) -> int | None:
-        """At which version a list from the cache is to be answered, None for the present."""
-        return next((fault.version for fault in self._active if isinstance(fault, Lag) and fault.strikes(route)), None)
+    def cache_version(self, info: RequestInfo) -> int | None:
+        """Return the version that a list from the cache shows, None for the current one."""
+        return next((fault.version for fault in self._active if isinstance(fault, Lag) and fault.affects(info)), None)
 
     async def stream(
-        self, route: Route, request: web.BaseRequest, frames: AsyncIterator[bytes]
+        self, info: RequestInfo, request: web.BaseRequest, frames: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """The frames of a stream as the client is to see them."""
+        """Yield the frames of a stream as the faults leave them."""
         async for frame in frames:
             pieces = [frame]
             for fault in tuple(self._active):
-                if fault.strikes(route):
+                if fault.affects(info):
                     pieces = await fault.on_frames(pieces)
             for piece in pieces:
                 if piece is Cut.HERE:
@@ -201,13 +203,13 @@ class Faults:
                 yield piece
 
 
-def _where(scope: Scope) -> Where:
-    return Where(
+def _selector(scope: FaultScope) -> RequestSelector:
+    return RequestSelector(
         scope.get("verb"), scope.get("resource"), scope.get("namespace"), scope.get("name"), scope.get("times")
     )
 
 
-def _failure(code: int) -> errors.Refusal:
+def _failure(code: int) -> errors.StatusError:
     messages: dict[int, tuple[str, str]] = {
         500: ("InternalError", "Internal error occurred: a fault was injected"),
         502: ("", "Bad Gateway"),
@@ -215,19 +217,19 @@ def _failure(code: int) -> errors.Refusal:
         504: ("Timeout", "the server was unable to return a response in the time allotted"),
     }
     reason, message = messages[code]
-    return errors.Refusal(code, message, reason=reason, details={})
+    return errors.StatusError(code, message, reason=reason, details={})
 
 
-def _forbidden(route: Route | None) -> errors.Refusal:
-    if route is None:
-        return errors.Refusal(403, "forbidden: a fault was injected", details={})
-    where = f'in the namespace "{route.namespace}"' if route.namespace else "at the cluster scope"
+def _forbidden(info: RequestInfo | None) -> errors.StatusError:
+    if info is None:
+        return errors.StatusError(403, "forbidden: a fault was injected", details={})
+    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
     message = (
-        f'User "fault-injected" cannot {route.verb} resource "{route.path_in_rules}" '
-        f'in API group "{route.resource.group}" {where}'
+        f'User "fault-injected" cannot {info.verb} resource "{info.path_in_rules}" '
+        f'in API group "{info.resource.group}" {where}'
     )
-    return errors.forbidden(route.resource.name, route.name, message, route.resource.group)
+    return errors.forbidden(info.resource.name, info.name, message, info.resource.group)
 
 
-def _expired(route: Route | None) -> errors.Refusal:
+def _expired(info: RequestInfo | None) -> errors.StatusError:
     return errors.expired("The resourceVersion for the provided list is too old.")

@@ -1,4 +1,4 @@
-"""The listening socket: can be closed and opened again on the same port, and can cut every connection."""
+"""The listening socket: it can be closed and opened again on the same port, and can reset every connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 1.0
@@ -16,55 +15,39 @@ _BACKLOG = 1024
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class _Server(web.Server):
-    """Counts the connections it accepts."""
-
-    def __init__(self, handler: Handler) -> None:
-        # A handler is cancelled when its client goes: a watch must not wait for its next event to notice.
-        super().__init__(handler, handler_cancellation=True, access_log=None, tcp_keepalive=True)
-        self.accepted = 0
-
-    def __call__(self) -> RequestHandler:
-        self.accepted += 1
-        return super().__call__()
-
-
 class Listener:
     """Serves a handler on a loopback port."""
 
     def __init__(self, handler: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        """Port 0 takes a free one, and keeps it over `close` and `open`."""
+        """Port 0 takes a free port, and keeps it over `refuse` and `open`."""
         self.port = port
         self._tls = tls
         self._socket: socket.socket | None = None
-        self._server = _Server(handler)
+        # A handler is cancelled when its client disconnects: a watch must not wait for its next event to notice.
+        self._server = web.Server(handler, handler_cancellation=True, access_log=None, tcp_keepalive=True)
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._site: web.SockSite | None = None
 
     @property
     def url(self) -> str:
+        """The server's address."""
         return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}"
 
-    @property
-    def connections(self) -> int:
-        """How many connections have been accepted so far."""
-        return self._server.accepted
-
     def reserve(self) -> None:
-        """Take the port without listening yet. Raises OSError when it is taken."""
+        """Bind the port without listening yet. Raises OSError when it is in use."""
         if self._socket is None:
-            taken = socket.socket()
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound = socket.socket()
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                taken.bind((HOST, self.port))
+                bound.bind((HOST, self.port))
             except OSError:
-                taken.close()
+                bound.close()
                 raise
-            self._socket = taken
-            self.port = taken.getsockname()[1]
+            self._socket = bound
+            self.port = bound.getsockname()[1]
 
     async def open(self) -> None:
-        """Accept connections. Raises OSError when the port is taken."""
+        """Accept connections. Raises OSError when the port is in use."""
         self.reserve()
         if self._runner.server is None:
             await self._runner.setup()
@@ -73,7 +56,7 @@ class Listener:
             await self._site.start()
 
     async def refuse(self) -> None:
-        """Accept no further connections; those that are open stay."""
+        """Accept no further connections; open ones stay open."""
         if self._site is not None:
             await self._site.stop()
             self._site = None
@@ -88,6 +71,6 @@ class Listener:
                 connection.transport.abort()
 
     async def close(self) -> None:
-        """Accept nothing more and end what is open."""
+        """Accept no further connections and end the open ones."""
         await self.refuse()
         await self._runner.cleanup()

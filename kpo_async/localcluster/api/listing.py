@@ -1,4 +1,4 @@
-"""LIST: consistent snapshots, selectors, pages, and what `resourceVersion` means for them (measured on 1.34)."""
+"""LIST: consistent snapshots, selectors, pages, and the meaning of `resourceVersion` (measured on 1.34)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from kpo_async.localcluster.api import errors, selectors
 from kpo_async.localcluster.api.resources import Resource
-from kpo_async.localcluster.store.store import EventType, Expired, Object, Store, Stored
+from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.store import Store, StoredObject, VersionExpired
 
 FUTURE_WAIT = 3.0
-"""Seconds that a request for a version of the future blocks before it is refused."""
+"""Seconds that a request for a version in the future waits before it is refused."""
 
 _TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
@@ -25,19 +26,20 @@ _TOO_OLD = (
 
 
 @dataclass(frozen=True)
-class Token:
-    """Where the next page starts, and at which version (None: whatever is there then)."""
+class ContinueToken:
+    """Where the next page starts, and at which version (None: the current state)."""
 
     start: tuple[str, str]
     version: int | None
 
     def encode(self) -> str:
+        """Return the token's text."""
         raw = json.dumps({"v": "meta.k8s.io/v1", "rv": self.version or -1, "start": "/".join(self.start)})
         return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> Token:
-        """Raises Refusal (400)."""
+    def decode(cls, text: str) -> ContinueToken:
+        """Parse a token. Raises StatusError (400)."""
         try:
             raw = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             namespace, _, name = raw["start"].partition("/")
@@ -53,20 +55,20 @@ class ListOptions:
 
     matches: selectors.Matcher | None = None
     limit: int = 0
-    token: Token | None = None
+    token: ContinueToken | None = None
     version: str = ""
     exact: bool = False
 
     @classmethod
     def parse(cls, resource: Resource, query: Mapping[str, str]) -> ListOptions:
-        """Raises Refusal (400, 422)."""
+        """Read the options from a query. Raises StatusError (400, 422)."""
         if "sendInitialEvents" in query:
             message = "Forbidden: sendInitialEvents is forbidden for list"
             raise errors.invalid_options("ListOptions", "sendInitialEvents", message)
-        matches, _ = selectors.selection(resource.name, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        matches, _ = selectors.parse(resource.name, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
         check_version_match(version, match)
-        token = Token.decode(query["continue"]) if query.get("continue") else None
+        token = ContinueToken.decode(query["continue"]) if query.get("continue") else None
         if token and version not in ("", "0"):
             raise errors.bad_request("specifying resource version is not allowed when using continue")
         if version:
@@ -75,7 +77,7 @@ class ListOptions:
 
 
 def check_version_match(version: str, match: str) -> None:
-    """Raises Refusal (422) for a `resourceVersionMatch` that does not go with the version."""
+    """Raises StatusError (422) for a `resourceVersionMatch` that the version does not allow."""
     if not match:
         return
     if not version:
@@ -90,7 +92,7 @@ def check_version_match(version: str, match: str) -> None:
 
 
 def parse_int(text: str) -> int:
-    """An integer query parameter. Raises Refusal (400)."""
+    """Parse an integer query parameter; "" is 0. Raises StatusError (400)."""
     try:
         return int(text or 0)
     except ValueError:
@@ -98,15 +100,15 @@ def parse_int(text: str) -> int:
 
 
 def parse_version(text: str, prefix: str = "", code: int = 500) -> int:
-    """A resourceVersion. Raises Refusal; a real server answers 500 without a reason for a GET or a watch."""
+    """Parse a resourceVersion. Raises StatusError; a real server answers a GET or a watch with 500 and no reason."""
     if text.isascii() and text.isdigit():
         return int(text)
     message = f'{prefix}resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-    raise errors.Refusal(code, message, reason="" if code == 500 else None)
+    raise errors.StatusError(code, message, reason="" if code == 500 else None)
 
 
 async def wait_for(store: Store, version: int) -> None:
-    """Raises Refusal (504) when the version is still in the future after a while."""
+    """Wait a while for a version. Raises StatusError (504) if the store does not reach it."""
     if version > store.version:
         await asyncio.sleep(FUTURE_WAIT)
         if version > store.version:
@@ -117,12 +119,13 @@ async def wait_for(store: Store, version: int) -> None:
 class Page:
     """A part of a list."""
 
-    items: list[Stored]
+    items: list[StoredObject]
     version: int
-    token: Token | None = None
+    token: ContinueToken | None = None
     remaining: int | None = None
 
     def metadata(self) -> Object:
+        """Return the list's `metadata`."""
         metadata: Object = {"resourceVersion": str(self.version)}
         if self.token:
             metadata["continue"] = self.token.encode()
@@ -132,7 +135,7 @@ class Page:
 
 
 async def page(store: Store, resource: Resource, namespace: str | None, options: ListOptions) -> Page:
-    """The objects that a LIST answers, sorted by namespace and name. Raises Refusal (410, 504)."""
+    """Return the objects of a LIST, sorted by namespace and name. Raises StatusError (410, 504)."""
     token = options.token
     version = None
     if token and token.version is not None:
@@ -146,57 +149,59 @@ async def page(store: Store, resource: Resource, namespace: str | None, options:
         items = [item for item in items if _key(item) >= token.start]
     if options.matches is not None:
         items = [item for item in items if options.matches(item.object)]
-    shown = store.version if version is None else version
-    # A list from the cache (version 0) knows no pages.
+    list_version = store.version if version is None else version
+    # A list from the cache (version 0) has no pages.
     if not options.limit or options.limit < 0 or len(items) <= options.limit or options.version == "0":
-        return Page(items, shown)
+        return Page(items, list_version)
     rest = len(items) - options.limit
-    following = Token(_key(items[options.limit]), shown)
-    return Page(items[: options.limit], shown, following, None if options.matches else rest)
+    following = ContinueToken(_key(items[options.limit]), list_version)
+    return Page(items[: options.limit], list_version, following, None if options.matches else rest)
 
 
 def _snapshot(
-    store: Store, resource: str, namespace: str | None, version: int | None, token: Token | None
-) -> list[Stored]:
+    store: Store, resource: str, namespace: str | None, version: int | None, token: ContinueToken | None
+) -> list[StoredObject]:
     if version is None:
         return sorted(store.scan(resource, namespace), key=_key)
     try:
         return sorted(_past(store, resource, namespace, version), key=_key)
-    except Expired:
+    except VersionExpired:
         if token is None:
             raise errors.expired("The resourceVersion for the provided list is too old.") from None
-        refusal = errors.expired(_TOO_OLD)
-        refusal.continue_token = Token(token.start, None).encode()
-        raise refusal from None
+        error = errors.expired(_TOO_OLD)
+        error.continue_token = ContinueToken(token.start, None).encode()
+        raise error from None
 
 
-def _past(store: Store, resource: str, namespace: str | None, version: int) -> list[Stored]:
-    """The objects as they were at a version: the changes since then undone, newest first. Raises Expired."""
+def _past(store: Store, resource: str, namespace: str | None, version: int) -> list[StoredObject]:
+    """The objects as they were at a version: later writes undone, newest first. Raises VersionExpired."""
     objects = {_key(item): item for item in store.scan(resource, namespace)}
-    for change in reversed(store.history(resource, version)):
-        key = _key(change.stored)
+    for write in reversed(store.history(resource, version)):
+        key = _key(write.stored)
         if namespace is not None and key[0] != namespace:
             continue
-        if change.type is EventType.ADDED:
+        if write.type is EventType.ADDED:
             objects.pop(key, None)
-        elif change.previous_stored is not None:
-            objects[key] = change.previous_stored
+        elif write.previous_stored is not None:
+            objects[key] = write.previous_stored
     return list(objects.values())
 
 
-def _key(stored: Stored) -> tuple[str, str]:
+def _key(stored: StoredObject) -> tuple[str, str]:
     metadata = stored.object["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def current(store: Store, resource: str, namespace: str | None, matches: selectors.Matcher | None) -> list[Stored]:
-    """All matching objects as they are now, sorted."""
+def current(
+    store: Store, resource: str, namespace: str | None, matches: selectors.Matcher | None
+) -> list[StoredObject]:
+    """Return all matching objects as they are now, sorted by namespace and name."""
     items = sorted(store.scan(resource, namespace), key=_key)
     return items if matches is None else [item for item in items if matches(item.object)]
 
 
 def render(resource: Resource, found: Page) -> bytes:
-    """The `PodList` and the like; its items go without kind and apiVersion, as a real server's."""
+    """Encode a `PodList` or the like; its items have neither kind nor apiVersion, as on a real server."""
     head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": found.metadata()}
     prefix = item_prefix(resource)
     items = [b"{" + item.json[len(prefix) :] if item.json.startswith(prefix) else item.json for item in found.items]
@@ -204,5 +209,5 @@ def render(resource: Resource, found: Page) -> bytes:
 
 
 def item_prefix(resource: Resource) -> bytes:
-    """How the JSON of every stored object of a resource begins."""
+    """Return the beginning of the JSON of every stored object of a resource."""
     return f'{{"kind":"{resource.kind}","apiVersion":"{resource.api_version}",'.encode()

@@ -1,4 +1,4 @@
-"""The verbs of the API on stored resources: what `server` calls once a request is routed, authorized and counted."""
+"""The verbs of the API on stored resources, except watch: `server` calls them for an authorized request."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from kpo_async.localcluster.api import bodies, deletion, errors, listing, patches, tables
-from kpo_async.localcluster.api.call import Call
 from kpo_async.localcluster.api.deletion import DeleteOptions
 from kpo_async.localcluster.api.faults import Faults
 from kpo_async.localcluster.api.listing import ListOptions
-from kpo_async.localcluster.api.registry import Registry, Target
+from kpo_async.localcluster.api.registry import ObjectRef, Registry
+from kpo_async.localcluster.api.request import ApiRequest
 from kpo_async.localcluster.api.reviews import Reviews
-from kpo_async.localcluster.store.store import Object, encode
+from kpo_async.localcluster.store.objects import Object
+from kpo_async.localcluster.store.store import encode
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -25,7 +26,7 @@ APPLY = "application/apply-patch+yaml"
 
 
 class Operations:
-    """One method per verb; all raise Refusal."""
+    """One method per verb; each raises StatusError."""
 
     def __init__(self, registry: Registry, reviews: Reviews, faults: Faults) -> None:
         self.registry = registry
@@ -33,52 +34,54 @@ class Operations:
         self.reviews = reviews
         self.faults = faults
 
-    async def perform(self, call: Call) -> web.StreamResponse:
-        """The answer to anything but a watch, a log and an exec."""
-        match call.route.verb:
+    async def perform(self, request: ApiRequest) -> web.StreamResponse:
+        """Answer any request but a watch, a log or an exec."""
+        match request.info.verb:
             case "get":
-                return await self.get(call)
+                return await self.get(request)
             case "list":
-                return await self.list(call)
+                return await self.list(request)
             case "create":
-                return await self.create(call)
+                return await self.create(request)
             case "update":
-                return await self.update(call)
+                return await self.update(request)
             case "patch":
-                return await self.patch(call)
+                return await self.patch(request)
             case "delete":
-                return await self.delete(call)
+                return await self.delete(request)
             case "deletecollection":
-                return await self.delete_collection(call)
+                return await self.delete_collection(request)
         raise errors.method_not_allowed()
 
-    async def get(self, call: Call) -> web.Response:
-        if version := call.query.get("resourceVersion", ""):
+    async def get(self, request: ApiRequest) -> web.Response:
+        if version := request.query.get("resourceVersion", ""):
             await listing.wait_for(self.store, listing.parse_version(version))
-        obj = self.registry.get(call.target)
-        if call.transformation:
+        obj = self.registry.get(request.ref)
+        if request.transformation:
             metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-            return call.answer(self._transformed(call, [obj], metadata))
-        route = call.route
-        return call.raw(self.store.stored(route.resource.name, route.namespace, route.name).json + b"\n")
+            return request.response(self._transformed(request, [obj], metadata))
+        info = request.info
+        return request.raw_response(self.store.stored(info.resource.name, info.namespace, info.name).json + b"\n")
 
-    async def list(self, call: Call) -> web.Response:
-        resource = call.route.resource
-        options = ListOptions.parse(resource, call.query)
-        version = self.faults.lag_version(call.route) if options.version == "0" else None
-        if version is not None and self.store.remembers(resource.name, version):
+    async def list(self, request: ApiRequest) -> web.Response:
+        resource = request.info.resource
+        options = ListOptions.parse(resource, request.query)
+        version = self.faults.cache_version(request.info) if options.version == "0" else None
+        if version is not None and self.store.can_resume(resource.name, version):
             options = replace(options, version=str(version), exact=True)
-        page = await listing.page(self.store, resource, call.namespace, options)
-        if call.transformation:
+        page = await listing.page(self.store, resource, request.namespace, options)
+        if request.transformation:
             objects = [item.object for item in page.items]
-            return await call.compressed(encode(self._transformed(call, objects, page.metadata())) + b"\n")
-        return await call.compressed(listing.render(resource, page))
+            return await request.compressed_response(
+                encode(self._transformed(request, objects, page.metadata())) + b"\n"
+            )
+        return await request.compressed_response(listing.render(resource, page))
 
-    def _transformed(self, call: Call, objects: Sequence[Object], metadata: Object) -> Object:
-        resource = call.route.resource.name
-        match call.transformation:
+    def _transformed(self, request: ApiRequest, objects: Sequence[Object], metadata: Object) -> Object:
+        resource = request.info.resource.name
+        match request.transformation:
             case "Table":
-                include = call.query.get("includeObject", "")
+                include = request.query.get("includeObject", "")
                 return tables.table(resource, objects, metadata, self.store.clock(), include=include)
             case "PartialObjectMetadata":
                 return tables.partial(objects[0])
@@ -86,45 +89,50 @@ class Operations:
                 items = [tables.partial(obj) for obj in objects]
                 kind = "PartialObjectMetadataList"
                 return {"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items}
-        accepted = "application/json, application/yaml"
-        raise errors.Refusal(406, f"only the following media types are accepted: {accepted}", reason="NotAcceptable")
+        message = "only the following media types are accepted: application/json, application/yaml"
+        raise errors.StatusError(406, message, reason="NotAcceptable")
 
-    async def create(self, call: Call) -> web.Response:
-        resource = call.route.resource
-        match call.route.subresource:
-            case "eviction":
-                return call.answer(deletion.evict(self.registry, call.target, await call.load("Eviction")), 201)
-            case "binding":
-                return call.answer(deletion.bind(self.registry, call.target, await call.load("Binding")), 201)
-            case "token":
-                return call.answer(self.reviews.token(call.target, await call.load_optional("TokenRequest")), 201)
-        value = await call.load(resource.kind)
+    async def create(self, request: ApiRequest) -> web.Response:
+        resource = request.info.resource
+        if request.info.subresource:
+            return request.response(await self._create_subresource(request), 201)
+        value = await request.load(resource.kind)
         if "get" not in resource.verbs:
-            return call.answer(self.reviews.answer(resource.name, call.identity, value), 201)
-        obj = self.registry.create(call.target, call.read(value), dry_run=call.dry_run)
-        return call.answer(obj, 201)
+            return request.response(self.reviews.answer(resource.name, request.user, value), 201)
+        obj = self.registry.create(request.ref, request.decode(value), dry_run=request.dry_run)
+        return request.response(obj, 201)
 
-    async def update(self, call: Call) -> web.Response:
-        obj = call.read(await call.load(call.route.resource.kind))
-        return call.answer(self.registry.update(call.target, obj, dry_run=call.dry_run))
+    async def _create_subresource(self, request: ApiRequest) -> Object:
+        match request.info.subresource:
+            case "eviction":
+                return deletion.evict(self.registry, request.ref, await request.load("Eviction"))
+            case "binding":
+                return deletion.bind(self.registry, request.ref, await request.load("Binding"))
+            case "token":
+                return self.reviews.token(request.ref, await request.load_optional("TokenRequest"))
+        raise errors.method_not_allowed()
 
-    async def patch(self, call: Call) -> web.Response:
-        raw, kind = await call.body(), call.request.content_type
+    async def update(self, request: ApiRequest) -> web.Response:
+        obj = request.decode(await request.load(request.info.resource.kind))
+        return request.response(self.registry.update(request.ref, obj, dry_run=request.dry_run))
+
+    async def patch(self, request: ApiRequest) -> web.Response:
+        raw, kind = await request.body(), request.http.content_type
         if kind not in (MERGE, STRATEGIC, JSON_PATCH, APPLY):
-            raise errors.Refusal(415, "415: Unsupported Media Type", details={})
+            raise errors.StatusError(415, "415: Unsupported Media Type", details={})
         if kind == APPLY:
-            return self._apply(call, raw)
+            return self._apply(request, raw)
         patch = _load_patch(raw, kind)
 
         def change(current: Object) -> Object:
-            return call.read(_patched(current, patch, kind, call.route.resource.kind))
+            return request.decode(_patched(current, patch, kind, request.info.resource.kind))
 
-        return call.answer(self.registry.modify(call.target, change, dry_run=call.dry_run))
+        return request.response(self.registry.modify(request.ref, change, dry_run=request.dry_run))
 
-    def _apply(self, call: Call, raw: bytes) -> web.Response:
-        """Server-side apply, without its ownership of fields."""
-        resource, name = call.route.resource, call.route.name
-        if not call.query.get("fieldManager"):
+    def _apply(self, request: ApiRequest, raw: bytes) -> web.Response:
+        """Server-side apply, without field ownership."""
+        resource, name = request.info.resource, request.info.name
+        if not request.query.get("fieldManager"):
             message = "Required value: is required for apply patch"
             raise errors.invalid_options("PatchOptions", "fieldManager", message, "FieldValueRequired")
         value = bodies.load(raw, APPLY, resource.kind)
@@ -136,35 +144,35 @@ class Operations:
             message = f"the name of the object ({given}) does not match the name on the URL ({name})"
             raise errors.bad_request(message)
         try:
-            self.registry.get(call.target)
-        except errors.Refusal:
-            created = Target(resource, call.route.namespace)
-            return call.answer(self.registry.create(created, call.read(value), dry_run=call.dry_run), 201)
+            self.registry.get(request.ref)
+        except errors.NotFound:
+            created = ObjectRef(resource, request.info.namespace)
+            return request.response(self.registry.create(created, request.decode(value), dry_run=request.dry_run), 201)
 
         def change(current: Object) -> Object:
-            return call.read(patches.strategic(current, value, resource.kind))
+            return request.decode(patches.strategic(current, value, resource.kind))
 
-        return call.answer(self.registry.modify(call.target, change, dry_run=call.dry_run))
+        return request.response(self.registry.modify(request.ref, change, dry_run=request.dry_run))
 
-    async def delete(self, call: Call) -> web.Response:
-        options = DeleteOptions.parse(await call.load_optional("DeleteOptions"), call.query)
-        resource = call.route.resource
-        obj = deletion.delete(self.registry, call.target, options)
+    async def delete(self, request: ApiRequest) -> web.Response:
+        options = DeleteOptions.parse(await request.load_optional("DeleteOptions"), request.query)
+        resource = request.info.resource
+        obj = deletion.delete(self.registry, request.ref, options)
         if resource.name in ("pods", "namespaces") or obj["metadata"].get("finalizers"):
-            return call.answer(obj)
-        details = errors.details(resource.name, call.route.name, resource.group)
-        return call.answer(errors.success(details={**details, "uid": obj["metadata"]["uid"]}))
+            return request.response(obj)
+        details = errors.details(resource.name, request.info.name, resource.group)
+        return request.response(errors.success(details={**details, "uid": obj["metadata"]["uid"]}))
 
-    async def delete_collection(self, call: Call) -> web.Response:
-        resource = call.route.resource
-        options = DeleteOptions.parse(await call.load_optional("DeleteOptions"), call.query)
-        chosen = await listing.page(self.store, resource, call.namespace, ListOptions.parse(resource, call.query))
+    async def delete_collection(self, request: ApiRequest) -> web.Response:
+        resource = request.info.resource
+        options = DeleteOptions.parse(await request.load_optional("DeleteOptions"), request.query)
+        page = await listing.page(self.store, resource, request.namespace, ListOptions.parse(resource, request.query))
         deleted = []
-        for item in chosen.items:
+        for item in page.items:
             metadata = item.object["metadata"]
-            target = Target(resource, metadata.get("namespace", ""), metadata["name"])
-            deleted.append(deletion.delete(self.registry, target, options))
-        return call.answer(
+            ref = ObjectRef(resource, metadata.get("namespace", ""), metadata["name"])
+            deleted.append(deletion.delete(self.registry, ref, options))
+        return request.response(
             {
                 "kind": f"{resource.kind}List",
                 "apiVersion": resource.api_version,
@@ -202,5 +210,5 @@ def _patched(current: Object, patch: Any, kind: str, schema_kind: str) -> Object
     except patches.PatchError as error:
         if kind == JSON_PATCH:
             message = "the server rejected our request due to an error in our request"
-            raise errors.Refusal(422, message, details={}) from error
+            raise errors.StatusError(422, message, details={}) from error
         raise errors.bad_request(str(error)) from error

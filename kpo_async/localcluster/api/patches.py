@@ -10,7 +10,7 @@ from typing import Any
 import jsonpatch
 
 from kpo_async.localcluster.api import schema
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 
 class PatchError(ValueError):
@@ -18,7 +18,7 @@ class PatchError(ValueError):
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """JSON merge patch."""
+    """Apply a JSON merge patch."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -31,7 +31,7 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def strategic(target: Any, patch: Any, kind: str) -> Any:
-    """Strategic merge patch: lists of `kind`'s schema that have a merge key are merged by it.
+    """Apply a strategic merge patch: a list whose schema has a merge key is merged by that key.
 
     Raises PatchError for an entry without its merge key.
     """

@@ -1,6 +1,6 @@
-"""What the API server fills into a new pod: version v1's defaults, and what the standard admission plugins add.
+"""What the API server adds to a new pod: version v1's defaults, and the fields of the standard admission plugins.
 
-Pure: a pod in, a new pod out; nothing is looked up.
+Pure functions of pods.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from typing import Any
 
 from kpo_async.localcluster.store import quantity
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-"""What generated names end with: no vowels, nothing that looks like something else."""
+"""The letters of generated suffixes: no vowels, and none that look alike."""
 
 _POD_SPEC = {
     "restartPolicy": "Always",
@@ -26,16 +26,16 @@ _POD_SPEC = {
 }
 _PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 _DEFAULT_MODE = 0o644
-_HOUR_AND_A_BIT = 3607
+_TOKEN_SECONDS = 3607
 
 
 def generated_suffix() -> str:
-    """The five letters after a `generateName`."""
+    """Return five random letters, to follow a `generateName`."""
     return "".join(random.choices(SUFFIX_LETTERS, k=5))
 
 
 def fill(pod: Object) -> Object:
-    """The pod with the defaults of core/v1, and the status a new pod has."""
+    """Return the pod with the defaults of core/v1 and the status of a new pod."""
     spec = {**_POD_SPEC, **pod.get("spec", {})}
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -60,7 +60,7 @@ def _container(container: Object, *, init: bool) -> Object:
         **container,
     }
     if not init or filled.get("restartPolicy") != "Always":
-        # Kubernetes 1.34 knows restart policies of containers for native sidecars only.
+        # Kubernetes 1.34 supports restart policies of containers for native sidecars only.
         filled.pop("restartPolicy", None)
     if limits := filled["resources"].get("limits"):
         requests = {**limits, **filled["resources"].get("requests", {})}
@@ -76,7 +76,7 @@ def _container(container: Object, *, init: bool) -> Object:
 
 
 def _pull_policy(image: str) -> str:
-    """Always for the tag `latest`, written or implied; IfNotPresent for every other tag and for digests."""
+    """Always for the tag `latest`, explicit or implied; IfNotPresent for every other tag and for digests."""
     name, digest = image.partition("@")[::2]
     tag = re.search(r":([^/:]*)$", name)
     return "IfNotPresent" if digest or (tag and tag.group(1) != "latest") else "Always"
@@ -128,7 +128,7 @@ def _downward(source: Object) -> Object:
 
 
 def qos_class(spec: Object) -> str:
-    """Guaranteed, Burstable or BestEffort."""
+    """Return Guaranteed, Burstable or BestEffort."""
     guaranteed, anything = True, False
     for container in [*spec.get("containers", []), *spec.get("initContainers", [])]:
         resources = container.get("resources", {})
@@ -147,7 +147,7 @@ def _compute(amounts: dict[str, str]) -> dict[str, Any]:
 
 
 def admit(pod: Object, *, priority: int, preemption: str) -> Object:
-    """The pod with what admission adds: a priority, the two default tolerations, the token of its service account."""
+    """Return the pod with the fields of admission: priority, two default tolerations, its service account's token."""
     spec = {**pod["spec"], "priority": priority, "preemptionPolicy": preemption}
     spec.setdefault("serviceAccountName", "default")
     spec["serviceAccount"] = spec["serviceAccountName"]
@@ -192,7 +192,7 @@ def _token_volume(name: str) -> Object:
         "name": name,
         "projected": {
             "sources": [
-                {"serviceAccountToken": {"expirationSeconds": _HOUR_AND_A_BIT, "path": "token"}},
+                {"serviceAccountToken": {"expirationSeconds": _TOKEN_SECONDS, "path": "token"}},
                 {"configMap": certificate},
                 {"downwardAPI": {"items": [namespace]}},
             ],

@@ -1,4 +1,4 @@
-"""Logs and exec: what the API server passes through between a client and the kubelet."""
+"""Logs and exec: streams that the API server passes between a client and the kubelet."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from aiohttp import WSMsgType, web
 
 from kpo_async.localcluster.api import errors, listing, validate
-from kpo_async.localcluster.api.call import Call
 from kpo_async.localcluster.api.faults import Faults
-from kpo_async.localcluster.api.route import is_true
+from kpo_async.localcluster.api.request import ApiRequest
+from kpo_async.localcluster.api.request_info import is_true
 from kpo_async.localcluster.node import BadExecRequest, BadLogRequest, ExecNotStarted, ExecSession, Kubelet, LogOptions
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object, encode
+from kpo_async.localcluster.store.objects import Object
+from kpo_async.localcluster.store.store import encode
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 """Channels of the remote command protocol: the first byte of each websocket message."""
-_REFUSAL_WAIT = 0.05
+_ERROR_WAIT = 0.05
+"""Seconds that the response's headers wait for the kubelet to refuse a log."""
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 
 
-async def log(call: Call, kubelet: Kubelet, pod: Object, faults: Faults) -> web.StreamResponse:
-    """GET pods/NAME/log. Raises Refusal (400, 422)."""
-    options = _log_options(call.query, pod)
+async def log(request: ApiRequest, kubelet: Kubelet, pod: Object, faults: Faults) -> web.StreamResponse:
+    """GET pods/NAME/log. Raises StatusError (400, 422)."""
+    options = _log_options(request.query, pod)
     if not pod["spec"].get("nodeName"):
-        # Nobody could have written anything yet.
+        # No container can have written anything yet.
         return web.Response(status=204)
     chunks = kubelet.log(pod, options)
     first = asyncio.ensure_future(anext(chunks, None))
-    told = faults.stream(call.route, call.request, _chunks(first, chunks))
+    sent = faults.stream(request.info, request.http, _chunks(first, chunks))
     try:
-        # A refusal comes at once; a log that stays quiet must not hold the headers back.
-        await asyncio.wait((first,), timeout=_REFUSAL_WAIT)
+        # An error comes at once; a log without lines must not delay the headers.
+        await asyncio.wait((first,), timeout=_ERROR_WAIT)
         if first.done() and isinstance(error := first.exception(), BadLogRequest):
             raise errors.bad_request(str(error))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        await response.prepare(call.request)
-        async for chunk in told:
+        await response.prepare(request.http)
+        async for chunk in sent:
             await response.write(chunk)
         await response.write_eof()
         return response
     finally:
-        await told.aclose()
+        await sent.aclose()
         first.cancel()
         await asyncio.wait((first,))
         if isinstance(chunks, AsyncGenerator):
@@ -66,7 +68,7 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
     for key, least in (("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)):
         if key in numbers and numbers[key] < least:
             limit = "must be greater than 0" if least else "must be greater than or equal to 0"
-            causes.append(validate.wrong(key, numbers[key], limit))
+            causes.append(validate.invalid(key, numbers[key], limit))
     since = query.get("sinceTime")
     if since and "sinceSeconds" in numbers:
         message = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
@@ -74,7 +76,7 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
     if causes:
         raise errors.invalid("PodLogOptions", name, causes)
     try:
-        # A real server hands whole seconds on to the kubelet, whatever fraction the client sent.
+        # A real server passes whole seconds to the kubelet, whatever fraction the client sent.
         since_time = times.parse(since) // times.SECOND * times.SECOND if since else None
     except ValueError:
         layout = "2006-01-02T15:04:05Z07:00"
@@ -92,7 +94,7 @@ def _log_options(query: Mapping[str, str], pod: Object) -> LogOptions:
 
 
 def choose_container(pod: Object, wanted: str) -> str:
-    """The container of a log or an exec: the named one, or the only one. Raises Refusal (400)."""
+    """Return the container of a log or an exec: the named one, or the only one. Raises StatusError (400)."""
     name, spec = pod["metadata"]["name"], pod["spec"]
     containers = [container["name"] for container in spec["containers"]]
     first = [container["name"] for container in spec.get("initContainers", [])]
@@ -106,41 +108,41 @@ def choose_container(pod: Object, wanted: str) -> str:
     raise errors.bad_request(f"a container name must be specified for pod {name}, choose one of: [{choice}]")
 
 
-async def execute(call: Call, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
-    """GET or POST pods/NAME/exec over a websocket. Raises Refusal (400)."""
-    query = call.request.query
+async def execute(request: ApiRequest, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
+    """GET or POST pods/NAME/exec over a websocket. Raises StatusError (400)."""
+    query = request.http.query
     name = pod["metadata"]["name"]
     container = choose_container(pod, query.get("container", ""))
     if not pod["spec"].get("nodeName"):
         raise errors.bad_request(f"pod {name} does not have a host assigned")
     websocket = web.WebSocketResponse(protocols=PROTOCOLS)
-    if not websocket.can_prepare(call.request):
+    if not websocket.can_prepare(request.http):
         raise errors.bad_request("Upgrade request required")
     command = query.getall("command", [])
     if not command:
         raise errors.bad_request("you must specify at least 1 command for the container")
-    stdin, tty = is_true(call.query, "stdin"), is_true(call.query, "tty")
+    stdin, tty = is_true(query, "stdin"), is_true(query, "tty")
     try:
         session = await kubelet.exec(pod, container, command, stdin=stdin, tty=tty)
     except ExecNotStarted as error:
-        await websocket.prepare(call.request)
+        await websocket.prepare(request.http)
         await websocket.send_bytes(bytes([ERROR]) + encode(not_started(str(error))))
         await websocket.close()
         return websocket
     except BadExecRequest as error:
-        # The kubelet's own words: no Status around them.
+        # The kubelet's own text, without a Status around it.
         return web.Response(status=500, text=str(error))
     try:
-        await websocket.prepare(call.request)
-        await _converse(websocket, session, command)
+        await websocket.prepare(request.http)
+        await _relay(websocket, session, command)
     finally:
         await session.kill()
         await websocket.close()
     return websocket
 
 
-async def _converse(websocket: web.WebSocketResponse, session: ExecSession, command: list[str]) -> None:
-    """Carry bytes both ways until the command ends or the client goes."""
+async def _relay(websocket: web.WebSocketResponse, session: ExecSession, command: list[str]) -> None:
+    """Pass bytes both ways until the command ends or the client disconnects."""
 
     async def send(channel: int, chunks: AsyncIterator[bytes]) -> None:
         async for chunk in chunks:
@@ -176,7 +178,7 @@ async def _receive(websocket: web.WebSocketResponse, session: ExecSession) -> No
 
 
 def exit_status(code: int, command: list[str]) -> Object:
-    """The Status that tells how a command ended."""
+    """Return the Status for a command's exit code."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     return {
@@ -190,7 +192,7 @@ def exit_status(code: int, command: list[str]) -> Object:
 
 
 def not_started(problem: str) -> Object:
-    """The Status of a command that could not be started."""
+    """Return the Status of a command that could not be started."""
     message = f"error executing command in container: {problem}"
     return {
         "metadata": {},

@@ -1,4 +1,4 @@
-"""What a real API server refuses in a pod's spec, with its texts. Pure; the pod has its defaults already."""
+"""Validation of a pod's spec, with the texts of a real API server. Pure; the pod has its defaults already."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kpo_async.localcluster.api.validate import (
     dns_label,
     dns_subdomain,
     duplicate,
+    invalid,
     labels,
     missing,
     qualified_name,
     required,
     unsupported,
-    wrong,
 )
 from kpo_async.localcluster.store import quantity
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 MAX_INT32 = 2**31 - 1
 _ENUMS = {
@@ -50,7 +50,7 @@ _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
 def spec(found: Object) -> Iterator[Cause]:
-    """Everything that is wrong with a pod's spec."""
+    """Yield everything that is invalid in a pod's spec."""
     volumes: set[str] = set()
     yield from _volumes(found.get("volumes", []), volumes)
     yield from _all_containers(found, volumes)
@@ -61,18 +61,18 @@ def spec(found: Object) -> Iterator[Cause]:
     yield from _affinity(found.get("affinity", {}))
     for key in ("serviceAccountName", "nodeName"):
         if found.get(key):
-            yield from (wrong(f"spec.{key}", found[key], problem) for problem in dns_subdomain(found[key]))
+            yield from (invalid(f"spec.{key}", found[key], problem) for problem in dns_subdomain(found[key]))
     for key in ("hostname", "subdomain"):
         if found.get(key):
-            yield from (wrong(f"spec.{key}", found[key], problem) for problem in dns_label(found[key]))
+            yield from (invalid(f"spec.{key}", found[key], problem) for problem in dns_label(found[key]))
     deadline = found.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= MAX_INT32:
-        yield wrong("spec.activeDeadlineSeconds", deadline, f"must be between 1 and {MAX_INT32}, inclusive")
+        yield invalid("spec.activeDeadlineSeconds", deadline, f"must be between 1 and {MAX_INT32}, inclusive")
     yield from _user(found.get("securityContext", {}), "spec.securityContext")
     yield from _tolerations(found.get("tolerations", []))
     for index, gate in enumerate(found.get("schedulingGates", [])):
         name = gate.get("name", "")
-        yield from (wrong(f"spec.schedulingGates[{index}]", name, problem) for problem in qualified_name(name))
+        yield from (invalid(f"spec.schedulingGates[{index}]", name, problem) for problem in qualified_name(name))
     if "os" in found and found["os"].get("name") not in ("linux", "windows"):
         yield unsupported("spec.os", found["os"].get("name", ""), ("linux", "windows"))
 
@@ -84,7 +84,7 @@ def _volumes(volumes: list[Object], names: set[str]) -> Iterator[Cause]:
         if not name:
             yield required(f"{where}.name")
         else:
-            yield from (wrong(f"{where}.name", name, problem) for problem in dns_label(name))
+            yield from (invalid(f"{where}.name", name, problem) for problem in dns_label(name))
             if name in names:
                 yield duplicate(f"{where}.name", name)
         names.add(name)
@@ -108,7 +108,7 @@ def _all_containers(found: Object, volumes: set[str]) -> Iterator[Cause]:
             if not name:
                 yield required(f"{where}.name")
             else:
-                yield from (wrong(f"{where}.name", name, problem) for problem in dns_label(name))
+                yield from (invalid(f"{where}.name", name, problem) for problem in dns_label(name))
                 if name in names:
                     yield duplicate(f"{where}.name", name)
             names.add(name)
@@ -120,7 +120,7 @@ def _container(container: Object, where: str, volumes: set[str]) -> Iterator[Cau
     if not image:
         yield required(f"{where}.image")
     elif image != image.strip():
-        yield wrong(f"{where}.image", image, "must not have leading or trailing whitespace")
+        yield invalid(f"{where}.image", image, "must not have leading or trailing whitespace")
     for key, allowed in _CONTAINER_ENUMS.items():
         if container.get(key) not in allowed:
             yield unsupported(f"{where}.{key}", container.get(key, ""), allowed)
@@ -144,16 +144,16 @@ def _ports(ports: list[Object], where: str) -> Iterator[Cause]:
         if number == 0:
             yield required(f"{at}.containerPort")
         elif not 1 <= number <= 65535:
-            yield wrong(f"{at}.containerPort", number, "must be between 1 and 65535, inclusive")
+            yield invalid(f"{at}.containerPort", number, "must be between 1 and 65535, inclusive")
         if name := port.get("name"):
             if len(name) > 15:
-                yield wrong(f"{at}.name", name, "must be no more than 15 characters")
+                yield invalid(f"{at}.name", name, "must be no more than 15 characters")
             if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])*", name):
-                yield wrong(
+                yield invalid(
                     f"{at}.name", name, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
                 )
             if not re.search("[a-z]", name):
-                yield wrong(f"{at}.name", name, "must contain at least one letter (a-z)")
+                yield invalid(f"{at}.name", name, "must contain at least one letter (a-z)")
         if port.get("protocol") not in ("SCTP", "TCP", "UDP"):
             yield unsupported(f"{at}.protocol", port.get("protocol", ""), ("SCTP", "TCP", "UDP"))
 
@@ -166,14 +166,14 @@ def _environment(container: Object, where: str) -> Iterator[Cause]:
             yield required(f"{at}.name")
         elif not re.fullmatch(r"[ -<>-~]+", name):
             message = "a valid environment variable name must consist only of printable ASCII characters other than '='"
-            yield wrong(f"{at}.name", name, message)
+            yield invalid(f"{at}.name", name, message)
         if "valueFrom" in entry:
             yield from _env_source(entry, f"{at}.valueFrom")
     for index, entry in enumerate(container.get("envFrom", [])):
         at = f"{where}.envFrom"
         sources = [key for key in ("configMapRef", "secretRef") if key in entry]
         if not sources:
-            yield wrong(at, "", "must specify one of: `configMapRef` or `secretRef`")
+            yield invalid(at, "", "must specify one of: `configMapRef` or `secretRef`")
         elif not entry[sources[0]].get("name"):
             yield required(f"{at}[{index}].{sources[0]}.name")
 
@@ -182,21 +182,21 @@ def _env_source(entry: Object, where: str) -> Iterator[Cause]:
     source = entry["valueFrom"]
     kinds = [key for key in _ENV_SOURCES if key in source]
     if not kinds:
-        yield wrong(
+        yield invalid(
             where, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
         )
         return
     if entry.get("value"):
-        yield wrong(where, "", "may not be specified when `value` is not empty")
+        yield invalid(where, "", "may not be specified when `value` is not empty")
     if len(kinds) > 1:
-        yield wrong(where, "", "may not have more than one field specified at a time")
+        yield invalid(where, "", "may not have more than one field specified at a time")
     if "fieldRef" in source:
         path = source["fieldRef"].get("fieldPath", "")
         if not path:
             yield required(f"{where}.fieldRef.fieldPath")
         elif path not in _FIELD_REFS and not _FIELD_REF_MAPS.fullmatch(path):
             message = f"error converting fieldPath: field label not supported: {path}"
-            yield wrong(f"{where}.fieldRef.fieldPath", path, message)
+            yield invalid(f"{where}.fieldRef.fieldPath", path, message)
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in source:
             yield from (required(f"{where}.{kind}.{key}") for key in ("name", "key") if not source[kind].get(key))
@@ -214,13 +214,13 @@ def _mounts(mounts: list[Object], where: str, volumes: set[str]) -> Iterator[Cau
         if not path:
             yield required(f"{at}.mountPath")
         elif path in paths:
-            yield wrong(f"{at}.mountPath", path, "must be unique")
+            yield invalid(f"{at}.mountPath", path, "must be unique")
         paths.add(path)
         sub_path = mount.get("subPath", "")
         if sub_path.startswith("/"):
-            yield wrong(f"{at}.subPath", sub_path, "must be a relative path")
+            yield invalid(f"{at}.subPath", sub_path, "must be a relative path")
         if ".." in sub_path.split("/"):
-            yield wrong(f"{at}.subPath", sub_path, "must not contain '..'")
+            yield invalid(f"{at}.subPath", sub_path, "must not contain '..'")
 
 
 def _resources(found: Object, where: str) -> Iterator[Cause]:
@@ -229,21 +229,21 @@ def _resources(found: Object, where: str) -> Iterator[Cause]:
         for name, amount in amounts.items():
             at = f"{where}.{key}[{name}]"
             if "/" not in name and name not in _STANDARD_RESOURCES and not name.startswith("hugepages-"):
-                yield wrong(at, name, "must be a standard resource type or fully qualified")
-                yield wrong(at, name, "must be a standard resource for containers")
+                yield invalid(at, name, "must be a standard resource type or fully qualified")
+                yield invalid(at, name, "must be a standard resource for containers")
             if quantity.parse(amount) < 0:
-                yield wrong(at, amount, "must be greater than or equal to 0")
+                yield invalid(at, amount, "must be greater than or equal to 0")
     for name, amount in requests.items():
         if name in limits and quantity.parse(amount) > quantity.parse(limits[name]):
             message = f"must be less than or equal to {name} limit of {limits[name]}"
-            yield wrong(f"{where}.requests", amount, message)
+            yield invalid(f"{where}.requests", amount, message)
 
 
 def _user(context: Object, where: str) -> Iterator[Cause]:
     for key in ("runAsUser", "runAsGroup", "fsGroup"):
         value = context.get(key)
         if value is not None and not 0 <= value <= MAX_INT32:
-            yield wrong(f"{where}.{key}", value, f"must be between 0 and {MAX_INT32}, inclusive")
+            yield invalid(f"{where}.{key}", value, f"must be between 0 and {MAX_INT32}, inclusive")
 
 
 def _affinity(affinity: Object) -> Iterator[Cause]:
@@ -259,9 +259,9 @@ def _tolerations(tolerations: list[Object]) -> Iterator[Cause]:
         operator = found.get("operator", "")
         if not found.get("key") and operator != "Exists":
             message = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
-            yield wrong(f"{at}.operator", operator, message)
+            yield invalid(f"{at}.operator", operator, message)
         if operator == "Exists" and found.get("value"):
-            yield wrong(f"{at}.operator", found["value"], "value must be empty when `operator` is 'Exists'")
+            yield invalid(f"{at}.operator", found["value"], "value must be empty when `operator` is 'Exists'")
         if operator not in ("", "Equal", "Exists"):
             yield unsupported(f"{at}.operator", operator, ("Equal", "Exists"))
         if found.get("effect", "") not in ("", "NoSchedule", "PreferNoSchedule", "NoExecute"):
@@ -277,7 +277,7 @@ _IMMUTABLE = (
 
 
 def spec_update(new: Object, old: Object) -> Iterator[Cause]:
-    """What an update may not change in a pod's spec."""
+    """Yield the changes of a pod's spec that an update may not make."""
     if _fixed(new) != _fixed(old):
         yield Cause("FieldValueForbidden", "spec", _IMMUTABLE)
         return
@@ -286,7 +286,7 @@ def spec_update(new: Object, old: Object) -> Iterator[Cause]:
         message = (
             "must be less than or equal to previous value" if after is not None else "must not update from a value"
         )
-        yield wrong("spec.activeDeadlineSeconds", after if after is not None else "nil", message)
+        yield invalid("spec.activeDeadlineSeconds", after if after is not None else "nil", message)
     kept = [found for found in old.get("tolerations", []) if found not in new.get("tolerations", [])]
     if kept:
         yield Cause("FieldValueForbidden", "spec.tolerations", "Forbidden: existing toleration can not be modified")
@@ -302,7 +302,7 @@ def spec_update(new: Object, old: Object) -> Iterator[Cause]:
 
 
 def _fixed(found: Object) -> Object:
-    """The spec without what may change."""
+    """The spec without the fields that may change."""
     fixed = {
         key: value
         for key, value in found.items()

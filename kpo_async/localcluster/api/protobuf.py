@@ -1,6 +1,6 @@
-"""Reads Kubernetes' protobuf bodies, which kubectl sends for some commands whatever the server offers.
+"""Decodes Kubernetes' protobuf bodies, which kubectl sends for some commands whatever the server supports.
 
-Answers are JSON always. The fields of the messages come from `protobuf.json` (`scripts/localcluster_schema.py`).
+Responses are always JSON. The fields of the messages come from `protobuf.json` (`scripts/localcluster_schema.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
@@ -27,19 +27,19 @@ def _messages() -> dict[str, dict[str, list[str]]]:
 
 
 def load(raw: bytes) -> Object:
-    """The object in a body: an envelope with its kind around the message itself. Raises ValueError."""
+    """Return the object in a body: an envelope with its kind around the message. Raises ValueError."""
     if not raw.startswith(_MAGIC):
         raise ValueError("provided data does not appear to be a protobuf message")
     envelope = dict(_fields(raw[len(_MAGIC) :]))
     kind = {number: value.decode() for number, value in _fields(envelope.get(1, b""))}
     obj = {"apiVersion": kind.get(1, ""), "kind": kind.get(2, "")}
     if obj["kind"] not in _messages():
-        raise ValueError(f"no message of kind {obj['kind']!r} is known")
+        raise ValueError(f"unknown message kind {obj['kind']!r}")
     return {**obj, **_message(envelope.get(2, b""), obj["kind"])}
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """The numbered fields of a message: integers, or bytes."""
+    """Yield the numbered fields of a message: integers, or bytes."""
     position = 0
     while position < len(raw):
         key, position = _varint(raw, position)
@@ -55,7 +55,7 @@ def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
         else:
             raise ValueError(f"unknown wire type {wire}")
         if position + size > len(raw):
-            raise ValueError("the message is cut off")
+            raise ValueError("the message is truncated")
         yield number, raw[position : position + size]
         position += size
 
@@ -69,7 +69,7 @@ def _varint(raw: bytes, position: int) -> tuple[int, int]:
         shift += 7
         if not byte & 0x80:
             return value, position
-    raise ValueError("the message is cut off")
+    raise ValueError("the message is truncated")
 
 
 def _message(raw: bytes, kind: str) -> Object:
@@ -78,16 +78,16 @@ def _message(raw: bytes, kind: str) -> Object:
     for number, value in _fields(raw):
         if str(number) not in known:
             continue
-        name, spelt = known[str(number)]
+        name, kind_of_field = known[str(number)]
         if not name:
-            result |= _message(value, spelt)
-        elif spelt.startswith("[]"):
-            result.setdefault(name, []).append(_value(value, spelt[2:]))
-        elif spelt.startswith("{}"):
+            result |= _message(value, kind_of_field)
+        elif kind_of_field.startswith("[]"):
+            result.setdefault(name, []).append(_value(value, kind_of_field[2:]))
+        elif kind_of_field.startswith("{}"):
             entry = dict(_fields(value))
-            result.setdefault(name, {})[entry.get(1, b"").decode()] = _value(entry.get(2, b""), spelt[2:])
+            result.setdefault(name, {})[entry.get(1, b"").decode()] = _value(entry.get(2, b""), kind_of_field[2:])
         else:
-            result[name] = _value(value, spelt)
+            result[name] = _value(value, kind_of_field)
     return result
 
 

@@ -1,7 +1,7 @@
 """The table of resources that the server has, and their discovery documents.
 
-Resources that can be got are stored in the object store under their name; no two groups share a name here. The others
-are questions that `reviews` answers.
+The store holds the objects of each resource that has the verb get, under the resource's name; no two groups share a
+name. `reviews` answers requests for the other resources.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
-class Scope(str, Enum):
-    """Where the objects of a resource live."""
+class ResourceScope(str, Enum):
+    """Whether the objects of a resource belong to a namespace."""
 
     NAMESPACE = "namespace"
     CLUSTER = "cluster"
@@ -23,6 +23,8 @@ class Scope(str, Enum):
 
 @dataclass(frozen=True)
 class Subresource:
+    """A subresource, such as `pods/log`."""
+
     name: str
     kind: str
     verbs: tuple[str, ...]
@@ -32,14 +34,14 @@ class Subresource:
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object and where the API serves it."""
+    """A kind of object, and its place in the API."""
 
     name: str
     kind: str
     singular: str
     group: str = ""
     version: str = "v1"
-    scope: Scope = Scope.NAMESPACE
+    scope: ResourceScope = ResourceScope.NAMESPACE
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = VERBS
@@ -47,13 +49,16 @@ class Resource:
 
     @property
     def namespaced(self) -> bool:
-        return self.scope is Scope.NAMESPACE
+        """Whether its objects belong to a namespace."""
+        return self.scope is ResourceScope.NAMESPACE
 
     @property
     def api_version(self) -> str:
+        """The `apiVersion` of its objects."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def subresource(self, name: str) -> Subresource | None:
+        """Return the subresource of that name, None when there is none."""
         return next((found for found in self.subresources if found.name == name), None)
 
 
@@ -68,7 +73,7 @@ RESOURCES = (
         "namespaces",
         "Namespace",
         "namespace",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         short_names=("ns",),
         verbs=tuple(verb for verb in VERBS if verb != "deletecollection"),
         subresources=(Subresource("status", "Namespace", _STATUS_VERBS),),
@@ -77,7 +82,7 @@ RESOURCES = (
         "nodes",
         "Node",
         "node",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         short_names=("no",),
         subresources=(Subresource("status", "Node", _STATUS_VERBS),),
     ),
@@ -115,7 +120,7 @@ RESOURCES = (
         "SelfSubjectReview",
         "selfsubjectreview",
         group="authentication.k8s.io",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         verbs=_CREATE,
     ),
     Resource(
@@ -123,7 +128,7 @@ RESOURCES = (
         "SelfSubjectAccessReview",
         "selfsubjectaccessreview",
         group="authorization.k8s.io",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         verbs=_CREATE,
     ),
     Resource(
@@ -131,11 +136,13 @@ RESOURCES = (
         "SelfSubjectRulesReview",
         "selfsubjectrulesreview",
         group="authorization.k8s.io",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         verbs=_CREATE,
     ),
-    Resource("clusterrolebindings", "ClusterRoleBinding", "clusterrolebinding", group=RBAC, scope=Scope.CLUSTER),
-    Resource("clusterroles", "ClusterRole", "clusterrole", group=RBAC, scope=Scope.CLUSTER),
+    Resource(
+        "clusterrolebindings", "ClusterRoleBinding", "clusterrolebinding", group=RBAC, scope=ResourceScope.CLUSTER
+    ),
+    Resource("clusterroles", "ClusterRole", "clusterrole", group=RBAC, scope=ResourceScope.CLUSTER),
     Resource("rolebindings", "RoleBinding", "rolebinding", group=RBAC),
     Resource("roles", "Role", "role", group=RBAC),
     Resource(
@@ -143,7 +150,7 @@ RESOURCES = (
         "PriorityClass",
         "priorityclass",
         group="scheduling.k8s.io",
-        scope=Scope.CLUSTER,
+        scope=ResourceScope.CLUSTER,
         short_names=("pc",),
     ),
 )
@@ -154,22 +161,23 @@ GROUPS = tuple(dict.fromkeys(found.group for found in RESOURCES if found.group))
 
 
 def find(group: str, version: str, name: str) -> Resource | None:
-    """The resource of that path, None when there is none."""
+    """Return the resource of that path, None when there is none."""
     return _BY_PATH.get((group, version, name))
 
 
 def group_exists(group: str, version: str) -> bool:
+    """Whether the server has a group, "" for the core group, in a version."""
     return version == "v1" and (not group or group in GROUPS)
 
 
 def group_document(group: str) -> Object:
-    """One group as `/apis` and `/apis/GROUP` describe it."""
+    """Return a group as in `/apis` and `/apis/GROUP`."""
     version = {"groupVersion": f"{group}/v1", "version": "v1"}
     return {"name": group, "versions": [version], "preferredVersion": version}
 
 
 def resource_list(group: str) -> Object:
-    """The `APIResourceList` of a group's only version."""
+    """Return the `APIResourceList` of a group's only version."""
     entries = []
     for resource in (found for found in RESOURCES if found.group == group):
         entry: Object = {

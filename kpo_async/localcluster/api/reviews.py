@@ -1,61 +1,61 @@
-"""Resources that are questions: reviews of access and identity, and tokens. Nothing of them is stored."""
+"""Resources that are not stored: reviews of access and identity, and tokens of service accounts."""
 
 from __future__ import annotations
 
-from kpo_async.localcluster.api.access import Access, Authorizer
-from kpo_async.localcluster.api.identity import AUDIENCE, Authenticator, Identity
-from kpo_async.localcluster.api.registry import Registry, Target
+from kpo_async.localcluster.api.authentication import AUDIENCE, Authenticator, UserInfo
+from kpo_async.localcluster.api.authorization import Authorizer, ResourceAttributes
+from kpo_async.localcluster.api.registry import ObjectRef, Registry
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 _HOUR = 3600
 
 
 class Reviews:
-    """Answers to POSTs on the review resources and on serviceaccounts/token."""
+    """Answers POST requests on the review resources and on serviceaccounts/token."""
 
     def __init__(self, registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> None:
         self._registry = registry
         self._authenticator = authenticator
         self._authorizer = authorizer
 
-    def answer(self, resource: str, identity: Identity, body: Object) -> Object:
-        """The review with its status filled in."""
+    def answer(self, resource: str, user: UserInfo, body: Object) -> Object:
+        """Return the review with its status."""
         match resource:
             case "selfsubjectaccessreviews":
-                return self._access(identity, body)
+                return self._access(user, body)
             case "selfsubjectrulesreviews":
-                return self._rules(identity, body)
+                return self._rules(user, body)
         created = self._registry.store.timestamp()
         return {
             "kind": "SelfSubjectReview",
             "apiVersion": "authentication.k8s.io/v1",
             "metadata": {"creationTimestamp": created},
-            "status": {"userInfo": identity.to_dict()},
+            "status": {"userInfo": user.to_dict()},
         }
 
-    def _access(self, identity: Identity, body: Object) -> Object:
+    def _access(self, user: UserInfo, body: Object) -> Object:
         spec = body.get("spec", {})
-        asked = spec.get("resourceAttributes", {})
-        access = Access(
-            verb=asked.get("verb", ""),
-            group=asked.get("group", ""),
-            resource=asked.get("resource", ""),
-            subresource=asked.get("subresource", ""),
-            namespace=asked.get("namespace", ""),
-            name=asked.get("name", ""),
+        given = spec.get("resourceAttributes", {})
+        attributes = ResourceAttributes(
+            verb=given.get("verb", ""),
+            group=given.get("group", ""),
+            resource=given.get("resource", ""),
+            subresource=given.get("subresource", ""),
+            namespace=given.get("namespace", ""),
+            name=given.get("name", ""),
         )
         return {
             "kind": "SelfSubjectAccessReview",
             "apiVersion": "authorization.k8s.io/v1",
             "metadata": {},
             "spec": spec,
-            "status": {"allowed": self._authorizer.allows(identity, access)},
+            "status": {"allowed": self._authorizer.allows(user, attributes)},
         }
 
-    def _rules(self, identity: Identity, body: Object) -> Object:
+    def _rules(self, user: UserInfo, body: Object) -> Object:
         spec = body.get("spec", {})
-        rules = self._authorizer.rules(identity, spec.get("namespace", ""))
+        rules = self._authorizer.rules(user, spec.get("namespace", ""))
         return {
             "kind": "SelfSubjectRulesReview",
             "apiVersion": "authorization.k8s.io/v1",
@@ -68,9 +68,9 @@ class Reviews:
             },
         }
 
-    def token(self, target: Target, body: Object) -> Object:
-        """POST serviceaccounts/NAME/token. Raises Refusal (404)."""
-        account = self._registry.get(target)
+    def token(self, ref: ObjectRef, body: Object) -> Object:
+        """POST serviceaccounts/NAME/token. Raises NotFound."""
+        account = self._registry.get(ref)
         spec = body.get("spec", {})
         seconds = spec.get("expirationSeconds", _HOUR)
         clock = self._registry.store.clock()

@@ -1,4 +1,4 @@
-"""Reads request bodies the way the API server's Go structs do: typed, unknown fields dropped, zero values left out.
+"""Decodes request bodies as the API server's Go structs do: typed, without unknown fields and zero values.
 
 The types come from `schema.json`, generated from a real server's OpenAPI (`scripts/localcluster_schema.py`).
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from kpo_async.localcluster.api import errors
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
 _GO_NAMES = {"Time": "string", "MicroTime": "string", "bytes": "[]byte", "float64": "float64"}
@@ -25,37 +25,39 @@ _ABSENT: Any = object()
 
 @cache
 def types() -> dict[str, dict[str, str]]:
-    """Each type's fields and their types, in the notation that the generator documents."""
+    """Return each type's fields and their types, in the notation that the generator documents."""
     loaded: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("schema.json").read_text())
     return loaded
 
 
 @dataclass
 class Decoded:
-    """An object as the server understood it, and what it did not understand."""
+    """A decoded object, and the paths of the unknown fields that were dropped."""
 
     object: Object
     unknown: list[str] = field(default_factory=list)
 
 
 def decode(value: Any, kind: str) -> Decoded:
-    """`value` as an object of type `kind`. Raises Refusal (400) for wrong types, in the words of Go's decoder."""
+    """Decode `value` to an object of type `kind`. Raises StatusError (400) for wrong types, worded as by Go."""
     decoder = _Decoder(kind)
     decoded = decoder.struct(value, kind, ())
     return Decoded({} if decoded is _ABSENT else decoded, decoder.unknown)
 
 
 class _Decoder:
+    """Decodes one object of a kind."""
+
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.unknown: list[str] = []
 
-    def refuse(self, message: str) -> errors.Refusal:
+    def error(self, message: str) -> errors.StatusError:
         return errors.bad_request(f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {message}')
 
-    def mismatch(self, value: Any, owner: str, path: tuple[str, ...], kind: str) -> errors.Refusal:
+    def mismatch(self, value: Any, owner: str, path: tuple[str, ...], kind: str) -> errors.StatusError:
         where = f"Go struct field {owner}.{'.'.join(path)}" if path else "Go value"
-        return self.refuse(f"json: cannot unmarshal {_json_name(value)} into {where} of type {_go_name(kind)}")
+        return self.error(f"json: cannot unmarshal {_json_name(value)} into {where} of type {_go_name(kind)}")
 
     def struct(self, value: Any, kind: str, path: tuple[str, ...], where: str = "", owner: str = "") -> Any:
         if value is None:
@@ -75,7 +77,7 @@ class _Decoder:
         return result
 
     def value(self, value: Any, kind: str, path: tuple[str, ...], where: str, owner: str) -> Any:
-        """One field; `path` is spelt as Go's errors do (no indexes), `where` as warnings do (with indexes)."""
+        """Decode one field; `path` has no indexes, for Go's errors, `where` has them, for warnings."""
         if value is None:
             return _ABSENT
         if kind.startswith("[]"):
@@ -91,7 +93,7 @@ class _Decoder:
         if not isinstance(value, list):
             raise self.mismatch(value, owner, path, kind)
         read = [self.value(item, inner, path, f"{where}[{index}]", owner) for index, item in enumerate(value)]
-        # A null or empty entry keeps its place as the type's zero value.
+        # A null or empty entry becomes the type's zero value, in place.
         zero: Any = {} if inner in types() else ""
         return [zero if item is _ABSENT else item for item in read] or _ABSENT
 
@@ -129,11 +131,11 @@ class _Decoder:
     def quantity(self, value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
         if not _QUANTITY.fullmatch(text):
-            raise self.refuse(
+            raise self.error(
                 "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
             )
         if not re.fullmatch(r"[+-]?[0-9]*\.?[0-9]*(?:[numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?", text):
-            raise self.refuse("unable to parse quantity's suffix")
+            raise self.error("unable to parse quantity's suffix")
         return text
 
     def base64(self, value: str) -> str:
@@ -141,7 +143,7 @@ class _Decoder:
             base64.b64decode(value, validate=True)
         except binascii.Error:
             bad = re.search(r"[^A-Za-z0-9+/]", value)
-            raise self.refuse(f"illegal base64 data at input byte {bad.start() if bad else len(value)}") from None
+            raise self.error(f"illegal base64 data at input byte {bad.start() if bad else len(value)}") from None
         return value
 
     def time(self, value: str) -> Any:
@@ -149,7 +151,7 @@ class _Decoder:
             times.parse(value)
         except ValueError:
             layout = "2006-01-02T15:04:05Z07:00"
-            raise self.refuse(
+            raise self.error(
                 f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"',
             ) from None
         return value

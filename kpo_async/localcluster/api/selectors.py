@@ -1,14 +1,15 @@
-"""Label and field selectors: their grammar, with a real server's errors, and what they match."""
+"""Label and field selectors: their grammar, with a real server's errors, and which objects they match."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kpo_async.localcluster.api import errors
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.labels import Requirement
+from kpo_async.localcluster.store.objects import Object
 
 _TOKEN = re.compile(r"\s*(==|=|!=|!|,|\(|\)|<|>|[^\s=!,()<>]+)")
 _SYMBOLS = frozenset({"==", "=", "!=", "!", ",", "(", ")", "<", ">"})
@@ -17,33 +18,9 @@ _OPERATORS = "in, notin, =, ==, !=, gt, lt"
 Matcher = Callable[[Object], bool]
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """One term of a label selector. `operator`: in, notin, exists, !, <, >; equality is `in` with one value."""
+class _LabelTokens:
+    """The tokens of a label selector."""
 
-    key: str
-    operator: str
-    values: frozenset[str] = frozenset()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        present = self.key in labels
-        match self.operator:
-            case "in":
-                return present and labels[self.key] in self.values
-            case "notin":
-                return not present or labels[self.key] not in self.values
-            case "exists":
-                return present
-            case "!":
-                return not present
-        try:
-            value, bound = int(labels[self.key]), int(next(iter(self.values)))
-        except (KeyError, ValueError):
-            return False
-        return value > bound if self.operator == ">" else value < bound
-
-
-class _Tokens:
     def __init__(self, text: str) -> None:
         self._tokens = _TOKEN.findall(text)
         self._next = 0
@@ -58,8 +35,8 @@ class _Tokens:
 
 
 def parse_labels(text: str) -> list[Requirement]:
-    """The terms of a label selector. Raises Refusal (400)."""
-    tokens = _Tokens(text)
+    """Return the terms of a label selector. Raises StatusError (400)."""
+    tokens = _LabelTokens(text)
     requirements: list[Requirement] = []
     while tokens.peek():
         requirements.append(_requirement(tokens))
@@ -71,7 +48,7 @@ def parse_labels(text: str) -> list[Requirement]:
     return requirements
 
 
-def _requirement(tokens: _Tokens) -> Requirement:
+def _requirement(tokens: _LabelTokens) -> Requirement:
     if tokens.peek() == "!":
         tokens.take()
         return Requirement(_identifier(tokens), "!")
@@ -92,19 +69,19 @@ def _requirement(tokens: _Tokens) -> Requirement:
     raise errors.bad_request(f"unable to parse requirement: found '{operator}', expected: {_OPERATORS}")
 
 
-def _identifier(tokens: _Tokens) -> str:
+def _identifier(tokens: _LabelTokens) -> str:
     token = tokens.take()
     if not token or token in _SYMBOLS:
         raise errors.bad_request(f"unable to parse requirement: found '{token}', expected: identifier")
     return token
 
 
-def _value(tokens: _Tokens) -> str:
+def _value(tokens: _LabelTokens) -> str:
     """The right side of an equality, which may be empty."""
     return "" if tokens.peek() in ("", ",") else _identifier(tokens)
 
 
-def _values(tokens: _Tokens) -> Iterator[str]:
+def _values(tokens: _LabelTokens) -> Iterator[str]:
     if (opening := tokens.take()) != "(":
         raise errors.bad_request(f"unable to parse requirement: found '{opening}' expected: '('")
     while True:
@@ -119,7 +96,7 @@ def _values(tokens: _Tokens) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Term:
+class FieldTerm:
     """One term of a field selector."""
 
     field: str
@@ -127,8 +104,8 @@ class Term:
     equal: bool
 
 
-def parse_fields(text: str) -> list[Term]:
-    """The terms of a field selector. Raises Refusal (400)."""
+def parse_fields(text: str) -> list[FieldTerm]:
+    """Return the terms of a field selector. Raises StatusError (400)."""
     terms = []
     for part in text.split(","):
         if not part:
@@ -136,7 +113,7 @@ def parse_fields(text: str) -> list[Term]:
         found = re.fullmatch(r"(.*?)(==|!=|=)(.*)", part)
         if found is None:
             raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
-        terms.append(Term(found.group(1), found.group(3), found.group(2) != "!="))
+        terms.append(FieldTerm(found.group(1), found.group(3), found.group(2) != "!="))
     return terms
 
 
@@ -171,10 +148,10 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def selection(resource: str, labels: str, fields: str) -> tuple[Matcher | None, str | None]:
-    """The predicate of both selectors (None when everything matches), and the name that the fields ask for, if any.
+def parse(resource: str, labels: str, fields: str) -> tuple[Matcher | None, str | None]:
+    """Return the predicate of both selectors, None when all objects match, and the name that a field term requires.
 
-    Raises Refusal (400) for a bad grammar or an unsupported field.
+    Raises StatusError (400) for a syntax error or an unsupported field.
     """
     requirements = parse_labels(labels)
     terms = parse_fields(fields)

@@ -1,6 +1,6 @@
-"""What is particular to each kind when it is created or changed: defaults, kept fields, validation.
+"""The rules of each kind for creating and changing its objects: defaults, kept fields, validation.
 
-The registry does what is common to all kinds. Pure functions of objects; what must be looked up is in `admission`.
+The registry has the rules that all kinds share. Pure functions of objects; `admission` has the rules that need others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kpo_async.localcluster.api import pod_defaults, pod_validate, validate
 from kpo_async.localcluster.api.errors import Cause
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 
 def _same(obj: Object) -> Object:
@@ -31,15 +31,16 @@ class Strategy:
     """One kind's rules."""
 
     fill: Callable[[Object], Object] = _same
-    """Version defaults; applied to whatever a client sends."""
+    """Adds the defaults of version v1 to an object that a client sends."""
     validate: Callable[[Object], Iterator[Cause]] = _nothing
     validate_update: Callable[[Object, Object], Iterator[Cause]] = _no_change
-    """Takes the new and the old object."""
+    """Arguments: the new and the old object."""
     has_status: bool = False
-    """Status is written by its subresource only."""
+    """The status is written through its subresource only."""
     subdomain_names: bool = True
-    """Names are DNS subdomains; else DNS labels."""
+    """Names are DNS subdomains; otherwise DNS labels."""
     counts_generations: bool = False
+    """`metadata.generation` counts the changes of the spec."""
 
 
 def _fill_secret(secret: Object) -> Object:
@@ -74,7 +75,7 @@ def _immutable_data(new: Object, old: Object) -> Iterator[Cause]:
 
 def _immutable_role(new: Object, old: Object) -> Iterator[Cause]:
     if new.get("roleRef") != old.get("roleRef"):
-        yield validate.wrong("roleRef", "", "cannot change roleRef")
+        yield validate.invalid("roleRef", "", "cannot change roleRef")
 
 
 def _pod(pod: Object) -> Iterator[Cause]:
@@ -99,5 +100,5 @@ _STRATEGIES = {
 
 
 def strategy(resource: str) -> Strategy:
-    """The rules of a resource."""
+    """Return the rules of a resource."""
     return _STRATEGIES.get(resource, _PLAIN)

@@ -1,4 +1,4 @@
-"""Tables, as `kubectl get` asks for them (`Accept: application/json;as=Table`): which columns, and what is in them."""
+"""Tables, as `kubectl get` requests them (`Accept: application/json;as=Table`): their columns and cells."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any
 
 from kpo_async.localcluster.api import pod_table
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 Cells = Callable[[Object, int], list[Any]]
-"""The cells of an object; the second argument is the present, in nanoseconds."""
+"""Returns the cells of an object; the second argument is the current time in nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Column:
+    """A column's definition."""
+
     name: str
     priority: int = 0
     format: str = ""
 
     def to_dict(self) -> Object:
+        """Return the column as in `columnDefinitions`."""
         return {
             "name": self.name,
             "type": "string",
@@ -32,6 +35,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
+    """The table of a resource."""
+
     columns: tuple[Column, ...]
     cells: Cells
 
@@ -41,7 +46,7 @@ _AGE = Column("Age")
 
 
 def age(instant: str | None, now: int) -> str:
-    """`5m`, `2d3h`: how long ago, as kubectl's HumanDuration writes it."""
+    """Return the time since an instant as kubectl's HumanDuration writes it: `5m`, `2d3h`."""
     if not instant:
         return "<unknown>"
     seconds = max(0, (now - times.parse(instant)) // times.SECOND)
@@ -61,12 +66,12 @@ def age(instant: str | None, now: int) -> str:
     return f"{days}d" if days < 730 else f"{days // 365}y"
 
 
-def _born(obj: Object, now: int) -> str:
+def _age_of(obj: Object, now: int) -> str:
     return age(obj["metadata"].get("creationTimestamp"), now)
 
 
 def _plain(obj: Object, now: int) -> list[Any]:
-    return [obj["metadata"]["name"], _born(obj, now)]
+    return [obj["metadata"]["name"], _age_of(obj, now)]
 
 
 def _pod(pod: Object, now: int) -> list[Any]:
@@ -80,7 +85,7 @@ def _pod(pod: Object, now: int) -> list[Any]:
         f"{summary.ready}/{summary.total}",
         summary.reason,
         restarts,
-        _born(pod, now),
+        _age_of(pod, now),
         status.get("podIP") or "<none>",
         spec.get("nodeName") or "<none>",
         status.get("nominatedNodeName") or "<none>",
@@ -107,20 +112,20 @@ def _node(node: Object, now: int) -> list[Any]:
     if node["spec"].get("unschedulable"):
         status += ",SchedulingDisabled"
     version = node["status"].get("nodeInfo", {}).get("kubeletVersion", "")
-    return [node["metadata"]["name"], status, "<none>", _born(node, now), version]
+    return [node["metadata"]["name"], status, "<none>", _age_of(node, now), version]
 
 
 def _secret(secret: Object, now: int) -> list[Any]:
-    return [secret["metadata"]["name"], secret["type"], len(secret.get("data", {})), _born(secret, now)]
+    return [secret["metadata"]["name"], secret["type"], len(secret.get("data", {})), _age_of(secret, now)]
 
 
 def _config_map(config: Object, now: int) -> list[Any]:
     count = len(config.get("data", {})) + len(config.get("binaryData", {}))
-    return [config["metadata"]["name"], count, _born(config, now)]
+    return [config["metadata"]["name"], count, _age_of(config, now)]
 
 
 def _namespace(namespace: Object, now: int) -> list[Any]:
-    return [namespace["metadata"]["name"], namespace["status"]["phase"], _born(namespace, now)]
+    return [namespace["metadata"]["name"], namespace["status"]["phase"], _age_of(namespace, now)]
 
 
 _PLAIN = Layout((_NAME, _AGE), _plain)
@@ -160,7 +165,7 @@ _LAYOUTS = {
 def table(
     resource: str, objects: Iterable[Object], metadata: Object, now: int, *, columns: bool = True, include: str = ""
 ) -> Object:
-    """A meta/v1 Table; `columns` False leaves their definitions out, as later events of a watch do."""
+    """Return a meta/v1 Table; `columns` False omits their definitions, as later events of a watch do."""
     layout = _LAYOUTS.get(resource, _PLAIN)
     return {
         "kind": "Table",
@@ -172,7 +177,7 @@ def table(
 
 
 def partial(obj: Object) -> Object:
-    """A meta/v1 PartialObjectMetadata."""
+    """Return a meta/v1 PartialObjectMetadata."""
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
 
 

@@ -1,4 +1,4 @@
-"""Checks that all objects share: names, labels, annotations and metadata, with the texts of a real server."""
+"""Validation that all objects share (names, labels, annotations, metadata), with the texts of a real server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from kpo_async.localcluster.api.errors import Cause
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 _LABEL_FORM = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN_FORM = rf"{_LABEL_FORM}(\.{_LABEL_FORM})*"
@@ -43,7 +43,7 @@ def required(field: str, message: str = "") -> Cause:
     return Cause("FieldValueRequired", field, f"Required value: {message}" if message else "Required value")
 
 
-def wrong(field: str, value: object, message: str) -> Cause:
+def invalid(field: str, value: object, message: str) -> Cause:
     shown = f'"{value}"' if isinstance(value, str) else str(value)
     return Cause("FieldValueInvalid", field, f"Invalid value: {shown}: {message}")
 
@@ -67,7 +67,7 @@ def too_long(field: str, limit: int) -> Cause:
 
 
 def dns_label(text: str) -> Iterator[str]:
-    """What is wrong with an RFC 1123 label."""
+    """Yield the problems of an RFC 1123 label."""
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_LABEL_FORM, text):
@@ -75,7 +75,7 @@ def dns_label(text: str) -> Iterator[str]:
 
 
 def dns_subdomain(text: str) -> Iterator[str]:
-    """What is wrong with an RFC 1123 subdomain."""
+    """Yield the problems of an RFC 1123 subdomain."""
     if len(text) > 253:
         yield "must be no more than 253 characters"
     if not re.fullmatch(_SUBDOMAIN_FORM, text):
@@ -83,7 +83,7 @@ def dns_subdomain(text: str) -> Iterator[str]:
 
 
 def qualified_name(text: str) -> Iterator[str]:
-    """What is wrong with a label or annotation key: `[prefix/]name`."""
+    """Yield the problems of a label or annotation key: `[prefix/]name`."""
     parts = text.split("/")
     if len(parts) > 2:
         example = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
@@ -104,7 +104,7 @@ def qualified_name(text: str) -> Iterator[str]:
 
 
 def label_value(text: str) -> Iterator[str]:
-    """What is wrong with a label's value."""
+    """Yield the problems of a label's value."""
     if len(text) > 63:
         yield "must be no more than 63 characters"
     if not re.fullmatch(_VALUE_FORM, text):
@@ -112,48 +112,49 @@ def label_value(text: str) -> Iterator[str]:
 
 
 def labels(found: dict[str, str], field: str) -> Iterator[Cause]:
+    """Yield the invalid labels of a field."""
     for key, value in found.items():
-        yield from (wrong(field, key, problem) for problem in qualified_name(key))
-        yield from (wrong(field, value, problem) for problem in label_value(value))
+        yield from (invalid(field, key, problem) for problem in qualified_name(key))
+        yield from (invalid(field, value, problem) for problem in label_value(value))
 
 
 def metadata(meta: Object, *, subdomain: bool = True) -> Iterator[Cause]:
-    """What is wrong with `metadata`; `subdomain` False for kinds whose names are DNS labels."""
+    """Yield what is invalid in `metadata`; `subdomain` is False for kinds whose names are DNS labels."""
     check = dns_subdomain if subdomain else dns_label
     if prefix := meta.get("generateName"):
         for problem in check(prefix[:-1] + "a" if prefix.endswith("-") else prefix):
-            yield wrong("metadata.generateName", prefix, problem)
+            yield invalid("metadata.generateName", prefix, problem)
     name = meta.get("name", "")
     if not name:
         yield required("metadata.name", "name or generateName is required")
     else:
-        yield from (wrong("metadata.name", name, problem) for problem in check(name))
+        yield from (invalid("metadata.name", name, problem) for problem in check(name))
     yield from labels(meta.get("labels") or {}, "metadata.labels")
     annotations: dict[str, str] = meta.get("annotations") or {}
     for key in annotations:
-        yield from (wrong("metadata.annotations", key, problem) for problem in qualified_name(key.lower()))
+        yield from (invalid("metadata.annotations", key, problem) for problem in qualified_name(key.lower()))
     if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > ANNOTATIONS_LIMIT:
         yield too_long("metadata.annotations", ANNOTATIONS_LIMIT)
     for owner in meta.get("ownerReferences") or []:
         for key in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(key):
-                yield wrong(f"metadata.ownerReferences.{key}", "", "must not be empty")
+                yield invalid(f"metadata.ownerReferences.{key}", "", "must not be empty")
     for index, finalizer in enumerate(meta.get("finalizers") or []):
         where = f"metadata.finalizers[{index}]"
-        yield from (wrong(where, finalizer, problem) for problem in qualified_name(finalizer))
+        yield from (invalid(where, finalizer, problem) for problem in qualified_name(finalizer))
         if "/" not in finalizer and finalizer not in ("orphan", "foregroundDeletion", "kubernetes"):
-            yield wrong(where, finalizer, "name is neither a standard finalizer name nor is it fully qualified")
+            yield invalid(where, finalizer, "name is neither a standard finalizer name nor is it fully qualified")
 
 
 def immutable_metadata(new: Object, old: Object) -> Iterator[Cause]:
-    """What an update may not change in `metadata`."""
+    """Yield the changes of `metadata` that an update may not make."""
     for key in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
         if new.get(key) != old.get(key):
-            yield wrong(f"metadata.{key}", new.get(key) or "null", "field is immutable")
+            yield invalid(f"metadata.{key}", new.get(key) or "null", "field is immutable")
 
 
 def config_data(obj: Object) -> Iterator[Cause]:
-    """What is wrong with a ConfigMap's data."""
+    """Yield what is invalid in a ConfigMap's data."""
     total = 0
     for field in ("data", "binaryData"):
         for key, value in (obj.get(field) or {}).items():
@@ -164,7 +165,7 @@ def config_data(obj: Object) -> Iterator[Cause]:
 
 
 def secret_data(obj: Object) -> Iterator[Cause]:
-    """What is wrong with a Secret's data."""
+    """Yield what is invalid in a Secret's data."""
     total = 0
     for key, value in (obj.get("data") or {}).items():
         total += len(value) * 3 // 4
@@ -174,9 +175,10 @@ def secret_data(obj: Object) -> Iterator[Cause]:
 
 
 def config_key(key: str, field: str) -> Iterator[Cause]:
+    """Yield what is invalid in a key of a ConfigMap or a Secret."""
     if len(key) > 253:
-        yield wrong(field, key, "must be no more than 253 characters")
+        yield invalid(field, key, "must be no more than 253 characters")
     if not re.fullmatch(_CONFIG_KEY_FORM, key):
-        yield wrong(field, key, _CONFIG_KEY)
+        yield invalid(field, key, _CONFIG_KEY)
     elif key in (".", "..") or key.startswith(".."):
-        yield wrong(field, key, f"must not be '{key}'" if key in (".", "..") else "must not start with '..'")
+        yield invalid(field, key, f"must not be '{key}'" if key in (".", "..") else "must not start with '..'")

@@ -1,55 +1,85 @@
-"""The scheduler of a cluster with one node: binds a pod to it, or says in the pod's status why not."""
+"""The scheduler of a cluster with one node: binds each pod to it, or writes to the pod's status why it cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from kpo_async.localcluster.api import deletion, resources
-from kpo_async.localcluster.api.pod_defaults import generated_suffix
-from kpo_async.localcluster.api.registry import Registry, Target
-from kpo_async.localcluster.api.selectors import Requirement
+from kpo_async.localcluster.client import Client, EventType, NotFound
+from kpo_async.localcluster.events import record_scheduling
 from kpo_async.localcluster.node import NODE_NAME
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object, Store
+from kpo_async.localcluster.store.labels import Requirement
+from kpo_async.localcluster.store.objects import Object, is_deleting, with_condition
+
+_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
 
 
-def schedule(registry: Registry, pod: Object) -> None:
-    """Bind a pod to the node, or say in its status why not."""
-    spec, metadata = pod["spec"], pod["metadata"]
-    if spec.get("nodeName") or "deletionTimestamp" in metadata or spec["schedulerName"] != "default-scheduler":
-        return
-    target = Target(resources.BY_NAME["pods"], metadata["namespace"], metadata["name"])
-    if spec.get("schedulingGates"):
-        message = "Scheduling is blocked due to non-empty scheduling gates"
-        _refuse(registry.store, pod, "SchedulingGated", message)
-        return
-    problem = _misfit(registry.store.get("nodes", "", NODE_NAME), spec)
-    if problem:
-        message = (
-            f"0/1 nodes are available: {problem}. no new claims to deallocate, "
-            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
-        )
-        _refuse(registry.store, pod, "Unschedulable", message)
-        return
-    deletion.bind(registry, target, {"target": {"name": NODE_NAME}})
-    where = f"{metadata['namespace']}/{metadata['name']}"
-    record(registry.store, pod, "Normal", "Scheduled", f"Successfully assigned {where} to {NODE_NAME}", "Binding")
+class Scheduler:
+    """Binds pods that have no node."""
+
+    def __init__(self, client: Client, clock: Callable[[], int]) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async for event in self._client.watch("pods"):
+            if event.type is not EventType.DELETED:
+                metadata = event.object["metadata"]
+                try:
+                    pod = self._client.get("pods", metadata["namespace"], metadata["name"])
+                except NotFound:
+                    continue
+                self._schedule(pod)
+
+    def _schedule(self, pod: Object) -> None:
+        spec, metadata = pod["spec"], pod["metadata"]
+        if spec.get("nodeName") or is_deleting(pod) or spec["schedulerName"] != "default-scheduler":
+            return
+        if spec.get("schedulingGates"):
+            self._write_reason(pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates")
+            return
+        problem = _misfit(self._client.get("nodes", "", NODE_NAME), spec)
+        if problem:
+            message = (
+                f"0/1 nodes are available: {problem}. no new claims to deallocate, "
+                "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            )
+            self._write_reason(pod, "Unschedulable", message)
+            return
+        self._client.bind(pod, NODE_NAME)
+        where = f"{metadata['namespace']}/{metadata['name']}"
+        self._record(pod, "Normal", "Scheduled", f"Successfully assigned {where} to {NODE_NAME}", "Binding")
+
+    def _write_reason(self, pod: Object, reason: str, message: str) -> None:
+        """Set the condition PodScheduled to False. An unchanged condition is not written again."""
+        condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        before: list[Object] = pod["status"].get("conditions", [])
+        after = with_condition(before, condition, times.to_seconds(self._clock()))
+        if before == after:
+            return
+        self._client.update_status("pods", {**pod, "status": {**pod["status"], "conditions": after}})
+        if reason == "Unschedulable":
+            self._record(pod, "Warning", "FailedScheduling", message, "Scheduling")
+
+    def _record(self, pod: Object, event_type: str, reason: str, message: str, action: str) -> None:
+        record_scheduling(self._client, self._clock(), pod, event_type, reason, message, action)
 
 
 def _misfit(node: Object, spec: Object) -> str:
-    """Why a pod cannot run on the node, in the scheduler's words; empty when it can."""
+    """Why a pod cannot run on the node, in the scheduler's wording; "" when it can."""
     labels = node["metadata"].get("labels", {})
-    tolerated = spec.get("tolerations", [])
+    tolerations = spec.get("tolerations", [])
     for taint in node["spec"].get("taints", []):
-        if taint["effect"] in ("NoSchedule", "NoExecute") and not any(_tolerates(t, taint) for t in tolerated):
+        if taint["effect"] in ("NoSchedule", "NoExecute") and not any(_tolerates(t, taint) for t in tolerations):
             return f"1 node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     if node["spec"].get("unschedulable"):
         return "1 node(s) were unschedulable"
-    wanted = spec.get("nodeSelector", {})
+    selected = spec.get("nodeSelector", {})
     affinity = spec.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
     terms = affinity["nodeSelectorTerms"] if affinity else [{}]
-    if any(labels.get(key) != value for key, value in wanted.items()) or not any(
-        _term_matches(term, labels) for term in terms
+    if any(labels.get(key) != value for key, value in selected.items()) or not any(
+        _matches(term, labels) for term in terms
     ):
         return "1 node(s) didn't match Pod's node affinity/selector"
     return ""
@@ -63,56 +93,9 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
 
 
-def _term_matches(term: Object, labels: dict[str, str]) -> bool:
-    operators = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
-    needs: Iterable[Object] = term.get("matchExpressions", [])
+def _matches(term: Object, labels: dict[str, str]) -> bool:
+    """Whether a node's labels satisfy a term of a node affinity."""
     return all(
-        Requirement(need["key"], operators[need["operator"]], frozenset(need.get("values", []))).matches(labels)
-        for need in needs
-    )
-
-
-def _refuse(store: Store, pod: Object, reason: str, message: str) -> None:
-    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
-    before: list[Object] = pod["status"].get("conditions", [])
-    after = deletion.set_condition(before, condition, store.timestamp())
-    if before == after:
-        return
-    store.update("pods", {**pod, "status": {**pod["status"], "conditions": after}})
-    if reason == "Unschedulable":
-        record(store, pod, "Warning", "FailedScheduling", message, "Scheduling")
-
-
-def record(store: Store, pod: Object, kind: str, reason: str, message: str, action: str) -> None:
-    """An event about a pod, as the scheduler writes it."""
-    now = store.clock()
-    metadata = pod["metadata"]
-    store.create(
-        "events",
-        {
-            "kind": "Event",
-            "apiVersion": "v1",
-            "metadata": {
-                "name": f"{metadata['name']}.{now:x}{generated_suffix()}",
-                "namespace": metadata["namespace"],
-            },
-            "involvedObject": {
-                "kind": "Pod",
-                "namespace": metadata["namespace"],
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-                "apiVersion": "v1",
-                "resourceVersion": metadata["resourceVersion"],
-            },
-            "reason": reason,
-            "message": message,
-            "source": {},
-            "firstTimestamp": None,
-            "lastTimestamp": None,
-            "type": kind,
-            "eventTime": times.to_micros(now),
-            "action": action,
-            "reportingComponent": "default-scheduler",
-            "reportingInstance": "default-scheduler-" + NODE_NAME,
-        },
+        Requirement(found["key"], _OPERATORS[found["operator"]], frozenset(found.get("values", []))).matches(labels)
+        for found in term.get("matchExpressions", [])
     )

@@ -1,4 +1,4 @@
-"""The downward API: what a container may learn of its own pod, in environment variables and files."""
+"""The downward API: a pod's own fields, as environment variables and files of its containers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import math
 import os
 import re
 from fractions import Fraction
-from typing import Any
 
 from kpo_async.localcluster.store import quantity
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class UnknownField(Exception):
-    """A fieldPath or resource that the downward API does not have."""
+    """The downward API has no such fieldPath or resource."""
 
 
 def field_value(pod: Object, path: str) -> str:
-    """The text of a `fieldRef.fieldPath`. Raises UnknownField."""
+    """Return the text of a `fieldRef.fieldPath`. Raises UnknownField."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     subscript = _SUBSCRIPT.fullmatch(path)
     if subscript:
@@ -44,8 +43,8 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def resource_value(pod: Object, container: dict[str, Any], reference: dict[str, Any]) -> str:
-    """The number of a `resourceFieldRef`, rounded up in units of its divisor. Raises UnknownField."""
+def resource_value(pod: Object, container: Object, reference: Object) -> str:
+    """Return the number of a `resourceFieldRef`, rounded up in units of its divisor. Raises UnknownField."""
     name = reference.get("containerName")
     if name:
         container = next(entry for entry in _containers(pod) if entry["name"] == name)
@@ -59,12 +58,12 @@ def resource_value(pod: Object, container: dict[str, Any], reference: dict[str, 
     return str(math.ceil(amount / divisor))
 
 
-def _containers(pod: Object) -> list[dict[str, Any]]:
+def _containers(pod: Object) -> list[Object]:
     return [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]
 
 
 def _node_capacity(kind: str, resource: str) -> Fraction:
-    """What a container without a limit may use: all of the node."""
+    """The limit of a container that sets none: all of the node."""
     if kind == "limits" and resource == "cpu":
         return Fraction(os.cpu_count() or 1)
     if kind == "limits" and resource == "memory":

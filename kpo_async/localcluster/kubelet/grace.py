@@ -1,4 +1,4 @@
-"""A deadline that may be moved while somebody waits for it: the grace of a pod that is being stopped."""
+"""The grace period of a pod that is being stopped: a deadline that can be shortened while a task waits for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def first(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Return when one of them has ended, cancelling the others. Its exception is raised."""
+async def wait_first(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of them has ended, and cancel the others. Raises the exception of the first."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -21,7 +21,7 @@ async def first(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 class Grace:
-    """How long containers may take to end by themselves."""
+    """The time that containers have to end by themselves."""
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -30,7 +30,7 @@ class Grace:
         self._timer = self._loop.call_at(self._deadline, self._over.set)
 
     def shorten(self, seconds: float) -> None:
-        """To at most so many seconds from now."""
+        """End it in `seconds` from now, unless it ends earlier."""
         deadline = self._loop.time() + seconds
         if deadline < self._deadline:
             self._deadline = deadline
@@ -38,15 +38,15 @@ class Grace:
             self._timer = self._loop.call_at(deadline, self._over.set)
 
     def at_least(self, seconds: float) -> Grace:
-        """A grace that ends with this one, but not before so many seconds have passed."""
+        """Return a grace period that ends with this one, but not before `seconds` have passed."""
         return Grace(max(self._deadline - self._loop.time(), seconds))
 
     async def wait_for(self, event: asyncio.Event) -> bool:
-        """True once the event is set, False when the grace is over before that."""
+        """Wait for an event; return False if the grace period ends first."""
         if not event.is_set() and not self._over.is_set():
-            await first(event.wait(), self._over.wait())
+            await wait_first(event.wait(), self._over.wait())
         return event.is_set()
 
-    def end(self) -> None:
-        """Nobody waits any more."""
+    def cancel(self) -> None:
+        """Cancel the timer."""
         self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Lifecycle hooks and probes: a command in the container, an HTTP request or a connection to it, or a pause."""
+"""Lifecycle hooks and probes. Their handlers: a command in the container, an HTTP request, a connection, or a pause."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kpo_async.localcluster.kubelet import env
-from kpo_async.localcluster.kubelet.grace import Grace, first
+from kpo_async.localcluster.kubelet.grace import Grace, wait_first
 from kpo_async.localcluster.kubelet.podstatus import ADDRESS
 from kpo_async.localcluster.runtime.runtime import ProcessSpec, StartError
+from kpo_async.localcluster.store.objects import Object
 
 if TYPE_CHECKING:
-    from kpo_async.localcluster.kubelet.containers import Container
+    from kpo_async.localcluster.kubelet.containers import ContainerWorker
 
 _HEALTHY = range(200, 400)
 
 
 class HandlerFailed(Exception):
-    """A hook or probe did not succeed; the text says how."""
+    """A hook or probe failed; the text says why."""
 
 
-async def post_start(container: Container) -> None:
+async def post_start(container: ContainerWorker) -> None:
     """Run the postStart hook. Its failure kills the container."""
     hook = (container.record.spec.get("lifecycle") or {}).get("postStart")
     if hook:
@@ -34,8 +35,8 @@ async def post_start(container: Container) -> None:
             container.kill()
 
 
-async def pre_stop(container: Container, ended: asyncio.Event, grace: Grace) -> None:
-    """Run the preStop hook for as long as the grace allows and the container runs."""
+async def pre_stop(container: ContainerWorker, ended: asyncio.Event, grace: Grace) -> None:
+    """Run the preStop hook, at most until the grace is over or the container ends."""
     hook = (container.record.spec.get("lifecycle") or {}).get("preStop")
     if not hook:
         return
@@ -43,12 +44,12 @@ async def pre_stop(container: Container, ended: asyncio.Event, grace: Grace) -> 
 
     async def handle() -> None:
         try:
-            await first(_handle(container, hook), ended.wait())
+            await wait_first(_handle(container, hook), ended.wait())
         except HandlerFailed as error:
             container.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}")
         done.set()
 
-    task = asyncio.create_task(handle())
+    task = asyncio.create_task(handle(), name=f"preStop of {container.record.name}")
     try:
         await grace.wait_for(done)
     finally:
@@ -56,8 +57,8 @@ async def pre_stop(container: Container, ended: asyncio.Event, grace: Grace) -> 
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def probe(container: Container, on_started: Callable[[], None]) -> None:
-    """Run the container's probes for as long as it runs; call `on_started` once the startup probe has succeeded."""
+async def probe(container: ContainerWorker, on_started: Callable[[], None]) -> None:
+    """Run the container's probes until cancelled; call `on_started` once the startup probe has succeeded."""
     spec = container.record.spec
     if "startupProbe" in spec:
         if not await _probe(container, spec["startupProbe"], "Startup", until=True):
@@ -74,12 +75,12 @@ async def probe(container: Container, on_started: Callable[[], None]) -> None:
     await asyncio.gather(*loops)
 
 
-async def _liveness(container: Container, settings: dict[str, Any]) -> None:
+async def _liveness(container: ContainerWorker, settings: Object) -> None:
     await _probe(container, settings, "Liveness", until=False)
     await _restart(container, "liveness")
 
 
-async def _readiness(container: Container, settings: dict[str, Any]) -> None:
+async def _readiness(container: ContainerWorker, settings: Object) -> None:
     while True:
         ready = not container.record.probed_ready
         await _probe(container, settings, "Readiness", until=ready)
@@ -87,19 +88,19 @@ async def _readiness(container: Container, settings: dict[str, Any]) -> None:
         container.context.changed()
 
 
-async def _restart(container: Container, probe_name: str) -> None:
-    """Stop the container; whether it is started again is up to the restart policy."""
+async def _restart(container: ContainerWorker, probe_name: str) -> None:
+    """Stop the container; the restart policy decides whether it starts again."""
     spec = container.context.pod["spec"]
     grace = Grace(float(spec.get("terminationGracePeriodSeconds", 30)))
     reason = f"Container {container.record.name} failed {probe_name} probe, will be restarted"
     try:
         await container.stop(grace, reason)
     finally:
-        grace.end()
+        grace.cancel()
 
 
-async def _probe(container: Container, probe: dict[str, Any], name: str, *, until: bool) -> bool:
-    """Repeat a probe until it has said `until` as often as its threshold wants; a startup probe may also fail."""
+async def _probe(container: ContainerWorker, probe: Object, name: str, *, until: bool) -> bool:
+    """Repeat a probe until it has returned `until` as often as its threshold requires; a startup probe may fail."""
     needed = {True: probe.get("successThreshold") or 1, False: probe.get("failureThreshold") or 3}
     counts = {True: 0, False: 0}
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
@@ -112,7 +113,7 @@ async def _probe(container: Container, probe: dict[str, Any], name: str, *, unti
         await asyncio.sleep(probe.get("periodSeconds") or 10)
 
 
-async def _healthy(container: Container, probe: dict[str, Any], name: str) -> bool:
+async def _healthy(container: ContainerWorker, probe: Object, name: str) -> bool:
     try:
         await asyncio.wait_for(_handle(container, probe), probe.get("timeoutSeconds") or 1)
     except (HandlerFailed, asyncio.TimeoutError) as error:
@@ -121,8 +122,8 @@ async def _healthy(container: Container, probe: dict[str, Any], name: str) -> bo
     return True
 
 
-async def _handle(container: Container, handler: dict[str, Any]) -> None:
-    """Raises HandlerFailed."""
+async def _handle(container: ContainerWorker, handler: Object) -> None:
+    """Run a handler. Raises HandlerFailed."""
     if "exec" in handler:
         await _execute(container, handler["exec"]["command"])
     elif "sleep" in handler:
@@ -134,14 +135,14 @@ async def _handle(container: Container, handler: dict[str, Any]) -> None:
         writer.close()
 
 
-async def _execute(container: Container, command: list[str]) -> None:
-    instance = container.instance
-    if instance is None or instance.process is None:
-        raise HandlerFailed("the container does not run")
-    spec = ProcessSpec(command, instance.spec.env, instance.spec.cwd, mounts=instance.spec.mounts)
+async def _execute(container: ContainerWorker, command: list[str]) -> None:
+    run = container.current
+    if run is None or run.process is None:
+        raise HandlerFailed("the container is not running")
+    spec = ProcessSpec(command, run.spec.env, run.spec.cwd, mounts=run.spec.mounts)
     streams = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
     try:
-        process = await container.context.runtime.exec(instance.process, spec, streams, tty=False)
+        process = await container.context.runtime.exec(run.process, spec, streams, tty=False)
     except StartError as error:
         raise HandlerFailed(str(error)) from error
     try:
@@ -153,7 +154,7 @@ async def _execute(container: Container, command: list[str]) -> None:
         raise HandlerFailed(f"command {command[0]!r} exited with {code}")
 
 
-async def _connect(container: Container, port: int | str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(container: ContainerWorker, port: int | str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     ports = container.record.spec.get("ports") or ()
     number = next((entry["containerPort"] for entry in ports if entry.get("name") == port), port)
     try:
@@ -162,7 +163,7 @@ async def _connect(container: Container, port: int | str) -> tuple[asyncio.Strea
         raise HandlerFailed(f"dial tcp {ADDRESS}:{number}: {error}") from error
 
 
-async def _request(container: Container, request: dict[str, Any]) -> None:
+async def _request(container: ContainerWorker, request: Object) -> None:
     reader, writer = await _connect(container, request["port"])
     path = env.expand(request.get("path") or "/", {})
     try:

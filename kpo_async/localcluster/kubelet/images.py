@@ -1,4 +1,4 @@
-"""What is known of an image by its name alone: whether it can be had, and what it runs. Nothing is pulled."""
+"""Images are known by their name alone: whether one can be pulled, and its command. Nothing is pulled."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _REFERENCE = re.compile(
     r"(?P<path>[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)"
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{32,})?",
 )
-"""A first component is a registry's host if it is `localhost`, or has a dot or a port."""
+"""The first component is a registry's host if it is `localhost`, or has a dot or a port."""
 
-_REFUSED_HOST = "invalid.example"
-"""Images below this registry can never be pulled."""
+_UNREACHABLE_HOST = "invalid.example"
+"""Images of this registry can never be pulled."""
 
 _DEFAULT_COMMANDS = (
     (re.compile(r"(^|/)python"), ("python3",)),
@@ -23,36 +23,36 @@ _DEFAULT_COMMANDS = (
 )
 
 
-class ImageRefused(Exception):
-    """An image that no container can be made of. `reason` is the waiting reason, the text its message."""
+class ImageError(Exception):
+    """An image cannot be used. `reason` is the container's waiting reason, the text its message."""
 
     def __init__(self, reason: str, message: str, *, pull: bool = False) -> None:
         self.reason = reason
         self.pull = pull
-        """It was looked for in a registry, and will be again."""
+        """A pull has failed and will be repeated."""
         super().__init__(message)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that is there."""
+    """An image that can be used."""
 
     name: str
     default_command: tuple[str, ...]
 
 
 def find(name: str) -> Image:
-    """The image of that name. Raises ImageRefused."""
+    """Return the image of a name. Raises ImageError."""
     found = _REFERENCE.fullmatch(name)
     if found is None:
-        raise ImageRefused(
+        raise ImageError(
             "InvalidImageName",
-            f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {_flaw(name)}',
+            f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {_problem(name)}',
         )
     host, path, tag = found["host"], found["path"], found["tag"] or "latest"
-    if host == _REFUSED_HOST:
+    if host == _UNREACHABLE_HOST:
         full = f"{host}/{path}:{tag}"
-        raise ImageRefused(
+        raise ImageError(
             "ErrImagePull",
             f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": failed to do request: '
             f'Head "https://{host}/v2/{path}/manifests/{tag}": dial tcp: lookup {host}: no such host',
@@ -64,7 +64,7 @@ def find(name: str) -> Image:
     return Image(name, ())
 
 
-def _flaw(name: str) -> str:
+def _problem(name: str) -> str:
     repository = name.split(":")[0]
     if repository != repository.lower():
         return f"invalid reference format: repository name (library/{repository}) must be lowercase"

@@ -1,7 +1,7 @@
-"""The node: takes the pods that are bound to it and gives each a worker; answers for logs and exec.
+"""The kubelet: runs a worker for each pod that is bound to its node, and serves logs and exec.
 
-Every container is a process of the user that runs the cluster. Not done: users (`runAsUser`), resource limits (hence no
-OOMKilled), networks of their own, ephemeral containers, refreshing mounted config maps.
+Every container is a process of the user that runs the cluster. Not implemented: users (`runAsUser`), resource limits
+(hence no OOMKilled), network isolation, ephemeral containers, refreshing of mounted config maps.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 import resource
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from kpo_async.localcluster.client import Client, EventType, WatchEvent
 from kpo_async.localcluster.kubelet import env, podlogs
-from kpo_async.localcluster.kubelet.execsession import start_exec
-from kpo_async.localcluster.kubelet.podworker import Node, PodWorker
+from kpo_async.localcluster.kubelet.exec_session import start_exec
+from kpo_async.localcluster.kubelet.podworker import NodeContext, PodWorker
 from kpo_async.localcluster.kubelet.settings import KubeletSettings
 from kpo_async.localcluster.kubelet.simulated import Simulator, is_simulated
-from kpo_async.localcluster.kubelet.volumes import TokenIssuer
 from kpo_async.localcluster.node import BadExecRequest, ExecSession, LogOptions
 from kpo_async.localcluster.runtime.runtime import Isolation, Runtime, RuntimeLost, open_runtime
-from kpo_async.localcluster.store.store import Change, EventType, Object, Store
+from kpo_async.localcluster.store import times
+from kpo_async.localcluster.store.objects import Object, has_ended
 
-_ENDED = ("Succeeded", "Failed")
 _FILES = 65536
 
 
 def allow_many_files() -> None:
-    """Raise this process's soft limit of open files: a container takes two, and 1,024 in all is a common limit."""
+    """Raise this process's soft limit of open files: a container needs two, and a common limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -39,25 +39,26 @@ class LocalKubelet:
 
     def __init__(
         self,
-        store: Store,
+        client: Client,
         directory: Path,
         *,
         settings: KubeletSettings | None = None,
         isolation: Isolation | None = None,
         api_server: tuple[str, int] | None = None,
-        issue_token: TokenIssuer | None = None,
+        clock: Callable[[], int] = times.now,
     ) -> None:
         """Containers keep their files in `directory`, which need not exist. `isolation` None takes the best that works.
 
-        `api_server` goes to KUBERNETES_SERVICE_HOST and _PORT of every container.
+        `api_server` becomes KUBERNETES_SERVICE_HOST and _PORT of every container. `clock` returns nanoseconds since the
+        epoch.
         """
-        self.store = store
+        self._client = client
+        self._clock = clock
         self._directory = directory
         self.settings = settings or KubeletSettings()
         self.started = asyncio.Event()
         """Set once containers can be started."""
         self._isolation = isolation
-        self._issue_token = issue_token
         self._cluster_env: env.Values = {}
         if api_server is not None:
             host, port = api_server
@@ -65,43 +66,43 @@ class LocalKubelet:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[asyncio.Task[None], PodWorker] = {}
         self._failed: asyncio.Future[None] | None = None
-        self._simulator = Simulator(store)
+        self._simulator = Simulator(client, clock)
         self.runtime: Runtime | None = None
 
     async def run(self) -> None:
-        """Work until cancelled; then kill every process, and return after the last is gone.
+        """Work until cancelled; then kill every process, and return when the last one has ended.
 
-        Raises RuntimeLost if containers cannot be run any more.
+        Raises RuntimeLost if the container runtime ends.
         """
         allow_many_files()
         runtime = self.runtime = await open_runtime(self._directory, self._isolation)
-        node = Node(self.store, runtime, self.settings, self._directory, self._cluster_env, self._issue_token)
+        node = NodeContext(self._client, self._clock, runtime, self.settings, self._directory, self._cluster_env)
         try:
             await self._work(node, runtime)
         finally:
             await self._shut_down(runtime)
             shutil.rmtree(self._directory / "pods", ignore_errors=True)
 
-    async def _work(self, node: Node, runtime: Runtime) -> None:
+    async def _work(self, node: NodeContext, runtime: Runtime) -> None:
         self._failed = asyncio.get_running_loop().create_future()
         runtime.lost.add_done_callback(self._runtime_lost)
-        followers = [
-            asyncio.create_task(self._follow_pods(node), name="kubelet"),
+        watches = [
+            asyncio.create_task(self._watch_pods(node), name="kubelet's pods"),
             *(
-                asyncio.create_task(self._follow_config(node, name), name=f"kubelet's {name}")
+                asyncio.create_task(self._watch_config(node, name), name=f"kubelet's {name}")
                 for name in ("configmaps", "secrets", "serviceaccounts")
             ),
         ]
         self.started.set()
         try:
-            await asyncio.wait([*followers, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            for future in (self._failed, *followers):
+            await asyncio.wait([*watches, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            for future in (self._failed, *watches):
                 if future.done():
                     future.result()
         finally:
-            for task in followers:
+            for task in watches:
                 task.cancel()
-            await asyncio.gather(*followers, return_exceptions=True)
+            await asyncio.gather(*watches, return_exceptions=True)
 
     def _runtime_lost(self, lost: asyncio.Future[None]) -> None:
         if not lost.cancelled():
@@ -111,39 +112,30 @@ class LocalKubelet:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _follow_pods(self, node: Node) -> None:
-        subscription = self.store.subscribe("pods")
-        try:
-            for pod in self.store.list("pods"):
-                self._pod_seen(node, pod)
-            while changes := await subscription.batch():
-                for change in changes:
-                    self._pod_changed(node, change)
-        finally:
-            subscription.close()
+    async def _watch_pods(self, node: NodeContext) -> None:
+        async for event in self._client.watch("pods", f"spec.nodeName={self.settings.node_name}"):
+            self._pod_changed(node, event)
 
-    def _pod_changed(self, node: Node, change: Change) -> None:
-        if change.type is not EventType.DELETED:
-            self._pod_seen(node, change.object)
+    def _pod_changed(self, node: NodeContext, event: WatchEvent) -> None:
+        if event.type is not EventType.DELETED:
+            self._update_pod(node, event.object)
             return
-        uid = change.object["metadata"]["uid"]
-        self._simulator.removed(uid)
+        uid = event.object["metadata"]["uid"]
+        self._simulator.remove(uid)
         worker = self._workers.pop(uid, None)
         if worker is not None:
             worker.kill()
             if worker.finished:
-                worker.forget()
+                worker.delete_files()
 
-    def _pod_seen(self, node: Node, pod: Object) -> None:
-        if pod["spec"].get("nodeName") != self.settings.node_name:
-            return
+    def _update_pod(self, node: NodeContext, pod: Object) -> None:
         if is_simulated(pod):
-            self._simulator.seen(pod)
+            self._simulator.update(pod)
             return
         uid = pod["metadata"]["uid"]
         worker = self._workers.get(uid)
         if worker is None:
-            if (pod.get("status") or {}).get("phase") in _ENDED:
+            if has_ended(pod):
                 return
             worker = self._workers[uid] = PodWorker(node, pod)
             task = asyncio.create_task(worker.run(), name=f"pod {pod['metadata']['name']}")
@@ -154,17 +146,13 @@ class LocalKubelet:
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         worker = self._tasks.pop(task)
         if worker.pod["metadata"]["uid"] not in self._workers:
-            worker.forget()
+            worker.delete_files()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def _follow_config(self, node: Node, name: str) -> None:
-        subscription = self.store.subscribe(name)
-        try:
-            while await subscription.batch():
-                node.config_changed()
-        finally:
-            subscription.close()
+    async def _watch_config(self, node: NodeContext, resource: str) -> None:
+        async for _ in self._client.watch(resource):
+            node.config_changed()
 
     async def _shut_down(self, runtime: Runtime) -> None:
         self._simulator.close()
@@ -174,13 +162,13 @@ class LocalKubelet:
         await runtime.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self._workers.values():
-            worker.forget()
+            worker.delete_files()
         self._workers.clear()
         if self._failed is not None and not self._failed.done():
             self._failed.cancel()
 
     def log(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
-        """A container's log (`node.Kubelet.log`). Its first step raises BadLogRequest where a kubelet would refuse."""
+        """Yield a container's log (`node.Kubelet.log`). The first step raises BadLogRequest."""
         if is_simulated(pod):
             return self._simulator.log(pod, options)
         return podlogs.read(self._workers.get(pod["metadata"]["uid"]), pod, options)

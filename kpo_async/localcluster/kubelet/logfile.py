@@ -1,9 +1,9 @@
-"""The log of one container instance: a pipe that is read into a file, and the file's readers.
+"""The log of one run of a container: a pipe that is copied to a file, and the readers of that file.
 
-The file has containerd's entries, one to a line: `<nanosecond timestamp> F <text>` for a line or its last part, and
-`<timestamp> P <text>` for a part that another follows: lines are cut every 16 KiB, and an unfinished one at the end of
-the output. Each timestamp is later than the one before it. As with a real kubelet, readers get parts joined under the
-first one's timestamp, and `tailLines` and `sinceTime` count parts: they may begin in the middle of a long line.
+The file has containerd's entries, one a line: `<nanosecond timestamp> F <text>` for a line or its last part, and
+`<timestamp> P <text>` for a part that another one follows. A line is split every 16 KiB; a last line without a newline
+is a part. Each timestamp is later than the one before it. As on a real kubelet, readers get the parts of a line joined,
+with the first one's timestamp, and `tailLines` and `sinceTime` count parts: a log may start in the middle of a line.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from kpo_async.localcluster.node import LogOptions
 from kpo_async.localcluster.store import times
 
 PART = 16 * 1024
-"""Bytes of a line's part (containerd's max_container_log_line_size)."""
+"""The size in bytes of a line's part (containerd's max_container_log_line_size)."""
 
 _STAMP = len("2026-01-02T03:04:05.000000006Z ")
 _TEXT = _STAMP + len("F ")
 _BLOCK = 64 * 1024
 _READ = 16 * 1024
-"""Bytes taken from a pipe at a time: thousands of short lines, and some milliseconds of work."""
+"""Bytes read from a pipe at a time: thousands of short lines, and some milliseconds of work."""
 _PIPE_READS = 1 + 64 * 1024 // _READ
-"""Reads that empty a pipe to which nobody writes any more."""
+"""Reads that empty a full pipe."""
 _FULL_ENTRY = re.compile(rb"^(.{%d})F " % _STAMP, re.MULTILINE)
 _PARTIAL_ENTRY = re.compile(rb"^.{%d}P " % _STAMP, re.MULTILINE)
 
 
 class LogFile:
-    """A container instance's log. `open_pipe` gives the writing end for its process."""
+    """The log of one run of a container. Its process writes to the pipe of `open_pipe`."""
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.size = 0
         self.closed = False
-        """Nothing more will be written."""
+        """No more entries will be written."""
         self._clock = clock
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._pipe = -1
@@ -52,14 +52,14 @@ class LogFile:
         self._readers: list[asyncio.Future[None]] = []
 
     def open_pipe(self) -> int:
-        """A pipe whose end is returned: what is written there is logged."""
+        """Open a pipe and return its writing end; the log copies what is written to it."""
         self._pipe, writing = os.pipe()
         os.set_blocking(self._pipe, False)
         asyncio.get_running_loop().add_reader(self._pipe, self._read)
         return writing
 
     def _read(self) -> bool:
-        """Log what the pipe holds, a bounded piece at a time; False when there is nothing now."""
+        """Log a bounded piece of what the pipe holds; return False when it is empty."""
         try:
             data = os.read(self._pipe, _READ)
         except BlockingIOError:
@@ -77,17 +77,17 @@ class LogFile:
             self._pipe = -1
 
     def write(self, data: bytes) -> None:
-        """Log bytes as a container would write them."""
+        """Log bytes of a container's output."""
         self._now = self._clock()
         *lines, rest = (self._pending + data).split(b"\n")
         entries = bytearray()
         for line in lines:
-            self._add(entries, b"F", self._cut(entries, line))
-        self._pending = self._cut(entries, rest)
+            self._add(entries, b"F", self._split(entries, line))
+        self._pending = self._split(entries, rest)
         self._append(entries)
 
-    def _cut(self, entries: bytearray, line: bytes) -> bytes:
-        """Log the parts of a line that another part follows, and return its last part."""
+    def _split(self, entries: bytearray, line: bytes) -> bytes:
+        """Log all parts of a line except the last, and return the last."""
         start = 0
         while len(line) - start > PART:
             self._add(entries, b"P", line[start : start + PART])
@@ -109,10 +109,10 @@ class LogFile:
             self._wake()
 
     def close(self) -> None:
-        """Log what is left in the pipe, and end the readers that follow."""
+        """Log the rest of the pipe, and end the readers that follow."""
         if self.closed:
             return
-        for _ in range(_PIPE_READS):  # bounded, because a process that has left its container may still write
+        for _ in range(_PIPE_READS):  # Bounded, because a process that outlives its container may still write.
             if self._pipe < 0 or not self._read():
                 break
         self._stop_reading()
@@ -132,7 +132,7 @@ class LogFile:
         self._readers.clear()
 
     async def grown(self, size: int) -> bool:
-        """Wait until there are more than `size` bytes; False if there never will be."""
+        """Wait until the file has more than `size` bytes; return False if the log ends first."""
         while self.size <= size:
             if self.closed:
                 return False
@@ -142,20 +142,20 @@ class LogFile:
         return True
 
     def tail(self, lines: int, limit: int) -> str:
-        """The text of the last lines, at most `limit` bytes of it."""
+        """Return the text of the last lines, at most `limit` bytes of it."""
         with self.path.open("rb") as file:
             file.seek(find_tail(file.fileno(), self.size, lines))
-            text = Decoder(timestamps=False).decode(file.read())
+            text = EntryDecoder(timestamps=False).decode(file.read())
         return text[-limit:].decode(errors="replace")
 
     async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
-        """The log according to `options`; following it ends with the container."""
+        """Yield the log according to `options`; following ends with the container."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            offset = self._begin(descriptor, options)
-            decoder = Decoder(timestamps=options.timestamps)
-            left = options.limit_bytes
-            while left is None or left > 0:
+            offset = self._start(descriptor, options)
+            decoder = EntryDecoder(timestamps=options.timestamps)
+            remaining = options.limit_bytes
+            while remaining is None or remaining > 0:
                 block = os.pread(descriptor, _BLOCK, offset)
                 block = block[: block.rfind(b"\n") + 1]
                 if not block:
@@ -164,15 +164,15 @@ class LogFile:
                     return
                 offset += len(block)
                 text = decoder.decode(block)
-                if left is not None:
-                    text = text[:left]
-                    left -= len(text)
+                if remaining is not None:
+                    text = text[:remaining]
+                    remaining -= len(text)
                 yield text
         finally:
             os.close(descriptor)
 
-    def _begin(self, descriptor: int, options: LogOptions) -> int:
-        """Where to start reading: the later of what `sinceTime` and `tailLines` ask for."""
+    def _start(self, descriptor: int, options: LogOptions) -> int:
+        """The offset to start reading at: the later one of `sinceTime` and `tailLines`."""
         since = options.since_time
         if options.since_seconds is not None:
             since = self._clock() - options.since_seconds * times.SECOND
@@ -182,22 +182,22 @@ class LogFile:
         return offset
 
     def remove(self) -> None:
-        """Close it and delete the file; who reads it now can read on."""
+        """Close the log and delete the file; open readers can continue."""
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
 
-class Decoder:
-    """Turns entries into what a reader gets."""
+class EntryDecoder:
+    """Converts entries to the text that readers get."""
 
     def __init__(self, *, timestamps: bool) -> None:
         self._timestamps = timestamps
         self._in_line = False
-        """The last entry was a part that another follows."""
+        """The last entry was a part that another one follows."""
 
     def decode(self, entries: bytes) -> bytes:
-        """Whole entries as text."""
+        """Return the text of whole entries."""
         if not self._in_line and not _PARTIAL_ENTRY.search(entries):
             return _FULL_ENTRY.sub(rb"\1" if self._timestamps else b"", entries)
         return b"".join(map(self._decode_one, entries.split(b"\n")[:-1]))
@@ -209,10 +209,10 @@ class Decoder:
 
 
 def find_tail(descriptor: int, size: int, lines: int) -> int:
-    """Where the last `lines` entries of a file begin."""
+    """Return the offset of the last `lines` entries of a file."""
     if lines <= 0:
         return size
-    position, wanted = size, lines + 1  # the last entry ends with a newline of its own
+    position, wanted = size, lines + 1  # The last entry ends with a newline, too.
     while position > 0:
         start = max(0, position - _BLOCK)
         block = os.pread(descriptor, position - start, start)
@@ -227,9 +227,9 @@ def find_tail(descriptor: int, size: int, lines: int) -> int:
 
 
 def find_time(descriptor: int, size: int, since: int) -> int:
-    """Where the first entry at or after an instant begins: a binary search, because they are in order of time."""
+    """Return the offset of the first entry at or after an instant, by binary search: entries are sorted by time."""
     wanted = times.to_nanos(since).encode()
-    low, high = 0, size  # the wanted offset is an entry's beginning in [low, high]
+    low, high = 0, size  # The result is the start of an entry in [low, high].
     while low < high:
         middle = (low + high) // 2
         start = entry_start(descriptor, middle)
@@ -241,7 +241,7 @@ def find_time(descriptor: int, size: int, since: int) -> int:
 
 
 def entry_start(descriptor: int, position: int) -> int:
-    """The beginning of the entry that the byte at `position` belongs to."""
+    """Return the start of the entry that contains the byte at `position`."""
     while position > 0:
         start = max(0, position - 4096)
         found = os.pread(descriptor, position - start, start).rfind(b"\n")
@@ -252,7 +252,7 @@ def entry_start(descriptor: int, position: int) -> int:
 
 
 def entry_end(descriptor: int, position: int, size: int) -> int:
-    """The beginning of the next entry."""
+    """Return the start of the next entry."""
     while position < size:
         block = os.pread(descriptor, 4096, position)
         found = block.find(b"\n")

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import platform
 
-from kpo_async.localcluster.api.discovery import VERSION
-from kpo_async.localcluster.node import NODE_NAME
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.node import KUBERNETES_VERSION, NODE_NAME
+from kpo_async.localcluster.store.objects import Object
 
 PODS = "5000"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def describe() -> Object:
-    """The node as it is to be created."""
+    """Return the node as the kubelet registers it."""
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     capacity = {"cpu": str(os.cpu_count() or 1), "memory": _memory(), "pods": PODS}
     labels = {
         "kubernetes.io/arch": architecture,
         "kubernetes.io/hostname": NODE_NAME,
         "kubernetes.io/os": "linux",
-        # Where simulated pods ask to run, on clusters with kwok nodes as well as here.
+        # Simulated pods select it, on clusters with kwok nodes as well.
         "type": "kwok",
     }
     return {
@@ -36,7 +35,7 @@ def describe() -> Object:
                 {"type": "Hostname", "address": NODE_NAME},
             ],
             "nodeInfo": {
-                "kubeletVersion": VERSION,
+                "kubeletVersion": KUBERNETES_VERSION,
                 "operatingSystem": "linux",
                 "architecture": architecture,
                 "osImage": "kpo-async local processes",

@@ -1,21 +1,20 @@
-"""A pod's status from what the kubelet knows of its containers. Pure; a real kubelet 1.34 is the model."""
+"""Builds a pod's status from the records of its containers, as a real kubelet 1.34 does. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 
 ADDRESS = "127.0.0.1"
 _MESSAGES_BYTES = 12 * 1024
-"""Bytes of termination messages in a pod's status, shared out evenly between its containers."""
+"""Bytes of all termination messages in a pod's status, divided evenly between its containers."""
 
 
-class Kind(Enum):
-    """What a container is in its pod."""
+class ContainerType(Enum):
+    """The role of a container in its pod."""
 
     INIT = "init"
     SIDECAR = "sidecar"
@@ -25,18 +24,23 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Waiting:
+    """The container has not started, or is waiting for a restart."""
+
     reason: str
     message: str = ""
 
 
 @dataclass(frozen=True)
 class Running:
+    """The container runs. Times are in nanoseconds since the epoch."""
+
     started_at: int
-    """Nanoseconds since the epoch, like every time here."""
 
 
 @dataclass(frozen=True)
 class Terminated:
+    """A run of the container has ended."""
+
     exit_code: int
     reason: str
     container_id: str
@@ -45,92 +49,113 @@ class Terminated:
     message: str = ""
 
 
-State = Waiting | Running | Terminated
+ContainerState = Waiting | Running | Terminated
 
 
 @dataclass
 class ContainerRecord:
-    """What is known of one container of a pod."""
+    """What the kubelet knows of one container of a pod."""
 
-    spec: dict[str, Any]
-    kind: Kind
-    state: State
+    spec: Object
+    type: ContainerType
+    state: ContainerState
     last: Terminated | None = None
+    """The end of the run before the current one."""
     container_id: str = ""
     image_id: str = ""
     restarts: int = 0
     started: bool = False
-    """Runs, and its startup probe (if any) has succeeded."""
+    """It runs, and its startup probe (if any) has succeeded."""
     probed_ready: bool = True
-    """What the readiness probe (if any) said last."""
+    """The last result of its readiness probe (if any)."""
 
     @property
     def name(self) -> str:
+        """Its name in the pod."""
         return str(self.spec["name"])
 
     @property
     def ready(self) -> bool:
-        if self.kind is Kind.INIT:
+        """`ready` in its status."""
+        if self.type is ContainerType.INIT:
             return self.succeeded
         return isinstance(self.state, Running) and self.started and self.probed_ready
 
     @property
     def initialized(self) -> bool:
-        """An init container that no longer keeps the main containers waiting."""
-        if self.kind is Kind.SIDECAR:
+        """Whether an init container no longer blocks the main containers."""
+        if self.type is ContainerType.SIDECAR:
             return self.started or isinstance(self.state, Terminated) or self.restarts > 0
         return self.succeeded
 
     @property
     def succeeded(self) -> bool:
+        """Whether its current run has ended with exit code 0."""
         return isinstance(self.state, Terminated) and self.state.exit_code == 0
 
     @property
     def ended(self) -> Terminated | None:
-        """Its end, also while it waits to be restarted."""
+        """The end of its last run, also while it is waiting for a restart."""
         if isinstance(self.state, Terminated):
             return self.state
         return self.last if isinstance(self.state, Waiting) else None
 
 
-class Ending(Enum):
-    """Why a pod's containers are being stopped."""
+class StopReason(Enum):
+    """Why the kubelet stops a pod's containers."""
 
     NONE = ""
+    """It does not: they end by themselves."""
     DELETED = "Deleted"
     DEADLINE = "DeadlineExceeded"
 
 
 @dataclass
 class PodRecord:
-    """What is known of one pod."""
+    """What the kubelet knows of one pod."""
 
     containers: list[ContainerRecord]
     start_time: int
     sandbox: bool = False
-    """Its volumes are mounted, and containers can be started."""
-    ending: Ending = Ending.NONE
+    """Its volumes are mounted, and its containers can be started."""
+    stop_reason: StopReason = StopReason.NONE
     finished: bool = False
-    """No container runs, and none will."""
-    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """As last written, for lastTransitionTime."""
+    """No container runs, and none will start."""
+    conditions: dict[str, Object] = field(default_factory=dict)
+    """The conditions as last written, for lastTransitionTime."""
 
     @property
     def main(self) -> list[ContainerRecord]:
-        return [record for record in self.containers if record.kind is Kind.MAIN]
+        """The main containers."""
+        return [record for record in self.containers if record.type is ContainerType.MAIN]
 
     @property
     def init(self) -> list[ContainerRecord]:
-        return [record for record in self.containers if record.kind is not Kind.MAIN]
+        """The init containers and sidecars."""
+        return [record for record in self.containers if record.type is not ContainerType.MAIN]
+
+
+def containers_of(pod: Object) -> list[tuple[Object, ContainerType]]:
+    """Return the specs of a pod's containers in the order of their start, each with its role."""
+    init = [
+        (spec, ContainerType.SIDECAR if spec.get("restartPolicy") == "Always" else ContainerType.INIT)
+        for spec in pod["spec"].get("initContainers") or ()
+    ]
+    return [*init, *((spec, ContainerType.MAIN) for spec in pod["spec"]["containers"])]
+
+
+def initial_state(pod: Object) -> Waiting:
+    """Return the state of a pod's containers before the first one starts."""
+    return Waiting("PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating")
 
 
 def phase(pod: Object, record: PodRecord) -> str:
-    """What the pod has come to. Only a finished pod shows Succeeded or Failed; see `shown_phase`."""
+    """Return the phase that follows from the containers; `reported_phase` delays terminal phases."""
     policy = pod["spec"].get("restartPolicy", "Always")
-    if record.ending is Ending.DEADLINE:
+    if record.stop_reason is StopReason.DEADLINE:
         return "Failed"
     for container in record.init:
-        if container.kind is Kind.INIT and not container.succeeded:
+        if container.type is ContainerType.INIT and not container.succeeded:
             failed = isinstance(container.state, Terminated) and (policy == "Never" or record.finished)
             return "Failed" if failed else "Pending"
     ends = [container.ended for container in record.main]
@@ -147,21 +172,21 @@ def phase(pod: Object, record: PodRecord) -> str:
     return "Running"
 
 
-def shown_phase(pod: Object, record: PodRecord) -> str:
-    """The phase in the status: terminal only once nothing runs any more."""
+def reported_phase(pod: Object, record: PodRecord) -> str:
+    """Return the phase for the status: terminal only once no container runs any more."""
     found = phase(pod, record)
     if record.finished or found not in ("Succeeded", "Failed"):
         return found
     return (pod.get("status") or {}).get("phase") or "Pending"
 
 
-def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:
-    """The whole status; keeps of the present one what others wrote (PodScheduled, qosClass)."""
+def build(pod: Object, record: PodRecord, now: int) -> Object:
+    """Return the whole status; it keeps what other components wrote (PodScheduled, qosClass)."""
     current = pod.get("status") or {}
     by_name = sorted(record.main, key=lambda container: container.name)
     status = {
         **current,
-        "phase": shown_phase(pod, record),
+        "phase": reported_phase(pod, record),
         "hostIP": ADDRESS,
         "hostIPs": [{"ip": ADDRESS}],
         "startTime": times.to_seconds(record.start_time),
@@ -172,22 +197,22 @@ def build(pod: Object, record: PodRecord, now: int) -> dict[str, Any]:
         status["initContainerStatuses"] = [_container_status(pod, record, container) for container in record.init]
     if record.sandbox:
         status |= {"podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]}
-    if record.ending is Ending.DEADLINE and record.finished:
-        status["reason"] = record.ending.value
+    if record.stop_reason is StopReason.DEADLINE and record.finished:
+        status["reason"] = record.stop_reason.value
         status["message"] = "Pod was active on the node longer than the specified deadline"
     return status | _observed(pod)
 
 
-def _conditions(pod: Object, record: PodRecord, now: int) -> list[dict[str, Any]]:
+def _conditions(pod: Object, record: PodRecord, now: int) -> list[Object]:
     found = phase(pod, record)
-    initialized: dict[str, Any] = {"status": "True"}
+    initialized: Object = {"status": "True"}
     incomplete = [container.name for container in record.init if not container.initialized]
     if incomplete:
         message = f"containers with incomplete status: [{' '.join(incomplete)}]"
         initialized = {"status": "False", "reason": "ContainersNotInitialized", "message": message}
     over = found in ("Succeeded", "Failed")
-    unready = [c.name for c in record.containers if c.kind is not Kind.INIT and not c.ready]
-    ready: dict[str, Any] = {"status": "True"}
+    unready = [c.name for c in record.containers if c.type is not ContainerType.INIT and not c.ready]
+    ready: Object = {"status": "True"}
     if over and not (found == "Succeeded" and _sidecars_run(record)):
         ready = {"status": "False", "reason": "PodCompleted" if found == "Succeeded" else "PodFailed"}
         if found == "Succeeded":
@@ -207,16 +232,16 @@ def _conditions(pod: Object, record: PodRecord, now: int) -> list[dict[str, Any]
     return conditions + [condition | _observed(pod) for condition in others if condition["type"] not in wanted]
 
 
-def _observed(pod: Object) -> dict[str, Any]:
+def _observed(pod: Object) -> Object:
     generation = pod["metadata"].get("generation")
     return {"observedGeneration": generation} if generation else {}
 
 
 def _sidecars_run(record: PodRecord) -> bool:
-    return any(c.kind is Kind.SIDECAR and isinstance(c.state, Running) for c in record.containers)
+    return any(c.type is ContainerType.SIDECAR and isinstance(c.state, Running) for c in record.containers)
 
 
-def _condition(pod: Object, record: PodRecord, name: str, content: dict[str, Any], now: int) -> dict[str, Any]:
+def _condition(pod: Object, record: PodRecord, name: str, content: Object, now: int) -> Object:
     before = record.conditions.get(name)
     changed = before is None or before["status"] != content["status"]
     since = times.to_seconds(now) if changed or before is None else before["lastTransitionTime"]
@@ -225,9 +250,9 @@ def _condition(pod: Object, record: PodRecord, name: str, content: dict[str, Any
     return condition
 
 
-def _container_status(pod: Object, record: PodRecord, container: ContainerRecord) -> dict[str, Any]:
+def _container_status(pod: Object, record: PodRecord, container: ContainerRecord) -> Object:
     message_bytes = _MESSAGES_BYTES // len(record.containers)
-    status: dict[str, Any] = {
+    status: Object = {
         "name": container.name,
         "image": container.spec.get("image", ""),
         "imageID": container.image_id,
@@ -246,12 +271,12 @@ def _container_status(pod: Object, record: PodRecord, container: ContainerRecord
     return status
 
 
-def _mount_status(mount: dict[str, Any]) -> dict[str, Any]:
+def _mount_status(mount: Object) -> Object:
     status = {key: mount[key] for key in ("name", "mountPath", "readOnly") if mount.get(key)}
     return {**status, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else status
 
 
-def _state(state: State, message_bytes: int) -> dict[str, Any]:
+def _state(state: ContainerState, message_bytes: int) -> Object:
     match state:
         case Waiting(reason, message):
             return {"waiting": {"reason": reason, **({"message": message} if message else {})}}

@@ -1,4 +1,4 @@
-"""What a kubelet's timing and place depend on."""
+"""A kubelet's configuration."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from kpo_async.localcluster.node import NODE_NAME
 
 @dataclass(frozen=True)
 class KubeletSettings:
-    """Delays are in seconds, and a real kubelet's; tests shorten them."""
+    """Delays are in seconds; the defaults are a real kubelet's, tests shorten them."""
 
     node_name: str = NODE_NAME
     restart_delay: float = 10.0
-    """After the second end of a container; doubled with each further one."""
+    """The delay of a container's second restart; each further one doubles it."""
     restart_delay_limit: float = 300.0
     restart_reset: float = 600.0
-    """A container that has run for so long begins with the first delay again."""
+    """A run of this length resets the restart delay."""
     pull_delay: float = 10.0
-    """After the first failed pull; doubled with each further one."""
+    """The delay after the first failed pull; each further one doubles it."""
     pull_report: float = 1.0
-    """How long ErrImagePull is shown before ImagePullBackOff."""
+    """How long ErrImagePull is reported before ImagePullBackOff."""
     mount_delay: float = 120.0
-    """How often a volume that cannot be mounted is tried without any change of config maps or secrets."""
+    """The delay until a failed mount is tried again, if no config map or secret changes before."""
     sidecar_grace: float = 2.0
-    """The least time that a sidecar has after SIGTERM, also when the main containers used up the pod's grace."""
+    """The time that a sidecar has after SIGTERM at least, even if the main containers used up the pod's grace."""
 
 
 def go_duration(seconds: float) -> str:
-    """`1m20s`, as Go prints whole seconds."""
+    """Return `1m20s`, as Go prints whole seconds."""
     hours, rest = divmod(int(seconds), 3600)
     minutes, left = divmod(rest, 60)
     if hours:

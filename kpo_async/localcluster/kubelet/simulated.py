@@ -1,8 +1,8 @@
-"""Pods without processes: timers only, so that thousands can live at once.
+"""Simulated pods: timers instead of processes, so that thousands can run at once.
 
-A pod is simulated if it asks for the node selector `type: kwok` or has an annotation `sim/...`:
+A pod is simulated if it has the node selector `type: kwok` or an annotation `sim/...`:
 
-    sim/run-for: "5s"              how long it runs; without it, for ever
+    sim/run-for: "5s"              how long it runs; without it, until it is deleted
     sim/start-after: "1s"          how long it stays Pending
     sim/exit-code: "1"             of every main container
     sim/reason: "OOMKilled"        of their end, instead of Completed or Error
@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from kpo_async.localcluster.api import deletion
+from kpo_async.localcluster.client import Client
 from kpo_async.localcluster.kubelet import podstatus
-from kpo_async.localcluster.kubelet.podstatus import ContainerRecord, Kind, PodRecord, Running, Terminated, Waiting
+from kpo_async.localcluster.kubelet.podstatus import ContainerRecord, ContainerType, PodRecord, Running, Terminated
+from kpo_async.localcluster.kubelet.status_writer import PodStatusWriter
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import NotFound, Object, Store
+from kpo_async.localcluster.store.objects import Object, has_ended, is_deleting
 
 _PREFIX = "sim/"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -33,14 +34,14 @@ _SIGTERM_EXIT = 143
 
 
 def is_simulated(pod: Object) -> bool:
-    """Whether a pod runs no process."""
+    """Whether a pod runs without processes."""
     annotations = pod["metadata"].get("annotations") or {}
     selector = pod["spec"].get("nodeSelector") or {}
     return selector.get("type") == "kwok" or any(key.startswith(_PREFIX) for key in annotations)
 
 
 def seconds(duration: str) -> float:
-    """A Go duration such as `1m30s` or `1.5s`. Raises ValueError."""
+    """Return the seconds of a Go duration such as `1m30s` or `1.5s`. Raises ValueError."""
     pieces = _DURATION.findall(duration)
     if not pieces or "".join(number + unit for number, unit in pieces) != duration:
         raise ValueError(f"not a duration: {duration!r}")
@@ -48,8 +49,8 @@ def seconds(duration: str) -> float:
 
 
 @dataclass(frozen=True)
-class Script:
-    """What a simulated pod's annotations ask for."""
+class Simulation:
+    """A simulated pod's annotations."""
 
     start_after: float = 0.0
     run_for: float | None = None
@@ -60,8 +61,8 @@ class Script:
     sidecar_message: str = ""
 
     @classmethod
-    def read(cls, annotations: dict[str, str]) -> Script:
-        """Raises ValueError for what is no duration or number."""
+    def parse(cls, annotations: dict[str, str]) -> Simulation:
+        """Parse the annotations. Raises ValueError for an invalid duration or number."""
         given = {key.removeprefix(_PREFIX): text for key, text in annotations.items() if key.startswith(_PREFIX)}
         return cls(
             start_after=seconds(given.get("start-after") or "0s"),
@@ -77,35 +78,36 @@ class Script:
 class Simulator:
     """All simulated pods of the node."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, client: Client, clock: Callable[[], int]) -> None:
+        self._client = client
+        self._clock = clock
         self._pods: dict[str, _SimulatedPod] = {}
 
-    def seen(self, pod: Object) -> None:
-        """A pod is there, or has changed."""
+    def update(self, pod: Object) -> None:
+        """Take over a new pod, or a change of one."""
         uid = pod["metadata"]["uid"]
         known = self._pods.get(uid)
         if known is None:
-            if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            if has_ended(pod):
                 return
-            known = self._pods[uid] = _SimulatedPod(self._store, pod)
-        if pod["metadata"].get("deletionTimestamp"):
+            known = self._pods[uid] = _SimulatedPod(self._client, self._clock, pod)
+        if is_deleting(pod):
             known.delete()
 
-    def removed(self, uid: str) -> None:
-        """A pod is no longer there."""
+    def remove(self, uid: str) -> None:
+        """Stop a pod that has been removed."""
         known = self._pods.pop(uid, None)
         if known is not None:
             known.close()
 
     def close(self) -> None:
-        """Stop all timers."""
+        """Stop all pods."""
         for pod in self._pods.values():
             pod.close()
         self._pods.clear()
 
     async def log(self, pod: Object, options: LogOptions) -> AsyncIterator[bytes]:
-        """Fixed lines, and with `follow` the wait for the end. Raises BadLogRequest."""
+        """Yield fixed lines, and with `follow` wait for the pod's end. Raises BadLogRequest."""
         known = self._pods.get(pod["metadata"]["uid"])
         where = f'container "{options.container}" in pod "{pod["metadata"]["name"]}"'
         if options.previous:
@@ -120,105 +122,89 @@ class Simulator:
 
 
 class _SimulatedPod:
-    """One pod: one timer at a time."""
+    """One pod, with one timer at a time."""
 
-    def __init__(self, store: Store, pod: Object) -> None:
-        self.store = store
-        self.pod = pod
+    def __init__(self, client: Client, clock: Callable[[], int], pod: Object) -> None:
         self.running_since = 0
         self.ended = asyncio.Event()
-        self.record = PodRecord(_records(pod), store.clock())
+        self.record = PodRecord(_records(pod), clock())
+        self._clock = clock
+        self._status = PodStatusWriter(client, clock, pod)
         self._timer: asyncio.Handle | None = None
-        self._script = Script()
+        self._simulation = Simulation()
         try:
-            self._script = Script.read(pod["metadata"].get("annotations") or {})
+            self._simulation = Simulation.parse(pod["metadata"].get("annotations") or {})
         except ValueError as error:
-            self._refuse(str(error))
+            self._fail(str(error))
             return
         loop = asyncio.get_running_loop()
-        if self._script.start_after:
-            self._write()
-            self._timer = loop.call_later(self._script.start_after, self._start)
+        if self._simulation.start_after:
+            self._status.write(self.record)
+            self._timer = loop.call_later(self._simulation.start_after, self._start)
         else:
             self._timer = loop.call_soon(self._start)
 
-    def _refuse(self, message: str) -> None:
-        """The annotations mean nothing: say so instead of living some other life."""
+    def _fail(self, message: str) -> None:
+        """Fail the pod: its annotations are invalid."""
         self.record.finished = True
         self.ended.set()
-        self._write({"phase": "Failed", "reason": "InvalidSimulation", "message": message})
+        self._status.write(self.record, phase="Failed", reason="InvalidSimulation", message=message)
 
     def _start(self) -> None:
-        now = self.running_since = self.store.clock()
+        now = self.running_since = self._clock()
         self.record.sandbox = True
         for container in self.record.containers:
             container.container_id = f"sim://{container.name}"
             container.image_id = container.spec.get("image", "")
-            if container.kind is Kind.INIT:
+            if container.type is ContainerType.INIT:
                 container.state = Terminated(0, "Completed", container.container_id, now, now)
             else:
                 container.state = Running(now)
                 container.started = True
-        self._write()
-        if self._script.run_for is not None:
+        self._status.write(self.record)
+        if self._simulation.run_for is not None:
             self._timer = asyncio.get_running_loop().call_later(
-                self._script.run_for, self._finish, self._script.exit_code
+                self._simulation.run_for, self._finish, self._simulation.exit_code
             )
 
     def _finish(self, exit_code: int) -> None:
-        messages = {self.record.main[0].name: self._script.termination_message}
-        sidecars = [container.name for container in self.record.init if container.kind is Kind.SIDECAR]
-        messages |= dict.fromkeys(sidecars[-1:], self._script.sidecar_message)
-        now = self.store.clock()
+        messages = {self.record.main[0].name: self._simulation.termination_message}
+        sidecars = [container.name for container in self.record.init if container.type is ContainerType.SIDECAR]
+        messages |= dict.fromkeys(sidecars[-1:], self._simulation.sidecar_message)
+        now = self._clock()
         for container in self.record.containers:
             if isinstance(container.state, Running):
-                main = container.kind is Kind.MAIN
+                main = container.type is ContainerType.MAIN
                 code = exit_code if main else 0
-                reason = (self._script.reason if main else "") or ("Completed" if code == 0 else "Error")
+                reason = (self._simulation.reason if main else "") or ("Completed" if code == 0 else "Error")
                 message = messages.get(container.name, "")
                 since = container.state.started_at
                 container.state = Terminated(code, reason, container.container_id, since, now, message)
                 container.started = False
         self.record.finished = True
-        self._write()
+        self._status.write(self.record)
         self.ended.set()
 
     def delete(self) -> None:
-        """End at once, as if every process heeded SIGTERM."""
+        """End at once, as if every process ended on SIGTERM."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.record.finished:
             self._finish(_SIGTERM_EXIT)
-        current = self._current()
-        if current is not None:
-            deletion.finish(self.store, current["metadata"]["namespace"], current["metadata"]["name"])
+        self._status.confirm_deletion()
 
     def close(self) -> None:
-        """Nothing further happens to it."""
+        """Stop the timer and end the logs that are followed."""
         if self._timer is not None:
             self._timer.cancel()
         self.ended.set()
 
-    def _current(self) -> Object | None:
-        metadata = self.pod["metadata"]
-        try:
-            current = self.store.get("pods", metadata["namespace"], metadata["name"])
-        except NotFound:
-            return None
-        return current if current["metadata"]["uid"] == metadata["uid"] else None
-
-    def _write(self, more: Object | None = None) -> None:
-        current = self._current()
-        if current is not None:
-            status = podstatus.build(current, self.record, self.store.clock())
-            self.pod = self.store.update("pods", {**current, "status": {**status, **(more or {})}})
-
     def log(self, options: LogOptions) -> bytes:
-        """The lines that are asked for."""
-        count = self._script.log_lines
+        """Return the lines that `options` select."""
+        count = self._simulation.log_lines
         since = options.since_time or 0
         if options.since_seconds is not None:
-            since = self.store.clock() - options.since_seconds * times.SECOND
+            since = self._clock() - options.since_seconds * times.SECOND
         first = max(1, since - self.running_since)
         if options.tail_lines is not None:
             first = max(first, count + 1 - options.tail_lines)
@@ -230,10 +216,5 @@ class _SimulatedPod:
 
 
 def _records(pod: Object) -> list[ContainerRecord]:
-    spec = pod["spec"]
-    waiting = Waiting("PodInitializing" if spec.get("initContainers") else "ContainerCreating")
-    records = []
-    for container in spec.get("initContainers") or ():
-        kind = Kind.SIDECAR if container.get("restartPolicy") == "Always" else Kind.INIT
-        records.append(ContainerRecord(container, kind, waiting))
-    return records + [ContainerRecord(container, Kind.MAIN, waiting) for container in spec["containers"]]
+    waiting = podstatus.initial_state(pod)
+    return [ContainerRecord(spec, role, waiting) for spec, role in podstatus.containers_of(pod)]

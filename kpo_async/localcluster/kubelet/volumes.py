@@ -1,24 +1,19 @@
-"""Volumes as directories of the host, and which of them a container mounts where.
+"""A pod's volumes, as directories of the host, and their mounts in its containers.
 
-A volume is made when the pod starts and is not refreshed when its config map or secret changes later.
+A volume is created when the pod starts, and is not refreshed when its config map or secret changes.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import posixpath
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from kpo_async.localcluster.client import Client, NotFound
 from kpo_async.localcluster.kubelet import downward, env
 from kpo_async.localcluster.runtime.runtime import Mount
-from kpo_async.localcluster.store.store import NotFound, Object, Store
-
-TokenIssuer = Callable[[Object, int], str]
-"""(service account, seconds of validity) -> token."""
+from kpo_async.localcluster.store.objects import Object
 
 _DEFAULT_MODE = 0o644
 _TOKEN_SECONDS = 3600
@@ -26,14 +21,14 @@ _RESOURCES = {"configMap": ("configmaps", "configmap"), "secret": ("secrets", "s
 
 
 class MountFailed(Exception):
-    """A volume cannot be made now: the message of a FailedMount event."""
+    """A volume cannot be created for now: the message of a FailedMount event."""
 
     def __init__(self, volume: str, reason: str) -> None:
         super().__init__(f'MountVolume.SetUp failed for volume "{volume}" : {reason}')
 
 
-def wanted(pod: Object) -> list[dict[str, Any]]:
-    """The volumes that some container mounts: a kubelet does not wait for others."""
+def mounted_volumes(pod: Object) -> list[Object]:
+    """Return the volumes that a container mounts: a kubelet does not wait for the others."""
     spec = pod["spec"]
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     used = {mount["name"] for container in containers for mount in container.get("volumeMounts") or ()}
@@ -41,27 +36,26 @@ def wanted(pod: Object) -> list[dict[str, Any]]:
 
 
 class Volumes:
-    """The volumes of one pod, below `directory`. Claims outlive pods, below `claims`."""
+    """The volumes of one pod, in `directory`. Claims are in `claims`, and outlive their pods."""
 
-    def __init__(self, store: Store, directory: Path, claims: Path, issue_token: TokenIssuer | None) -> None:
-        self._store = store
+    def __init__(self, client: Client, directory: Path, claims: Path) -> None:
+        self._client = client
         self._directory = directory
         self._claims = claims
-        self._issue_token = issue_token
         self._sources: dict[str, Path] = {}
 
     def prepare(self, pod: Object) -> None:
-        """Make every volume that is wanted and is not there yet. Raises MountFailed."""
-        for volume in wanted(pod):
+        """Create each volume that a container mounts and that does not exist yet. Raises MountFailed."""
+        for volume in mounted_volumes(pod):
             if volume["name"] in self._sources:
                 continue
             try:
-                self._sources[volume["name"]] = self._make(pod, volume)
+                self._sources[volume["name"]] = self._create(pod, volume)
             except (OSError, downward.UnknownField) as error:
                 raise MountFailed(volume["name"], str(error)) from error
 
-    def mounts(self, pod: Object, container: dict[str, Any], values: env.Values) -> list[Mount]:
-        """What a container mounts, outer paths first. Raises ConfigError."""
+    def mounts(self, pod: Object, container: Object, values: env.Values) -> list[Mount]:
+        """Return a container's mounts, outer paths first. Raises ContainerConfigError."""
         mounts = []
         for entry in container.get("volumeMounts") or ():
             source = self._sources[entry["name"]]
@@ -76,16 +70,16 @@ class Volumes:
     def _sub_path(source: Path, below: str) -> Path:
         found = source / below
         if not found.resolve().is_relative_to(source.resolve()):
-            raise env.ConfigError(f'failed to prepare subPath for volumeMount: "{below}" leaves its volume')
+            raise env.ContainerConfigError(f'failed to prepare subPath for volumeMount: "{below}" leaves its volume')
         try:
             if not found.exists():
                 found.mkdir(parents=True)
                 found.chmod(0o777)
         except OSError as error:
-            raise env.ConfigError(f"failed to create subPath directory for volumeMount: {error}") from error
+            raise env.ContainerConfigError(f"failed to create subPath directory for volumeMount: {error}") from error
         return found
 
-    def _make(self, pod: Object, volume: dict[str, Any]) -> Path:
+    def _create(self, pod: Object, volume: Object) -> Path:
         name = str(volume["name"])
         directory = self._directory / name
         if "hostPath" in volume:
@@ -108,7 +102,7 @@ class Volumes:
             entry.write(directory)
         return directory
 
-    def _host_path(self, volume: dict[str, Any]) -> Path:
+    def _host_path(self, volume: Object) -> Path:
         path, kind = Path(volume["hostPath"]["path"]), volume["hostPath"].get("type") or ""
         if kind == "DirectoryOrCreate":
             path.mkdir(parents=True, exist_ok=True)
@@ -119,17 +113,17 @@ class Volumes:
         elif kind == "File" and not path.is_file():
             raise MountFailed(volume["name"], f"hostPath type check failed: {path} is not a file")
         elif not path.exists():
-            path.mkdir(parents=True)  # as a container runtime does for the source of a bind mount
+            path.mkdir(parents=True)  # A container runtime does so for the source of a bind mount.
         return path
 
-    def _claim(self, pod: Object, volume: dict[str, Any]) -> Path:
+    def _claim(self, pod: Object, volume: Object) -> Path:
         claim = str(volume["persistentVolumeClaim"]["claimName"])
         path = self._claims / str(pod["metadata"]["namespace"]) / claim
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o777)
         return path
 
-    def _files(self, pod: Object, volume: str, kind: str, settings: dict[str, Any], mode: int) -> list[_File]:
+    def _files(self, pod: Object, volume: str, kind: str, settings: Object, mode: int) -> list[_File]:
         if kind in _RESOURCES:
             return self._object_files(pod, volume, kind, settings, mode)
         if kind == "downwardAPI":
@@ -139,12 +133,12 @@ class Volumes:
             return [_File(settings["path"], self._token(pod, volume, seconds).encode(), 0o600)]
         raise MountFailed(volume, f"volume source {kind} is not supported")
 
-    def _object_files(self, pod: Object, volume: str, kind: str, settings: dict[str, Any], mode: int) -> list[_File]:
+    def _object_files(self, pod: Object, volume: str, kind: str, settings: Object, mode: int) -> list[_File]:
         resource, word = _RESOURCES[kind]
         name = settings.get("secretName") or settings.get("name", "")
         namespace, optional = pod["metadata"]["namespace"], settings.get("optional", False)
         try:
-            found = env.content(resource, self._store.get(resource, namespace, name))
+            found = env.content(resource, self._client.get(resource, namespace, name))
         except NotFound:
             if optional:
                 return []
@@ -160,21 +154,18 @@ class Volumes:
         ]
 
     def _token(self, pod: Object, volume: str, seconds: int) -> str:
-        if self._issue_token is None:
-            return base64.urlsafe_b64encode(os.urandom(32)).decode()
         account = pod["spec"].get("serviceAccountName") or "default"
         try:
-            found = self._store.get("serviceaccounts", pod["metadata"]["namespace"], account)
-        except NotFound:
-            raise MountFailed(volume, f'failed to fetch token: serviceaccounts "{account}" not found') from None
-        return self._issue_token(found, seconds)
+            return self._client.create_token(pod["metadata"]["namespace"], account, seconds)
+        except NotFound as error:
+            raise MountFailed(volume, f"failed to fetch token: {error}") from None
 
     def remove(self) -> None:
-        """Delete what the pod leaves; not claims, not host paths."""
+        """Delete the volumes, except claims and host paths."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _downward(pod: Object, item: dict[str, Any]) -> bytes:
+def _downward(pod: Object, item: Object) -> bytes:
     if "fieldRef" in item:
         return downward.field_value(pod, item["fieldRef"]["fieldPath"]).encode()
     return downward.resource_value(pod, {}, item["resourceFieldRef"]).encode()

@@ -1,4 +1,4 @@
-"""Kubernetes' resource quantities ("500m", "1Gi") as exact numbers, to compare and to add up."""
+"""Kubernetes' resource quantities ("500m", "1Gi") as exact numbers that can be compared and added."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORM = re.compile(r"([+-]?[0-9]*\.?[0-9]*)(?:([eE][-+]?[0-9]+)|([a-zA-Z]*))")
 
 
 def parse(text: str) -> Fraction:
-    """The number a quantity means. Raises ValueError for what is none."""
+    """Return the number of a quantity. Raises ValueError for text that is not a quantity."""
     found = _FORM.fullmatch(text)
     if found is None or found.group(1) in ("", "+", "-", "."):
         raise ValueError(f"not a quantity: {text!r}")

@@ -1,6 +1,6 @@
 """Kubernetes' timestamps: RFC 3339 in UTC, with seconds (Time), microseconds (MicroTime) or nanoseconds (log lines).
 
-Instants are integers of nanoseconds since the epoch, so that nothing is lost to floating point.
+Instants are integers, nanoseconds since the epoch, so that no digit is lost to floating point.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _RFC3339 = re.compile(
 
 
 def now() -> int:
-    """The present instant."""
+    """Return the current instant."""
     return time.time_ns()
 
 
 def to_seconds(instant: int) -> str:
-    """`2026-01-02T03:04:05Z`, as in `metadata.creationTimestamp`."""
+    """Return `2026-01-02T03:04:05Z`, the form of `metadata.creationTimestamp`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant // SECOND))
 
 
 def to_micros(instant: int) -> str:
-    """`2026-01-02T03:04:05.000006Z`, as in `Event.eventTime`."""
+    """Return `2026-01-02T03:04:05.000006Z`, the form of `Event.eventTime`."""
     return f"{to_seconds(instant)[:-1]}.{instant % SECOND // 1000:06d}Z"
 
 
 def to_nanos(instant: int) -> str:
-    """`2026-01-02T03:04:05.000000006Z`, as at the beginning of a log line: always nine digits."""
+    """Return `2026-01-02T03:04:05.000000006Z`, the form of a log line's timestamp: always nine digits."""
     return f"{to_seconds(instant)[:-1]}.{instant % SECOND:09d}Z"
 
 
 def parse(text: str) -> int:
-    """The instant an RFC 3339 text means. Raises ValueError for anything else."""
+    """Return the instant of an RFC 3339 timestamp. Raises ValueError for anything else."""
     found = _RFC3339.fullmatch(text)
     if found is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")

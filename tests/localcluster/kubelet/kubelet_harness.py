@@ -10,11 +10,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from kpo_async.localcluster.api.authentication import Authenticator
+from kpo_async.localcluster.api.authorization import Authorizer
+from kpo_async.localcluster.api.registry import Registry
+from kpo_async.localcluster.api.reviews import Reviews
+from kpo_async.localcluster.client import Client
 from kpo_async.localcluster.kubelet.kubelet import LocalKubelet
 from kpo_async.localcluster.kubelet.settings import KubeletSettings
 from kpo_async.localcluster.node import NODE_NAME, LogOptions
 from kpo_async.localcluster.runtime.runtime import Isolation
-from kpo_async.localcluster.store.store import EventType, Object, Selection, Store, Subscription
+from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.store import Store, StoreWatch, WatchFilter
 
 NAMESPACE = "ns"
 PROMPTLY = KubeletSettings(restart_delay=0.05, pull_delay=0.05, pull_report=0.01)
@@ -36,9 +42,12 @@ class Lab:
         self.directory = directory
         self.task: asyncio.Task[None] | None = None
         """The kubelet at work."""
-        self._deletions: dict[str, Subscription] = {}
+        self._deletions: dict[str, StoreWatch] = {}
+        registry = Registry(self.store)
+        client = Client(registry, Reviews(registry, Authenticator(self.store), Authorizer(self.store)))
+        client.create("namespaces", {"metadata": {"name": NAMESPACE}})
         self.kubelet = LocalKubelet(
-            self.store, directory, settings=settings, isolation=isolation, api_server=("127.0.0.1", int(self.mark))
+            client, directory, settings=settings, isolation=isolation, api_server=("127.0.0.1", int(self.mark))
         )
 
     def create(self, name: str, *containers: dict[str, Any], annotations: Any = None, **spec: Any) -> Object:
@@ -59,7 +68,7 @@ class Lab:
 
     async def states(self, name: str) -> AsyncIterator[Object]:
         """The pod now, and after each change, to its removal."""
-        subscription = self.store.subscribe("pods", selection=Selection(NAMESPACE, name))
+        subscription = self.store.watch("pods", watch_filter=WatchFilter(NAMESPACE, name))
         try:
             yield self.pod(name)
             async for change in subscription:
@@ -99,7 +108,7 @@ class Lab:
     def delete(self, name: str, grace: int) -> None:
         """What the API server does on DELETE."""
         if name not in self._deletions:
-            self._deletions[name] = self.store.subscribe("pods", selection=Selection(NAMESPACE, name))
+            self._deletions[name] = self.store.watch("pods", watch_filter=WatchFilter(NAMESPACE, name))
         pod = self.pod(name)
         mark = {"deletionTimestamp": self.store.timestamp(), "deletionGracePeriodSeconds": grace}
         self.store.update("pods", {**pod, "metadata": {**pod["metadata"], **mark}})

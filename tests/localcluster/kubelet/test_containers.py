@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kpo_async.localcluster.runtime.runtime import Isolation
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 from tests.localcluster.kubelet.kubelet_harness import Lab, condition, container, container_status, terminated
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kpo_async.localcluster.store.store import Object
+from kpo_async.localcluster.store.objects import Object
 from tests.localcluster.kubelet.kubelet_harness import Lab, condition, container, container_status, terminated
 
 SHARED = {"volumes": [{"name": "shared", "emptyDir": {}}]}

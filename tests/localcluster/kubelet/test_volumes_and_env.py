@@ -127,7 +127,7 @@ async def test_tmp_belongs_to_the_pod(lab: Lab) -> None:
 async def test_a_volume_that_is_missing_is_waited_for(lab: Lab) -> None:
     lab.create("pod", mounted("cat /data/a"), volumes=[{"name": "v", "configMap": {"name": "settings"}}])
     await lab.waiting("pod", "ContainerCreating")
-    subscription = lab.store.subscribe("events", 0)
+    subscription = lab.store.watch("events", 0)
     async for change in subscription:
         if change.object["reason"] == "FailedMount":
             break

@@ -1,4 +1,4 @@
-"""Which operation a request asks for: the path and the query, taken apart once (client-go calls it RequestInfo)."""
+"""Which operation a request asks for: its path and query, parsed once (the API server calls it RequestInfo)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": 
 
 
 @dataclass(frozen=True)
-class Route:
+class RequestInfo:
     """An operation on a resource."""
 
     verb: str
-    """get, list, watch, create, update, patch, delete or deletecollection, as RBAC knows them."""
+    """get, list, watch, create, update, patch, delete or deletecollection, as RBAC names them."""
     resource: Resource
     namespace: str = ""
     name: str = ""
@@ -25,18 +25,18 @@ class Route:
 
     @property
     def path_in_rules(self) -> str:
-        """`pods` or `pods/log`, as rules name it."""
+        """`pods` or `pods/log`, as RBAC rules name it."""
         return f"{self.resource.name}/{self.subresource}" if self.subresource else self.resource.name
 
     @property
     def scope(self) -> str:
-        """What `apiserver_request_total` calls the scope."""
+        """The label `scope` of `apiserver_request_total`."""
         if self.name or self.verb == "create":
             return "resource"
         return "namespace" if self.namespace else "cluster"
 
     def check_method(self) -> None:
-        """Raises Refusal (404 or 405) when the resource has no such subresource or verb."""
+        """Raises StatusError (404 or 405) when the resource has no such subresource or verb."""
         if not self.subresource:
             verbs = self.resource.verbs
         else:
@@ -49,12 +49,12 @@ class Route:
 
 
 def is_true(query: Mapping[str, str], key: str) -> bool:
-    """A boolean query parameter as Go's conversion reads it: present and neither "false" nor "0"."""
+    """Read a boolean query parameter as Go's conversion does: present, and neither "false" nor "0"."""
     return key in query and query[key].lower() not in ("false", "0")
 
 
-def parse(method: str, path: str, query: Mapping[str, str]) -> Route | None:
-    """The operation on a resource, None for a path that is none. Raises Refusal (404, 405) for unknown resources."""
+def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo | None:
+    """Return the operation on a resource, None for any other path. Raises StatusError (404, 405)."""
     parts = [part for part in path.split("/") if part]
     if parts[:2] == ["api", "v1"]:
         group, version, rest = "", "v1", parts[2:]
@@ -81,4 +81,4 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> Route | None:
         raise errors.method_not_allowed()
     if name and resource.namespaced and not namespace:
         raise errors.no_such_resource()
-    return Route(verb, resource, namespace, name, rest[2] if len(rest) > 2 else "")
+    return RequestInfo(verb, resource, namespace, name, rest[2] if len(rest) > 2 else "")

@@ -1,4 +1,4 @@
-"""`kubectl exec`: one more process in a running container, with its streams."""
+"""Exec: another process in a running container, with its streams."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 
-from kpo_async.localcluster.kubelet.containers import Container
+from kpo_async.localcluster.kubelet.containers import ContainerWorker
 from kpo_async.localcluster.node import BadExecRequest, ExecNotStarted
 from kpo_async.localcluster.runtime.runtime import Process, ProcessSpec, Runtime, StartError
 
@@ -22,13 +22,14 @@ _NOT_STARTED = (
 
 
 class _Output:
-    """The reading end of a process's output, as chunks."""
+    """The reading end of a process's output."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         os.set_blocking(descriptor, False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the output until the process closes it."""
         loop = asyncio.get_running_loop()
         while self._descriptor >= 0:
             readable = loop.create_future()
@@ -39,13 +40,14 @@ class _Output:
                 loop.remove_reader(self._descriptor)
             try:
                 data = os.read(self._descriptor, _BLOCK)
-            except OSError:  # what a terminal says once its last process has closed it
+            except OSError:  # A terminal raises it once its last process has closed it.
                 data = b""
             if not data:
                 return
             yield data
 
     def close(self) -> None:
+        """Close the descriptor."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -56,11 +58,11 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class LocalExec:
+class LocalExecSession:
     """A command in a container (`node.ExecSession`)."""
 
     def __init__(self, process: Process, stdin: int, stdout: int, stderr: int, *, tty: bool) -> None:
-        """Takes over the descriptors; -1 for a stream that is not there. With a tty stdin is a copy of stdout."""
+        """Owns the descriptors; -1 stands for a missing stream. With a tty, stdin is a copy of stdout."""
         self._process = process
         self._stdin = stdin
         self._output = _Output(stdout)
@@ -70,7 +72,7 @@ class LocalExec:
             os.set_blocking(stdin, False)
 
     async def write(self, data: bytes) -> None:
-        """Hand bytes to the command's stdin."""
+        """Write to the command's stdin."""
         loop = asyncio.get_running_loop()
         while data and self._stdin >= 0:
             try:
@@ -83,37 +85,37 @@ class LocalExec:
                 finally:
                     if self._stdin >= 0:
                         loop.remove_writer(self._stdin)
-            except OSError:  # the command no longer reads
+            except OSError:  # The command has closed its stdin.
                 await self.close_stdin()
 
     async def close_stdin(self) -> None:
-        """End of the command's input."""
+        """Close the command's stdin."""
         if self._stdin >= 0:
             asyncio.get_running_loop().remove_writer(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
 
     def stdout(self) -> AsyncIterator[bytes]:
-        """What the command writes."""
+        """Yield the command's output."""
         return self._output.chunks()
 
     async def stderr(self) -> AsyncIterator[bytes]:
-        """What the command writes to stderr; nothing with a tty."""
+        """Yield the command's errors; nothing with a tty."""
         if self._errors is not None:
             async for data in self._errors.chunks():
                 yield data
 
     def resize(self, columns: int, rows: int) -> None:
-        """The size of the client's terminal."""
+        """Set the size of the client's terminal."""
         if self._terminal >= 0 and not self._process.exited.done():
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     async def wait(self) -> int:
-        """The exit code."""
+        """Wait for the command's end and return its exit code."""
         return await asyncio.shield(self._process.exited)
 
     async def kill(self) -> None:
-        """End the command and release its streams."""
+        """Kill the command and close its streams."""
         self._process.signal(signal.SIGKILL)
         await self.wait()
         await self.close_stdin()
@@ -124,22 +126,22 @@ class LocalExec:
 
 
 async def start_exec(
-    runtime: Runtime, container: Container, command: list[str], *, stdin: bool, tty: bool
-) -> LocalExec:
+    runtime: Runtime, container: ContainerWorker, command: list[str], *, stdin: bool, tty: bool
+) -> LocalExecSession:
     """Start a command in a running container. Raises BadExecRequest."""
-    instance = container.instance
-    if instance is None or instance.process is None:
+    run = container.current
+    if run is None or run.process is None:
         raise BadExecRequest(f'container not found ("{container.record.name}")')
-    spec = ProcessSpec(command, instance.spec.env, instance.spec.cwd, mounts=instance.spec.mounts)
+    spec = ProcessSpec(command, run.spec.env, run.spec.cwd, mounts=run.spec.mounts)
     ours, theirs = _terminal() if tty else _pipes(stdin=stdin)
     try:
-        process = await runtime.exec(instance.process, spec, theirs, tty=tty)
+        process = await runtime.exec(run.process, spec, theirs, tty=tty)
     except StartError as error:
         for descriptor in ours:
             if descriptor >= 0:
                 os.close(descriptor)
         raise ExecNotStarted(f"{_NOT_STARTED}{error}: unknown") from error
-    return LocalExec(process, *ours, tty=tty)
+    return LocalExecSession(process, *ours, tty=tty)
 
 
 def _terminal() -> tuple[tuple[int, int, int], tuple[int, int, int]]:

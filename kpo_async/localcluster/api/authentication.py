@@ -1,6 +1,6 @@
 """Who sends a request: bearer tokens of users, and signed tokens of service accounts.
 
-Without a token the client is `system:anonymous`, as on a real server; a token that is wrong or expired is 401.
+A client without a token is `system:anonymous`, as on a real server; a wrong or expired token is answered with 401.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from kpo_async.localcluster.api import errors
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.store import NotFound, Object, Store
+from kpo_async.localcluster.store.objects import Object
+from kpo_async.localcluster.store.store import ObjectNotFound, Store
 
 AUDIENCE = "https://kubernetes.default.svc"
 MASTERS = "system:masters"
@@ -23,8 +24,8 @@ SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 @dataclass(frozen=True)
-class Identity:
-    """A user of the API."""
+class UserInfo:
+    """A user of the API (authentication.k8s.io UserInfo)."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -32,35 +33,32 @@ class Identity:
     extra: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> Object:
+        """Return the user as in `status.userInfo` of a SelfSubjectReview."""
         found = {"username": self.name, "uid": self.uid, "groups": list(self.groups), "extra": self.extra}
         return {key: value for key, value in found.items() if value}
 
 
-ANONYMOUS = Identity("system:anonymous", ("system:unauthenticated",))
+ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 
 
 class Authenticator:
-    """Tokens and whom they stand for."""
+    """Tokens and the users they belong to."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._key = secrets.token_bytes(32)
-        self._users: dict[str, Identity] = {}
+        self._users: dict[str, UserInfo] = {}
         self.anonymous = ANONYMOUS
-        """Who a client without a token is."""
+        """The user of a request without a token."""
 
     def add_user(self, name: str, *groups: str) -> str:
-        """A new user's token; `system:masters` as a group makes an administrator."""
+        """Add a user and return its token; the group `system:masters` makes it an administrator."""
         token = secrets.token_urlsafe(24)
-        self._users[token] = Identity(name, (*groups, "system:authenticated"))
+        self._users[token] = UserInfo(name, (*groups, "system:authenticated"))
         return token
 
-    def revoke(self, token: str) -> None:
-        """The token is no longer good."""
-        self._users.pop(token, None)
-
     def issue(self, account: Object, seconds: int) -> str:
-        """A token of a service account that expires, shaped as a JWT."""
+        """Return a token of a service account, shaped as a JWT, that expires after so many seconds."""
         metadata = account["metadata"]
         now = self._store.clock() // times.SECOND
         claims = {
@@ -82,30 +80,30 @@ class Authenticator:
     def _sign(self, text: str) -> str:
         return _encode(hmac.new(self._key, text.encode(), hashlib.sha256).digest())
 
-    def identify(self, authorization: str | None) -> Identity:
-        """Whom an Authorization header stands for. Raises Refusal (401)."""
+    def authenticate(self, authorization: str | None) -> UserInfo:
+        """Return the user of an Authorization header. Raises StatusError (401)."""
         if not authorization:
             return self.anonymous
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return self.anonymous
         token = token.strip()
-        identity = self._users.get(token) or self._account(token)
-        if identity is None:
-            raise errors.Refusal(401, "Unauthorized")
-        return identity
+        user = self._users.get(token) or self._service_account(token)
+        if user is None:
+            raise errors.StatusError(401, "Unauthorized")
+        return user
 
-    def impersonate(self, identity: Identity, user: str, groups: tuple[str, ...]) -> Identity:
-        """Whom an administrator asks to be for one request (`kubectl --as`). Raises Refusal (403)."""
-        if MASTERS not in identity.groups:
-            message = f'User "{identity.name}" cannot impersonate resource "users" in API group "" at the cluster scope'
-            raise errors.forbidden("users", user, message)
-        if user.startswith(SERVICE_ACCOUNT) and not groups:
-            namespace = user[len(SERVICE_ACCOUNT) :].partition(":")[0]
+    def impersonate(self, user: UserInfo, name: str, groups: tuple[str, ...]) -> UserInfo:
+        """Return the user that an administrator acts as for one request (`kubectl --as`). Raises StatusError (403)."""
+        if MASTERS not in user.groups:
+            message = f'User "{user.name}" cannot impersonate resource "users" in API group "" at the cluster scope'
+            raise errors.forbidden("users", name, message)
+        if name.startswith(SERVICE_ACCOUNT) and not groups:
+            namespace = name[len(SERVICE_ACCOUNT) :].partition(":")[0]
             groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        return Identity(user, (*groups, "system:authenticated"))
+        return UserInfo(name, (*groups, "system:authenticated"))
 
-    def _account(self, token: str) -> Identity | None:
+    def _service_account(self, token: str) -> UserInfo | None:
         signed, _, signature = token.rpartition(".")
         if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):
             return None
@@ -119,13 +117,13 @@ class Authenticator:
         namespace, account = where["namespace"], where["serviceaccount"]
         try:
             found = self._store.get("serviceaccounts", namespace, account["name"])
-        except NotFound:
+        except ObjectNotFound:
             return None
         if found["metadata"]["uid"] != account["uid"]:
             return None
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"]}
-        return Identity(claims["sub"], groups, account["uid"], extra)
+        return UserInfo(claims["sub"], groups, account["uid"], extra)
 
 
 def _encode(raw: bytes) -> str:
