@@ -8,6 +8,7 @@
     retry.py           retry policy, backoff and rate limit
     shared.py          values, calls and resources that the tasks of an event loop share
     server_clock.py    how far the server's clock is ahead
+    server_warnings.py the server's `Warning` headers, logged once per text
     remote_command.py  the result of an exec
 
 A pod is a plain dict or a slim msgspec Struct here. Nothing in this package knows Airflow, and no exception of aiohttp

@@ -23,6 +23,7 @@ from kpo_async.kube.errors import Action, from_response
 from kpo_async.kube.remote_command import PROTOCOL, ExecResult, collect
 from kpo_async.kube.retry import Backoff, TokenBucket, is_retried
 from kpo_async.kube.server_clock import ServerClock
+from kpo_async.kube.server_warnings import ServerWarnings
 from kpo_async.kube.shared import SharedPerLoop
 from kpo_async.kube.transport import Pool, Request, Transport
 
@@ -51,6 +52,7 @@ class Client:
         self._bucket = TokenBucket(rate, burst)
         self._closers: dict[Callable[[], Awaitable[None]], None] = {}
         self._version: tuple[int, int] | None = None
+        self._warnings = ServerWarnings()
 
     async def __aenter__(self) -> Self:
         return self
@@ -311,6 +313,7 @@ class Client:
         while True:
             try:
                 async with self._transport.exchange(request, deadline) as response:
+                    self._warnings.log(request.action, response.warnings)
                     return await response.read()
             except ApiError as error:
                 failures += 1

@@ -71,6 +71,11 @@ class Response:
         self._action = action
         self._response = response
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """The response's `Warning` headers."""
+        return self._response.headers.getall("Warning", ())
+
     async def read(self) -> bytes:
         """Return the whole body. Raises `UnreachableError` when the connection breaks before its end."""
         try:

@@ -42,6 +42,14 @@ def with_user(kubeconfig: Path, user: dict[str, object]) -> ClusterSource:
     return ClusterSource(config_dict=document)
 
 
+async def test_a_field_that_the_server_does_not_know_is_logged(
+    client: Client, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = pod("typo", "true", securityContext={"run_as_user": 1})
+    await client.create("pods", body, api.namespace, dry_run=True)
+    assert 'The API server warns: unknown field "spec.securityContext.run_as_user"' in caplog.text
+
+
 async def test_an_object_from_creation_to_deletion(client: Client, api: Api) -> None:
     body = {"metadata": {"name": "settings"}, "data": {"a": "1"}}
     assert (await client.create("configmaps", body, api.namespace, dry_run=True))["data"] == {"a": "1"}
@@ -173,7 +181,7 @@ async def test_a_mounted_service_account_is_used(
 async def test_a_wrong_token_is_unauthorized(kubeconfig: Path) -> None:
     source = await asyncio.to_thread(with_user, kubeconfig, {"token": "wrong"})
     async with connect(source) as client:
-        with pytest.raises(UnauthorizedError, match="does not know who we are"):
+        with pytest.raises(UnauthorizedError, match="rejects the credentials"):
             await client.list("pods", "default")
 
 

@@ -12,12 +12,13 @@ import asyncio
 import gzip
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from kpo_async.compat import Self
 from kpo_async.kube.auth import ClusterConfig, CredentialSource, StaticCredentials
@@ -157,11 +158,12 @@ async def scripted(
 # Replies
 
 
-def ok(body: Any = None) -> Reply:
-    """200 with JSON."""
+def ok(body: Any = None, *, warnings: Sequence[str] = ()) -> Reply:
+    """200 with JSON, and with these `Warning` headers."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
-        return web.json_response({} if body is None else body)
+        headers = CIMultiDict(("Warning", warning) for warning in warnings)
+        return web.json_response({} if body is None else body, headers=headers)
 
     return reply
 

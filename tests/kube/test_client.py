@@ -67,6 +67,21 @@ async def test_a_patch_is_a_merge_patch_and_everybody_is_told_who_asks() -> None
     assert headers["User-Agent"].startswith("kpo-async/")
 
 
+async def test_the_servers_warnings_are_logged_once_per_text(caplog: pytest.LogCaptureFixture) -> None:
+    unknown, deprecated = r'299 - "unknown field \"spec.colour\""', '299 - "v1 X is deprecated, see a\\b", 299 k "two"'
+    other = '110 - "Response is stale"'
+    replies = ok(warnings=[unknown, deprecated, other]), ok(warnings=[unknown])
+    async with scripted(*replies) as server, server.client() as client:
+        await client.create("pods", POD, "ns")
+        await client.create("pods", POD, "ns")
+    action = '(create pods "x" in namespace "ns")'
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f'The API server warns: unknown field "spec.colour" {action}',
+        f"The API server warns: v1 X is deprecated, see ab {action}",
+        f"The API server warns: two {action}",
+    ]
+
+
 async def test_rights_are_asked_for_as_the_server_judges_them() -> None:
     async with scripted(ok({"status": {"allowed": True}})) as server, server.client() as client:
         assert await client.review_access("get", "pods/log", "ns")
