@@ -40,8 +40,11 @@ def test_the_package_itself_keeps_the_contracts(copy: Path) -> None:
         ("pod_task.py", "import_path"),
         ("import_path.py", "lifecycle.ownership"),
         ("kube/retry.py", "kube.client"),
+        ("lifecycle/wait.py", "kube.watch.informer"),
+        ("hooks/sync_client.py", "kube.auth.kubeconfig"),
         ("hooks/kubernetes.py", "localcluster.cluster"),
         ("localcluster/store/times.py", "compat"),
+        ("localcluster/kubelet/podworker.py", "localcluster.api.deletion"),
     ],
 )
 def test_an_import_against_the_layers_is_caught(copy: Path, importer: str, imported: str) -> None:
