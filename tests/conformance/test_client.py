@@ -1,4 +1,4 @@
-"""Our own client against the cluster under test: what it believes about API servers is so."""
+"""The library's client against the cluster under test: its assumptions about API servers hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def client(kubeconfig: Path) -> AsyncIterator[Client]:
 
 
 def with_user(kubeconfig: Path, user: dict[str, object]) -> ClusterSource:
-    """The same cluster as somebody else."""
+    """The same cluster with other credentials."""
     document = yaml.safe_load(kubeconfig.read_text())
     for entry in document["users"]:
         entry["user"] = user
@@ -81,12 +81,12 @@ async def test_lists_are_selected_and_come_in_pages(client: Client, api: Api) ->
     assert names == [f"c{number}" for number in range(5)]
 
 
-async def test_a_wrong_manifest_is_invalid_with_the_servers_words(client: Client, api: Api) -> None:
+async def test_a_wrong_manifest_is_invalid_with_the_servers_message(client: Client, api: Api) -> None:
     with pytest.raises(InvalidError, match=r"spec\.containers"):
         await client.create("pods", {"metadata": {"name": "x"}, "spec": {"containers": []}}, api.namespace)
 
 
-async def test_an_exec_brings_output_and_exit_code(client: Client, api: Api) -> None:
+async def test_an_exec_returns_output_and_exit_code(client: Client, api: Api) -> None:
     await api.run(pod("awake", "sleep 60"))
     await api.wait("awake", is_running)
     result = await client.exec(
@@ -108,7 +108,7 @@ async def test_a_log_is_read_and_followed(client: Client, api: Api) -> None:
         assert b"".join([chunk async for chunk in chunks]).decode().endswith(" two\n")
 
 
-async def test_a_pod_that_nobody_runs_has_no_log_yet(client: Client, api: Api) -> None:
+async def test_an_unscheduled_pod_has_no_log_yet(client: Client, api: Api) -> None:
     await client.create("pods", asleep("nowhere"), api.namespace)
     async with client.log("nowhere", api.namespace, container="base") as chunks:
         assert [chunk async for chunk in chunks] == []
@@ -123,7 +123,7 @@ async def test_a_container_that_is_waiting_has_no_log_yet(client: Client, api: A
         await client.log("waiting", api.namespace, container="base").__aenter__()
 
 
-async def test_a_watch_tells_what_happens(client: Client, api: Api) -> None:
+async def test_a_watch_delivers_changes(client: Client, api: Api) -> None:
     version = (await client.list("configmaps", api.namespace))["metadata"]["resourceVersion"]
     async with client.watch("configmaps", api.namespace, resource_version=version, timeout_seconds=60) as chunks:
         await client.create("configmaps", {"metadata": {"name": "news"}}, api.namespace)
@@ -136,7 +136,7 @@ async def test_a_watch_tells_what_happens(client: Client, api: Api) -> None:
     assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "news")
 
 
-async def test_least_rights_are_named_when_they_are_too_few(kubeconfig: Path, api: Api) -> None:
+async def test_missing_rights_are_named(kubeconfig: Path, api: Api) -> None:
     worker = await _account(api, LEAST_RIGHTS)
     source = await asyncio.to_thread(with_user, kubeconfig, {"token": worker.access.token})
     async with connect(source) as client:

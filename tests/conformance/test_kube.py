@@ -1,4 +1,4 @@
-"""Our own client and informer on the server under test: what `kube/` promises holds on a real one, too."""
+"""The library's client and informer against the cluster under test: the promises of `kube/` hold there, too."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_objects_are_created_read_patched_and_deleted(api: Api, client: Cl
         await client.get("configmaps", "settings", api.namespace)
 
 
-async def test_refusals_become_our_errors_with_the_servers_words(api: Api, client: Client) -> None:
+async def test_refusals_become_errors_with_the_servers_message(api: Api, client: Client) -> None:
     await client.create("pods", asleep("taken"), api.namespace)
     with pytest.raises(ConflictError, match="already exists"):
         await client.create("pods", asleep("taken"), api.namespace)
@@ -102,7 +102,7 @@ async def test_a_pod_is_followed_to_its_end_and_to_its_deletion(api: Api, client
         assert (gone.presence, exit_code(gone)) == (Presence.GONE, 7)
 
 
-async def test_a_name_used_again_is_another_pod(api: Api, client: Client) -> None:
+async def test_a_reused_name_is_another_pod(api: Api, client: Client) -> None:
     first = await api.run(labelled(pod("again", "exit 1")))
     async with follow(client, first) as old:
         await view_once(old, lambda view: exit_code(view) == 1)
@@ -126,7 +126,7 @@ async def test_a_pod_that_leaves_the_selection_is_not_gone(api: Api, client: Cli
         assert view.presence is Presence.PRESENT
 
 
-async def test_many_followers_cost_one_list_and_one_watch(api: Api, client: Client, embedded: LocalCluster) -> None:
+async def test_many_subscribers_cost_one_list_and_one_watch(api: Api, client: Client, embedded: LocalCluster) -> None:
     created = [await api.run(labelled(asleep(f"pod-{number}"))) for number in range(20)]
     before = embedded.requests.count()
     seen = []

@@ -1,4 +1,4 @@
-"""Pods that live without a kubelet on the embedded API server, and everything that can go wrong with that server."""
+"""Pods on the embedded API server, without a kubelet, and the faults of that server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Breaking = Callable[[LocalCluster], AbstractAsyncContextManager[Any]]
 
 
 class NoKubelet:
-    """A node that nobody serves."""
+    """A node without a kubelet."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
@@ -45,7 +45,7 @@ def exit_code(number: int) -> int:
 
 
 def end(cluster: LocalCluster, number: int) -> None:
-    """Write what a kubelet writes when the container has ended."""
+    """Write the status that a kubelet writes when the container has ended."""
     ended = {"exitCode": exit_code(number), "startedAt": WHEN, "finishedAt": WHEN, "reason": "Completed"}
     container = {
         "name": "base",
@@ -60,7 +60,7 @@ def end(cluster: LocalCluster, number: int) -> None:
 
 
 async def verdict(client: Client, name: str, uid: str) -> int:
-    """The exit code, as a follower learns it."""
+    """The exit code, as a subscriber receives it."""
     async with follow(client, "default", name, uid, selector="our=own") as subscription:
         while True:
             view = await subscription.next()
@@ -81,7 +81,7 @@ async def serving() -> AsyncIterator[tuple[LocalCluster, Client]]:
 
 @asynccontextmanager
 async def repeated(strike: Callable[[], object], every: float) -> AsyncIterator[None]:
-    """Something that happens again and again."""
+    """Call `strike` again and again, `every` seconds."""
 
     async def again() -> None:
         while True:
@@ -109,7 +109,7 @@ async def restarted(cluster: LocalCluster, *, keep_history: bool) -> AsyncIterat
 
 @asynccontextmanager
 async def during(fault: Any) -> AsyncIterator[None]:
-    """A fault as `async with`, whichever way it is one."""
+    """A sync or async context manager as an async one."""
     async with AsyncExitStack() as stack:
         if hasattr(fault, "__aenter__"):
             await stack.enter_async_context(fault)
@@ -147,4 +147,4 @@ FAULTS: dict[str, Breaking] = {
     "rewound": lambda cluster: at_once(lambda: cluster.faults.rewind(150)),
 }
 SLOW = {"half-open, then on", "half-open, then reset", "silent", "rewound"}
-"""Only silence tells: found when nothing has come for as long as bookmarks take."""
+"""Faults that only silence reveals: found once the next bookmark is overdue."""

@@ -1,7 +1,7 @@
-"""A small model of an API server's pods, without sockets: versions, history, selections, watches, and bad days.
+"""A small model of an API server's pods, without sockets: versions, history, selections, watches and faults.
 
-It speaks the bytes of the protocol through the three methods of `Client` that the watch and the informer use, so that
-thousands of random stories run in seconds. What it claims about real servers is held by `tests/conformance`.
+It sends the bytes of the protocol through the three methods of `Client` that the watcher and the informer call, so that
+thousands of random histories run in seconds. `tests/conformance` checks its claims about real servers.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ class Stream:
 
 
 @dataclass
-class Weather:
-    """What is wrong with the server at the moment."""
+class Faults:
+    """The faults of the server at the moment."""
 
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Verb -> the HTTP status and the reason it is answered with; 0: no answer at all."""
+    """Verb -> the HTTP status and reason of the response; 0: connection refused."""
     lag: int = 0
-    """How many writes the cache behind `resourceVersion=0` lags."""
+    """How many writes the cache behind `resourceVersion=0` is late."""
     initial_events: bool = True
-    """Whether `sendInitialEvents` is known."""
+    """Whether `sendInitialEvents` is supported."""
     shred: bool = False
-    """Whether chunks are cut anywhere."""
+    """Whether chunks are split at random places."""
     repeat: bool = False
-    """Whether a watch begins with what its client has seen already."""
+    """Whether a watch begins with events that its client has received already."""
 
 
 class ModelServer:
-    """The truth, and how it is told."""
+    """The pods, their history, and the open watches."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -73,7 +73,7 @@ class ModelServer:
         self.horizon = 0
         """The newest version that has been compacted away."""
         self.streams: list[Stream] = []
-        self.weather = Weather()
+        self.faults = Faults()
         self.requests: list[str] = []
 
     def write(self, name: str, after: Json | None) -> Json | None:
@@ -90,7 +90,7 @@ class ModelServer:
         self.history.append(change)
         self.snapshots.append((self.version, dict(self.pods)))
         for stream in self.streams:
-            self._tell(stream, change)
+            self._send(stream, change)
         return after if after is not None else change.before
 
     def compact(self) -> None:
@@ -106,16 +106,16 @@ class ModelServer:
             stream.put(end)
 
     def freeze_streams(self) -> None:
-        """Nothing comes out of the open watches any more, and nobody says so."""
+        """Make all open watches silent, without an end."""
         for stream in self.streams:
             stream.frozen = True
 
     def allow(self, verb: str, name: str = "") -> Action:
-        """Count a request. Raises what the weather says."""
+        """Count a request. Raises the error of the current faults."""
         self.requests.append(verb)
         action = Action(verb, "pods", name, "ns", "model")
-        if verb in self.weather.refusals:
-            code, reason = self.weather.refusals[verb]
+        if verb in self.faults.refusals:
+            code, reason = self.faults.refusals[verb]
             if not code:
                 raise from_transport(action, ConnectionRefusedError("model"))
             raise from_response(action, code, _status(code, reason))
@@ -126,23 +126,23 @@ class ModelServer:
         version, pods = self.snapshots[max(0, len(self.snapshots) - 1 - lag)]
         return version, [pod for pod in pods.values() if chosen(pod)]
 
-    def open(self, chosen: Callable[[Json], bool], version: int | None, telling: bool) -> Stream:
+    def open(self, chosen: Callable[[Json], bool], version: int | None, initial: bool) -> Stream:
         """A watch from `version` on, or (None) of the present and what follows."""
         stream = Stream(chosen)
         if version is None:
             for pod in self.pods.values():
                 if chosen(pod):
                     stream.put(_line("ADDED", pod))
-            stream.put(self.bookmark(initial=telling))
+            stream.put(self.bookmark(initial=initial))
         elif version < self.horizon:
             stream.put(b'{"type":"ERROR","object":' + _status(410, "Expired") + b"}\n")
             stream.put(None)
         else:
             missed = [change for change in self.history if change.version > version]
-            if self.weather.repeat:
+            if self.faults.repeat:
                 missed = self.history[max(0, len(self.history) - len(missed) - 2) :]
             for change in missed:
-                self._tell(stream, change)
+                self._send(stream, change)
         self.streams.append(stream)
         return stream
 
@@ -152,7 +152,7 @@ class ModelServer:
             metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
         return _line("BOOKMARK", {"metadata": metadata, "spec": {"containers": None}, "status": {}})
 
-    def _tell(self, stream: Stream, change: Change) -> None:
+    def _send(self, stream: Stream, change: Change) -> None:
         was = change.before is not None and stream.chosen(change.before)
         if change.after is not None and stream.chosen(change.after):
             stream.put(_line("MODIFIED" if was else "ADDED", change.after))
@@ -161,7 +161,7 @@ class ModelServer:
 
 
 class ModelClient:
-    """Stands where a `Client` stands."""
+    """Takes the place of a `Client`."""
 
     def __init__(self, server: ModelServer) -> None:
         self.config = ClusterConfig(server="https://model", identity="model")
@@ -192,7 +192,7 @@ class ModelClient:
         await asyncio.sleep(0.001)
         if resource_version not in (None, "0") and int(resource_version) > self._server.version:
             raise from_response(action, 504, _status(504, "Timeout"))
-        lag = self._server.weather.lag if resource_version == "0" else 0
+        lag = self._server.faults.lag if resource_version == "0" else 0
         version, pods = self._server.listed(_chooser(label_selector, field_selector), lag)
         start = int(continue_token or 0)
         end = len(pods) if limit is None else start + max(1, limit // 200)
@@ -214,7 +214,7 @@ class ModelClient:
     ) -> AsyncIterator[AsyncIterator[bytes]]:  # fmt: skip
         action = self._server.allow("watch")
         await asyncio.sleep(0.001)
-        if send_initial_events and not self._server.weather.initial_events:
+        if send_initial_events and not self._server.faults.initial_events:
             raise from_response(action, 422, _status(422, "Invalid"))
         version = None if resource_version is None else int(resource_version)
         stream = self._server.open(_chooser(label_selector, field_selector), version, send_initial_events)
@@ -241,7 +241,7 @@ class ModelClient:
                 yield piece
 
     def _shred(self, data: bytes) -> list[bytes]:
-        if not self._server.weather.shred:
+        if not self._server.faults.shred:
             return [data]
         place = self._server.random.randrange(len(data))
         return [piece for piece in (data[:place], data[place:]) if piece]

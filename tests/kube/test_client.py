@@ -1,4 +1,4 @@
-"""What each call asks the API server, and what comes back."""
+"""The request of each call, and what is made of its response."""
 
 from __future__ import annotations
 
@@ -55,11 +55,16 @@ async def test_each_call_is_one_request(
 ) -> None:
     async with scripted(ok({"kind": "Answer"})) as server, server.client() as client:
         assert await call(client) == {"kind": "Answer"}
-    (asked,) = server.requests
-    assert (asked.method, asked.path.partition("?")[0], dict(asked.query), asked.body) == (method, path, query, body)
+    (request,) = server.requests
+    assert (request.method, request.path.partition("?")[0], dict(request.query), request.body) == (
+        method,
+        path,
+        query,
+        body,
+    )
 
 
-async def test_a_patch_is_a_merge_patch_and_everybody_is_told_who_asks() -> None:
+async def test_a_patch_is_a_merge_patch_and_every_request_has_a_user_agent() -> None:
     async with scripted(ok()) as server, server.client() as client:
         await client.patch("pods", "x", {}, "ns")
     headers = server.requests[0].headers
@@ -82,24 +87,24 @@ async def test_the_servers_warnings_are_logged_once_per_text(caplog: pytest.LogC
     ]
 
 
-async def test_rights_are_asked_for_as_the_server_judges_them() -> None:
+async def test_rights_are_reviewed_by_the_server() -> None:
     async with scripted(ok({"status": {"allowed": True}})) as server, server.client() as client:
         assert await client.review_access("get", "pods/log", "ns")
-    (asked,) = server.requests
-    assert asked.path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    (request,) = server.requests
+    assert request.path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     attributes = {"verb": "get", "resource": "pods", "subresource": "log", "namespace": "ns"}
-    assert asked.body["spec"] == {"resourceAttributes": attributes}
+    assert request.body["spec"] == {"resourceAttributes": attributes}
 
 
 @pytest.mark.parametrize(("minor", "version"), [("34", (1, 34)), ("29+", (1, 29))])
-async def test_the_version_is_asked_once(minor: str, version: tuple[int, int]) -> None:
+async def test_the_version_is_requested_once(minor: str, version: tuple[int, int]) -> None:
     async with scripted(ok({"major": "1", "minor": minor})) as server, server.client() as client:
         assert await client.version() == await client.version() == version
-    assert [asked.path for asked in server.requests] == ["/version"]
+    assert [request.path for request in server.requests] == ["/version"]
 
 
 @pytest.mark.parametrize("body", ["<html>log in</html>", "[]", ""])
-async def test_a_success_that_is_no_object_is_somebody_elses_answer(body: str) -> None:
+async def test_a_success_that_is_not_an_object_is_an_error(body: str) -> None:
     async with scripted(page(200, body)) as server, server.client() as client:
         with pytest.raises(ApiError, match="HTTP 200 without a Kubernetes status"):
             await client.get("pods", "x", "ns")
@@ -107,7 +112,7 @@ async def test_a_success_that_is_no_object_is_somebody_elses_answer(body: str) -
             await client.version()
 
 
-async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_retry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "kpo_async")
     async with scripted(refuse(503, "ServiceUnavailable"), ok()) as server, server.client() as client:
         await client.get("pods", "x", "ns")
@@ -119,7 +124,7 @@ async def test_a_repeated_call_says_so(caplog: pytest.LogCaptureFixture) -> None
 # Streams
 
 
-async def test_a_log_asks_for_just_what_it_was_told() -> None:
+async def test_a_log_request_has_exactly_the_given_parameters() -> None:
     async with scripted(stream(b"one\n", 0.001, b"two\n", end="close")) as server, server.client() as client:
         since = "2026-01-02T03:04:05.123456789Z"
         options: dict[str, Any] = {
@@ -127,15 +132,15 @@ async def test_a_log_asks_for_just_what_it_was_told() -> None:
         }  # fmt: skip
         async with client.log("x", "ns", container="base", **options) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == b"one\ntwo\n"
-    (asked,) = server.requests
-    assert asked.path.partition("?")[0] == f"{CORE}/pods/x/log"
-    assert dict(asked.query) == {
+    (request,) = server.requests
+    assert request.path.partition("?")[0] == f"{CORE}/pods/x/log"
+    assert dict(request.query) == {
         "container": "base", "follow": "true", "timestamps": "true", "sinceTime": since, "tailLines": "7",
         "limitBytes": "99", "previous": "true",
     }  # fmt: skip
 
 
-async def test_a_watch_asks_for_just_what_it_was_told() -> None:
+async def test_a_watch_request_has_exactly_the_given_parameters() -> None:
     async with (
         scripted(stream(b"{}\n", end="close")) as server,
         server.client() as client,
@@ -167,7 +172,7 @@ async def test_a_stream_is_not_repeated_by_the_client() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_a_silent_stream_breaks_after_its_idle_time_and_not_before() -> None:
+async def test_a_silent_stream_fails_after_its_idle_timeout_and_not_before() -> None:
     loop = asyncio.get_running_loop()
     async with (
         scripted(stream(b"one")) as server,
@@ -182,7 +187,7 @@ async def test_a_silent_stream_breaks_after_its_idle_time_and_not_before() -> No
 
 
 @pytest.mark.virtual_time
-async def test_a_quiet_stream_without_idle_time_lasts() -> None:
+async def test_a_quiet_stream_without_an_idle_timeout_lasts() -> None:
     async with (
         scripted(stream(b"one")) as server,
         server.client() as client,
@@ -193,7 +198,7 @@ async def test_a_quiet_stream_without_idle_time_lasts() -> None:
             await asyncio.wait_for(chunks.__anext__(), 100_000)
 
 
-async def test_a_cut_stream_gives_what_came_and_then_breaks() -> None:
+async def test_a_cut_stream_yields_what_arrived_and_then_fails() -> None:
     async with (
         scripted(stream(b"one\n", end="cut")) as server,
         server.client() as client,
@@ -251,7 +256,7 @@ async def run(client: Client) -> ExecResult:
         pytest.param([b"\x01" + b"x" * 3_000_000, SUCCESS], ExecResult(b"x" * 3_000_000, b"", 0), id="3 MB"),
     ],
 )
-async def test_an_exec_brings_output_and_exit_code(frames: list[bytes], result: ExecResult) -> None:
+async def test_an_exec_returns_output_and_exit_code(frames: list[bytes], result: ExecResult) -> None:
     async with scripted(channels(*frames)) as server, server.client() as client:
         assert await run(client) == result
     assert server.requests[0].path.partition("?")[0] == f"{CORE}/pods/x/exec"
@@ -268,7 +273,7 @@ async def test_an_exec_that_ends_without_an_exit_code_is_a_broken_connection(the
             await run(client)
 
 
-async def test_a_refused_exec_has_the_servers_own_words() -> None:
+async def test_the_error_of_a_refused_exec_has_the_servers_message() -> None:
     said = 'pods "x" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"'
     async with scripted(refuse(403, "Forbidden", said)) as server, server.client() as client:
         with pytest.raises(ForbiddenError, match='u may not create pods/exec in namespace "ns"'):
@@ -298,7 +303,7 @@ async def test_an_exec_renews_a_rejected_token_once() -> None:
         assert len(server.requests) == 2
 
 
-async def test_an_exec_that_is_not_upgraded_asks_whether_the_container_runs() -> None:
+async def test_the_error_of_an_exec_without_upgrade_asks_whether_the_container_runs() -> None:
     script = refuse(500, "InternalError"), page(400, "Upgrade request required")
     async with scripted(*script) as server, server.client() as client:
         with pytest.raises(ServerError, match="is the container running") as caught:

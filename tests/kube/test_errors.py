@@ -1,4 +1,4 @@
-"""What users read when the API server refuses or cannot be reached."""
+"""The errors that users read when the API server refuses a request or cannot be reached."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status(message: str, reason: str = "") -> bytes:
      (409, ConflictError), (410, ExpiredError), (413, InvalidError), (422, InvalidError), (429, ThrottledError),
      (500, ServerError), (502, ServerError), (503, ServerError), (504, ServerError), (302, ApiError)],
 )  # fmt: skip
-def test_each_code_has_its_class_and_keeps_all_that_is_known(code: int, kind: type[ApiError]) -> None:
+def test_each_code_has_its_class_and_the_error_keeps_its_details(code: int, kind: type[ApiError]) -> None:
     error = from_response(GET, code, status("no", "Because"), retry_after=3.0)
     assert type(error) is kind
     assert (error.verb, error.resource, error.name, error.namespace) == ("get", "pods", "x", "team-a")
@@ -59,7 +59,7 @@ def test_a_denial_names_verb_resource_namespace_and_identity() -> None:
     )
 
 
-def test_a_quota_is_no_question_of_rights() -> None:
+def test_an_exceeded_quota_is_not_reported_as_missing_rights() -> None:
     error = from_response(GET, 403, status('pods "x" is forbidden: exceeded quota: cpu', "Forbidden"))
     assert str(error) == 'get pods "x" in namespace "team-a": pods "x" is forbidden: exceeded quota: cpu'
 
@@ -73,7 +73,7 @@ def test_a_log_that_does_not_exist_yet_can_be_told_from_a_wrong_request(said: st
     assert type(from_response(GET, 400, status("container zz is not valid for pod x"))) is InvalidError
 
 
-def test_who_answered_in_place_of_the_server_is_shown() -> None:
+def test_a_response_of_a_proxy_is_shown() -> None:
     text = str(from_response(GET, 502, b"<html>\n  <b>Bad\n Gateway</b></html>"))
     assert "HTTP 502 without a Kubernetes status (<html> <b>Bad Gateway</b></html>)" in text
     assert "a proxy or load balancer answered" in text
@@ -165,7 +165,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.virtual_time
-async def test_whatever_a_port_answers_is_an_unreachable_server_with_its_cause(garbage: bytes) -> None:
+async def test_garbage_on_the_port_is_an_unreachable_server_with_its_cause(garbage: bytes) -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(garbage)

@@ -1,6 +1,6 @@
-"""200 running pods, one fault after the other: every verdict right, soon after the fault's end, with few requests.
+"""200 running pods under one fault each time: every exit code is right, in time, and takes few requests.
 
-Against the embedded API server, without a kubelet: the test itself writes what a kubelet would. Time is virtual.
+Against the embedded API server, without a kubelet: the test writes the status in its place. Time is virtual.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ LIVES = 18.0
 
 
 async def count(cluster: LocalCluster, counts: list[int]) -> None:
-    """How many requests had arrived, every second."""
+    """Record the number of requests, every second."""
     while True:
         counts.append(cluster.requests.count())
         await asyncio.sleep(1)
 
 
 @asynccontextmanager
-async def followed() -> AsyncIterator[tuple[LocalCluster, list[asyncio.Task[int]]]]:
-    """A cluster with running pods, and one who waits for each."""
+async def subscribed_pods() -> AsyncIterator[tuple[LocalCluster, list[asyncio.Task[int]]]]:
+    """A cluster with running pods, and a subscriber for each."""
     async with serving() as (cluster, client):
         uids = [cluster.store.create("pods", pod(number))["metadata"]["uid"] for number in range(PODS)]
-        followers = [asyncio.create_task(verdict(client, f"p{number}", uid)) for number, uid in enumerate(uids)]
-        yield cluster, followers
+        subscribers = [asyncio.create_task(verdict(client, f"p{number}", uid)) for number, uid in enumerate(uids)]
+        yield cluster, subscribers
 
 
 async def live(cluster: LocalCluster) -> None:
@@ -50,7 +50,7 @@ async def live(cluster: LocalCluster) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_every_verdict_is_right_and_in_time(name: str) -> None:
-    async with followed() as (cluster, followers):
+    async with subscribed_pods() as (cluster, subscribers):
         clock = asyncio.get_running_loop().time
         counts: list[int] = []
         counting = asyncio.create_task(count(cluster, counts))
@@ -62,7 +62,7 @@ async def test_every_verdict_is_right_and_in_time(name: str) -> None:
             await asyncio.sleep(max(0.0, FAULT_SECONDS - (clock() - fault_began)))
         over = clock()
         await living
-        codes = await asyncio.gather(*followers)
+        codes = await asyncio.gather(*subscribers)
         late = clock() - over
         counting.cancel()
     assert codes == [exit_code(number) for number in range(PODS)]
@@ -71,13 +71,13 @@ async def test_every_verdict_is_right_and_in_time(name: str) -> None:
     assert cluster.requests.count("LIST") - lists <= 8
 
 
-async def test_events_that_a_broken_proxy_swallows_are_made_good_in_time() -> None:
-    """No API server does this. What it costs to survive it is a telling every half an hour."""
-    async with followed() as (cluster, followers):
+async def test_events_lost_in_a_broken_proxy_are_made_up_for_by_a_relist() -> None:
+    """No API server loses events. Surviving it costs a relist every half an hour."""
+    async with subscribed_pods() as (cluster, subscribers):
         await asyncio.sleep(1)
         with cluster.faults.drop(verb="watch"):
             await live(cluster)
         began = asyncio.get_running_loop().time()
-        codes = await asyncio.gather(*followers)
+        codes = await asyncio.gather(*subscribers)
         assert codes == [exit_code(number) for number in range(PODS)]
         assert asyncio.get_running_loop().time() - began <= 2400

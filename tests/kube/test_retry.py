@@ -1,4 +1,4 @@
-"""When a call is repeated, how soon, and how often per second."""
+"""Which calls are retried, how soon, and how many calls a second a client makes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.virtual_time
     [(429, True), (500, True), (502, True), (503, True), (504, True), (400, False), (401, False), (403, False),
      (404, False), (409, False), (410, False), (413, False), (422, False), (501, False)],
 )  # fmt: skip
-def test_only_passing_failures_are_worth_another_try(code: int, again: bool) -> None:
+def test_only_transient_failures_are_retried(code: int, again: bool) -> None:
     assert is_retried(from_response(Action("get", "pods"), code, b"")) is again
 
 
 @pytest.mark.parametrize(
     ("reason", "again"), [(reason, reason not in ("CertificateNotTrusted", "AddressInvalid")) for reason in Unreachable]
 )
-def test_an_unreachable_server_is_tried_again_unless_it_cannot_help(reason: Unreachable, again: bool) -> None:
+def test_an_unreachable_server_is_retried_unless_that_cannot_help(reason: Unreachable, again: bool) -> None:
     assert is_retried(UnreachableError("", verb="get", resource="pods", reason=reason)) is again
 
 
@@ -35,7 +35,7 @@ def test_the_ceiling_doubles_up_to_the_cap() -> None:
     assert [backoff.ceiling(failures) for failures in (1, 2, 3, 4, 5, 6, 1000)] == [0.5, 1, 2, 4, 8, 8, 8]
 
 
-def test_jitter_is_full_and_comes_on_top_of_what_the_server_asked_for() -> None:
+def test_jitter_is_full_and_added_to_what_the_server_asked_for() -> None:
     backoff = Backoff(first=1.0, cap=1.0)
     delays = [backoff.delay(1) for _ in range(300)]
     assert min(delays) < 0.2
@@ -66,7 +66,7 @@ async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
     assert loop.time() == began
 
 
-async def test_a_bucket_says_how_long_a_token_takes_at_the_rate_of_now() -> None:
+async def test_the_delay_of_a_bucket_follows_its_current_rate() -> None:
     bucket = TokenBucket(rate=10, burst=2)
     assert (bucket.tokens, bucket.delay()) == (2, 0)
     for _ in range(4):
@@ -99,7 +99,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("verb", ["get", "create", "patch", "delete", "list"])
-async def test_every_verb_outlives_two_failures(verb: str, fault: object) -> None:
+async def test_every_verb_survives_two_failures(verb: str, fault: object) -> None:
     async with scripted(fault, fault, ok({"kind": "Pod"})) as server, server.client() as client:
         calls = {
             "get": lambda: client.get("pods", "x", "ns"),
@@ -139,7 +139,7 @@ async def test_retry_after_is_honoured_with_every_code(code: int, reason: str) -
         pytest.param(silence(), UnreachableError, id="silence"),
     ],
 )
-async def test_the_budget_is_seconds_and_the_last_failure_is_what_is_raised(
+async def test_the_budget_limits_the_seconds_and_the_last_failure_is_raised(
     fault: object, kind: type[ApiError]
 ) -> None:
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""How far the API server's clock is from ours: what its answers tell."""
+"""How far the API server's clock is ahead, by the Date headers of its responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ durations = st.timedeltas(timedelta(0), timedelta(minutes=1))
 
 
 @given(asked=moments, underway=durations, taken=durations, ahead=st.timedeltas(timedelta(-30), timedelta(30)))
-def test_no_more_difference_is_seen_than_there_is(
+def test_the_estimated_difference_never_exceeds_the_real_one(
     asked: datetime, underway: timedelta, taken: timedelta, ahead: timedelta
 ) -> None:
     clock = ServerClock()
@@ -29,7 +29,7 @@ def test_no_more_difference_is_seen_than_there_is(
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday"])
-def test_an_answer_without_a_date_changes_nothing(date: str | None) -> None:
+def test_a_response_without_a_date_changes_nothing(date: str | None) -> None:
     clock = ServerClock()
     clock.read("Thu, 01 Jan 2026 12:10:00 GMT", NOON, NOON)
     clock.read(date, NOON, NOON)

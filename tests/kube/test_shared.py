@@ -157,7 +157,7 @@ async def test_closing_all_may_come_while_a_value_is_in_use() -> None:
     assert it.closed == ["value 1", "value 2"]
 
 
-async def test_a_user_that_fails_or_is_cancelled_gives_its_share_back() -> None:
+async def test_a_user_that_fails_or_is_cancelled_releases_the_resource() -> None:
     it = Closing()
     with pytest.raises(RuntimeError):
         async with it.shared.use("a", it.make):
@@ -189,7 +189,7 @@ def test_everything_closes_with_its_loop() -> None:
     assert len(it.shared) == 0
 
 
-def test_a_loop_that_was_closed_rudely_is_forgotten() -> None:
+def test_a_loop_closed_without_shutdown_is_forgotten() -> None:
     it = Closing()
 
     async def use() -> None:
@@ -241,7 +241,9 @@ async def test_a_thousand_first_callers_make_one_client(source: ClusterSource) -
     assert len(seen) == 1
 
 
-async def test_two_sources_that_mean_the_same_share_a_client(source: ClusterSource, tmp_path: Path) -> None:
+async def test_two_sources_of_the_same_cluster_and_identity_share_a_client(
+    source: ClusterSource, tmp_path: Path
+) -> None:
     inline = ClusterSource(config_dict=kubeconfig(user={"token": "one"}))
     async with connect(source) as first, connect(inline) as second, connect(ClusterSource(
         config_dict=kubeconfig(user={"token": "two"}))) as other:  # fmt: skip

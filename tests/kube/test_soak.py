@@ -1,7 +1,7 @@
-"""50 pods a second come and go, faults rain down, for an hour: nothing grows, nothing is left, every verdict is right.
+"""50 pods a second come and go under faults, for an hour: nothing grows, nothing is left, every exit code is right.
 
-`make soak`; `SOAK_SECONDS` shortens it. The embedded API server, the pods' lives and their followers share one process,
-so whatever any of them leaks is seen.
+`make soak`; `SOAK_SECONDS` shortens it. The embedded API server, the pods' lives and their subscribers share one
+process, so that a leak in any of them is noticed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RATE = 50
 LIFE = 5.0
 """Seconds from a pod's creation to its end, on average."""
 KEPT = 100.0
-"""Seconds that an ended pod stays: longer than any follower needs after a fault."""
+"""Seconds that an ended pod stays: longer than any subscriber needs after a fault."""
 QUIET = 20.0
 """Seconds between two faults."""
 
@@ -42,7 +42,7 @@ def resident() -> int:
 
 
 class Churn:
-    """Pods that come, end and go, each with one who follows it."""
+    """Pods that come, end and go, each with a subscriber."""
 
     def __init__(self, cluster: LocalCluster, client: Client) -> None:
         self.cluster = cluster

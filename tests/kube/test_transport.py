@@ -54,7 +54,7 @@ async def test_the_clusters_ca_is_what_is_trusted(authority: trustme.CA, server_
         await reach(server.config(ca_data=pem(authority)))
 
 
-async def test_an_unknown_ca_is_reported_at_once_with_the_way_out(server_context: ssl.SSLContext) -> None:
+async def test_an_unknown_ca_is_reported_at_once_with_advice(server_context: ssl.SSLContext) -> None:
     async with scripted(ok(), context=server_context) as server:
         with pytest.raises(UnreachableError, match="its certificate is not trusted") as caught:
             await reach(server.config(ca_data=pem(trustme.CA())))
@@ -116,7 +116,7 @@ async def test_a_client_certificate_is_shown_and_replaced_when_it_was_renewed(
 
 
 @pytest.mark.parametrize("config", [{"ca_data": "no PEM"}, {"ca_file": "/no/ca"}], ids=["no PEM", "no file"])
-async def test_an_unusable_ca_is_no_crash(config: dict[str, str]) -> None:
+async def test_an_unusable_ca_is_reported(config: dict[str, str]) -> None:
     with pytest.raises(UnauthorizedError, match=r"the CA or the client certificate for .* is unusable"):
         await reach(ClusterConfig(server="https://127.0.0.1:1", **config))
 
@@ -166,7 +166,7 @@ async def test_a_half_open_listener_is_reported_within_30_seconds() -> None:
     assert loop.time() < 30
 
 
-async def test_a_proxy_is_asked_for_the_server_and_named_when_it_fails() -> None:
+async def test_requests_go_through_the_proxy_and_its_failure_is_named() -> None:
     async with (
         scripted(ok({"from": "proxy"})) as proxy,
         Client(ClusterConfig(server="http://api.invalid:6443", proxy=proxy.url)) as client,

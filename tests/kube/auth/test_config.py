@@ -1,4 +1,4 @@
-"""Where a connection's words lead to: in-cluster, kubeconfigs, what wins, and what errors say."""
+"""The configuration of a cluster: in-cluster, kubeconfigs, which source wins, and error messages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_ipv6_service_address_is_bracketed(monkeypatch: pytest.MonkeyPatch) -
         pytest.param({"config_dict": kubeconfig(cluster={"server": "https://dict:1"})}, "https://dict:1", id="a dict"),
     ],
 )
-def test_what_is_named_beats_the_service_account_beats_the_environment(
+def test_an_explicit_source_beats_the_service_account_and_that_the_environment(
     source: dict[str, Any], server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", write(tmp_path / "env", kubeconfig(cluster={"server": "https://from-env:6443"})))
@@ -112,7 +112,7 @@ def test_two_sources_at_once_are_refused_by_name(options: dict[str, Any], named:
 # Kubeconfigs
 
 
-def test_files_of_kubeconfig_are_merged_and_the_first_to_say_something_wins(
+def test_files_of_kubeconfig_are_merged_and_the_first_entry_of_a_name_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = kubeconfig(cluster={"server": "https://first:1"})
@@ -125,7 +125,7 @@ def test_files_of_kubeconfig_are_merged_and_the_first_to_say_something_wins(
     assert (config.server, config.namespace) == ("https://first:1", "from-second")
 
 
-def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file_that_holds_them(tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "ca.pem", "CA")
     write(tmp_path / "elsewhere" / "tls" / "crt", "CERT")
     write(tmp_path / "elsewhere" / "tls" / "key", "KEY")
@@ -167,13 +167,13 @@ def test_the_user_section_becomes_a_header(user: dict[str, Any], authorization: 
     assert grant(inline(user=user)).authorization == authorization
 
 
-def test_every_tls_setting_of_the_cluster_is_taken_over() -> None:
+def test_every_tls_setting_of_the_cluster_is_used() -> None:
     cluster = {"insecure-skip-tls-verify": True, "tls-server-name": "kubernetes", "proxy-url": "http://p:1"}
     config = inline(cluster=cluster)
     assert (config.verify_ssl, config.tls_server_name, config.proxy) == (False, "kubernetes", "http://p:1")
 
 
-def test_what_the_connection_says_about_tls_beats_the_kubeconfig(tmp_path: Path) -> None:
+def test_tls_settings_of_the_connection_beat_those_of_the_kubeconfig(tmp_path: Path) -> None:
     ca = write(tmp_path / "ca", "CA")
     document = kubeconfig(cluster={"certificate-authority-data": encoded("other")})
     config = load_blocking(ClusterSource(config_dict=document, ca_cert=ca, verify_ssl=False, tcp_keepalive=False))
@@ -187,7 +187,7 @@ def test_a_proxy_comes_from_the_environment_unless_the_host_is_excepted(monkeypa
     assert inline().proxy is None
 
 
-def test_impersonation_travels_as_headers() -> None:
+def test_impersonation_becomes_headers() -> None:
     user = {"as": "jane", "as-groups": ["dev", "ops"], "as-uid": "7", "as-user-extra": {"scope": ["a"]}}
     assert inline(user=user).headers == (
         ("Impersonate-User", "jane"), ("Impersonate-Uid", "7"), ("Impersonate-Group", "dev"),
@@ -203,7 +203,7 @@ def test_a_plugin_with_a_path_is_relative_to_its_kubeconfig(tmp_path: Path) -> N
     assert user.command == str(tmp_path / "bin" / "login")
 
 
-def test_oidc_needs_an_issuer_that_is_verified() -> None:
+def test_oidc_needs_an_issuer_with_tls() -> None:
     provider = {"name": "oidc", "config": {"idp-issuer-url": "https://idp/", "client-id": "k", "refresh-token": "R"}}
     user = inline(user={"auth-provider": provider}).credentials
     assert user == OidcProvider(issuer="https://idp", client_id="k", refresh_token="R")
@@ -270,12 +270,12 @@ def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, said
         pytest.param("", "has no current-context", id="empty"),
     ],
 )
-def test_a_file_that_is_no_kubeconfig_says_so(content: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kubeconfig_is_reported(content: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         load_blocking(ClusterSource(config_file=write(tmp_path / "config", content)))
 
 
-def test_a_missing_named_file_says_where_it_must_be() -> None:
+def test_the_error_for_a_missing_file_says_where_it_must_exist() -> None:
     with pytest.raises(ConfigError) as caught:
         load_blocking(ClusterSource(config_file="/no/config"))
     assert str(caught.value) == (
@@ -284,12 +284,12 @@ def test_a_missing_named_file_says_where_it_must_be() -> None:
     )
 
 
-def test_nothing_at_all_says_what_would_help() -> None:
+def test_the_error_for_no_configuration_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="give the connection a kubeconfig, or run inside the cluster"):
         load_blocking(ClusterSource())
 
 
-def test_in_cluster_outside_a_cluster_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_in_cluster_outside_a_cluster_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="is not a pod of a cluster"):
         load_blocking(ClusterSource(in_cluster=True))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
@@ -316,7 +316,7 @@ def test_no_secret_is_in_a_repr() -> None:
     assert "s3cr3t" not in repr(source) + repr(config) + config.identity
 
 
-def test_the_same_words_make_the_same_identity_and_other_words_another() -> None:
+def test_equal_configurations_have_equal_identities_and_others_do_not() -> None:
     assert inline(user={"token": "a"}).identity == inline(user={"token": "a"}).identity
     different = [
         inline(),
@@ -349,7 +349,7 @@ async def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(tmp_path
     assert await (await load(source)).credentials.open().fetch() == Grant("Bearer newer")
 
 
-async def test_a_waiter_may_give_up_without_harm_to_the_others(tmp_path: Path) -> None:
+async def test_a_cancelled_waiter_does_not_cancel_the_others(tmp_path: Path) -> None:
     source = ClusterSource(config_file=write(tmp_path / "config", kubeconfig()))
     waiters = [asyncio.create_task(load(source)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -359,7 +359,7 @@ async def test_a_waiter_may_give_up_without_harm_to_the_others(tmp_path: Path) -
     assert all(isinstance(result, ClusterConfig) for result in results[1:])
 
 
-async def test_nobody_listens_to_an_error_and_nothing_complains() -> None:
+async def test_an_error_without_a_waiter_is_not_reported_as_unretrieved() -> None:
     waiter = asyncio.create_task(load(ClusterSource(config_file="/no/config")))
     await asyncio.sleep(0)
     waiter.cancel()
@@ -367,5 +367,5 @@ async def test_nobody_listens_to_an_error_and_nothing_complains() -> None:
         await waiter
 
 
-def test_a_user_without_anything_is_nobody() -> None:
+def test_an_empty_user_section_is_anonymous() -> None:
     assert inline().credentials == StaticCredentials()

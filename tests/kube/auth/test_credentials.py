@@ -1,4 +1,4 @@
-"""How credentials are kept fresh, and what a 401 leads to."""
+"""How credentials are kept fresh, and what follows a 401."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_rejected_token_is_read_again_at_once(tmp_path: Path) -> None:
         ]
 
 
-async def test_a_second_401_is_reported_without_more_tries() -> None:
+async def test_a_second_401_is_reported_without_another_retry() -> None:
     async with scripted(refuse(401, "Unauthorized")) as server, server.client(StaticCredentials("Bearer T")) as client:
         with pytest.raises(UnauthorizedError, match="rejects the credentials"):
             await client.get("pods", "x", "ns")

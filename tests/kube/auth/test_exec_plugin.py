@@ -1,4 +1,4 @@
-"""Credentials from a program: what it is given, how long its answer lasts, and what is said when it fails."""
+"""Credentials from a program: its input, the lifetime of its output, and the errors when it fails."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_it_gets_its_arguments_its_environment_and_the_cluster(
     }
 
 
-async def test_the_cluster_is_told_only_to_plugins_that_ask(plugin: Path) -> None:
+async def test_only_plugins_with_provide_cluster_info_get_the_cluster(plugin: Path) -> None:
     behave(plugin, 'echo "$KUBERNETES_EXEC_INFO" > info')
     answer(plugin, credential(token="T"))
     await user(plugin).fetch()
@@ -161,7 +161,7 @@ async def test_hundreds_of_waiters_share_one_failure(plugin: Path) -> None:
     assert runs(plugin) == 1
 
 
-async def test_a_waiter_that_gives_up_does_not_end_it_for_the_others(plugin: Path) -> None:
+async def test_a_cancelled_waiter_does_not_cancel_the_run_for_the_others(plugin: Path) -> None:
     behave(plugin, "read _ < gate")
     os.mkfifo(plugin.with_name("gate"))
     answer(plugin, credential(token="T"))
@@ -255,7 +255,7 @@ async def test_a_program_that_hangs_is_ended_with_all_it_started(plugin: Path, m
     assert await ended == ""
 
 
-async def test_a_rejected_token_is_fetched_anew_once_and_the_call_succeeds(plugin: Path) -> None:
+async def test_a_rejected_token_is_fetched_again_once_and_the_call_succeeds(plugin: Path) -> None:
     answer(plugin, credential(token="old"))
     async with scripted(refuse(401, "Unauthorized"), ok()) as server, server.client(user(plugin)) as client:
         await client.get("pods", "x", "ns")
@@ -296,7 +296,7 @@ async def test_gcloud_is_run_for_a_token(plugin: Path) -> None:
     assert plugin.with_name("args").read_text() == "config config-helper --format=json\n"
 
 
-async def test_gcloud_with_another_output_is_named_and_shows_nothing(plugin: Path) -> None:
+async def test_the_error_for_an_unknown_output_of_gcloud_holds_no_secret(plugin: Path) -> None:
     answer(plugin, json.dumps({"credential": "s3cr3t"}))
     source = await asyncio.to_thread(gcloud, plugin)
     with pytest.raises(
@@ -307,7 +307,7 @@ async def test_gcloud_with_another_output_is_named_and_shows_nothing(plugin: Pat
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_gcloud_is_another_identity_than_a_plugin_with_the_same_command(plugin: Path) -> None:
+def test_gcloud_and_a_plugin_with_the_same_command_are_two_identities(plugin: Path) -> None:
     as_plugin = {"apiVersion": V1, "command": str(plugin), "args": ["config", "config-helper", "--format=json"]}
     configs = [
         ClusterConfig("https://api", credentials=source)

@@ -75,7 +75,7 @@ async def issuer() -> AsyncIterator[Issuer]:
     await runner.cleanup()
 
 
-async def test_a_token_that_lasts_is_used_as_it_is(issuer: Issuer) -> None:
+async def test_an_unexpired_token_is_used_as_it_is(issuer: Issuer) -> None:
     token = jwt(600)
     grant = await issuer.provider(id_token=token).open().fetch()
     assert grant.authorization == f"Bearer {token}"
@@ -84,7 +84,7 @@ async def test_a_token_that_lasts_is_used_as_it_is(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("token", ["", jwt(-5), jwt(30)], ids=["none", "expired", "about to expire"])
-async def test_a_token_that_does_not_last_is_exchanged(issuer: Issuer, token: str) -> None:
+async def test_a_missing_or_expiring_token_is_exchanged(issuer: Issuer, token: str) -> None:
     grant = await issuer.provider(id_token=token, client_secret="s").open().fetch()
     assert grant.authorization == f"Bearer {issuer.tokens[0]}"
     assert grant.lifetime == pytest.approx(3540, abs=5)
@@ -92,7 +92,7 @@ async def test_a_token_that_does_not_last_is_exchanged(issuer: Issuer, token: st
     assert issuer.authorizations == ["Basic azpz"]
 
 
-async def test_a_refresh_token_that_was_replaced_is_used_next_time(issuer: Issuer) -> None:
+async def test_a_rotated_refresh_token_is_used_next_time(issuer: Issuer) -> None:
     source = issuer.provider().open()
     await source.fetch()
     assert (await source.fetch()).authorization == f"Bearer {issuer.tokens[1]}"
@@ -100,13 +100,13 @@ async def test_a_refresh_token_that_was_replaced_is_used_next_time(issuer: Issue
     assert issuer.forms[0]["client_id"] == "k"
 
 
-async def test_an_issuer_that_is_not_trusted_gets_no_secret(issuer: Issuer) -> None:
+async def test_an_untrusted_issuer_gets_no_secret(issuer: Issuer) -> None:
     with pytest.raises(CredentialError, match="gave no token"):
         await issuer.provider(ca_data=trustme.CA().cert_pem.bytes().decode()).open().fetch()
     assert not issuer.forms
 
 
-async def test_a_used_up_refresh_token_says_what_to_do_and_shows_nothing(issuer: Issuer) -> None:
+async def test_the_error_for_a_used_refresh_token_says_what_to_do_and_holds_no_secret(issuer: Issuer) -> None:
     with pytest.raises(CredentialError) as caught:
         await issuer.provider(refresh_token="s3cr3t").open().fetch()
     assert str(caught.value) == (
@@ -115,17 +115,17 @@ async def test_a_used_up_refresh_token_says_what_to_do_and_shows_nothing(issuer:
     )
 
 
-async def test_without_a_refresh_token_an_expired_token_is_the_end() -> None:
+async def test_without_a_refresh_token_an_expired_token_is_an_error() -> None:
     with pytest.raises(CredentialError, match="expired and there is no refresh-token"):
         await OidcProvider(issuer="https://idp", client_id="k", id_token=jwt(-1)).open().fetch()
 
 
-async def test_a_token_that_is_no_jwt_is_used_until_it_is_rejected() -> None:
+async def test_a_token_that_is_not_a_jwt_is_used_until_it_is_rejected() -> None:
     grant = await OidcProvider(issuer="https://idp", client_id="k", id_token="opaque").open().fetch()
     assert (grant.authorization, grant.lifetime) == ("Bearer opaque", None)
 
 
-async def test_an_issuer_that_answers_with_no_json_gives_no_token(issuer: Issuer) -> None:
+async def test_an_issuer_that_does_not_send_json_is_an_error(issuer: Issuer) -> None:
     async def page(request: web.Request) -> web.StreamResponse:
         return web.Response(text="<html>", content_type="text/html")
 
@@ -134,7 +134,7 @@ async def test_an_issuer_that_answers_with_no_json_gives_no_token(issuer: Issuer
         await issuer.provider().open().fetch()
 
 
-async def test_a_silent_issuer_is_given_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_issuer_times_out(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
         raise AssertionError

@@ -1,7 +1,7 @@
-"""Random lives of pods, random faults of the server, random followers: the promise of the informer holds.
+"""Random lives of pods, random faults of the server, random subscribers: the promises of the informer hold.
 
-Every follower ends with the true final state, once, and never sees an older state after a newer one; nobody is told
-that a living pod is gone. `make soak` tells many more and longer stories.
+Every subscriber ends with the true final state, once, and never sees an older state after a newer one. A pod that lives
+is never shown as gone. `make soak` runs many more and longer histories.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ HEALING = 200.0
 
 
 @dataclass(eq=False)
-class Follower:
-    """Somebody who follows one pod, and all that it was shown."""
+class Subscriber:
+    """A task that follows one pod, and the views it got."""
 
     name: str
     uid: str
@@ -50,9 +50,9 @@ class InformerMachine(RuleBasedStateMachine):
     def start(self, seed: int, initial_events: bool) -> None:
         self.loop = VirtualTimeLoop(grace=0)
         self.server = ModelServer(seed)
-        self.server.weather.initial_events = initial_events
+        self.server.faults.initial_events = initial_events
         self.client = ModelClient(self.server)
-        self.followers: list[Follower] = []
+        self.subscribers: list[Subscriber] = []
         self.final: dict[str, Any] = {}
         self.births = 0
 
@@ -107,9 +107,9 @@ class InformerMachine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def follow(self, name: str) -> None:
         if name in self.server.pods:
-            follower = Follower(name, self.server.pods[name]["metadata"]["uid"])
-            self.followers.append(follower)
-            follower.task = self.loop.create_task(follower.follow(self.client))
+            subscriber = Subscriber(name, self.server.pods[name]["metadata"]["uid"])
+            self.subscribers.append(subscriber)
+            subscriber.task = self.loop.create_task(subscriber.follow(self.client))
 
     # Time and faults
 
@@ -119,16 +119,16 @@ class InformerMachine(RuleBasedStateMachine):
 
     @rule(verbs=st.sets(st.sampled_from(["list", "watch", "get"]), min_size=1), refusal=st.sampled_from(REFUSALS))
     def refuse(self, verbs: set[str], refusal: tuple[int, str]) -> None:
-        self.server.weather.refusals.update(dict.fromkeys(verbs, refusal))
+        self.server.faults.refusals.update(dict.fromkeys(verbs, refusal))
 
     @rule(lag=st.integers(0, 6), shred=st.booleans(), repeat=st.booleans())
     def turn(self, lag: int, shred: bool, repeat: bool) -> None:
-        weather = self.server.weather
-        weather.lag, weather.shred, weather.repeat = lag, shred, repeat
+        faults = self.server.faults
+        faults.lag, faults.shred, faults.repeat = lag, shred, repeat
 
     @rule()
     def heal(self) -> None:
-        self.server.weather.refusals.clear()
+        self.server.faults.refusals.clear()
 
     @rule(end=st.sampled_from([None, ConnectionResetError()]), half=st.booleans())
     def end_streams(self, end: Exception | None, half: bool) -> None:
@@ -151,18 +151,18 @@ class InformerMachine(RuleBasedStateMachine):
     # The promise
 
     @invariant()
-    def nobody_goes_back_in_time_or_is_told_a_lie(self) -> None:
+    def no_subscriber_goes_back_in_time_or_sees_a_living_pod_as_gone(self) -> None:
         if not hasattr(self, "loop"):
             return
         self.run(0)
         alive = {pod["metadata"]["uid"] for pod in self.server.pods.values()}
-        for follower in self.followers:
-            versions = [int(view.pod.metadata.resource_version) for view in follower.views if view.pod]
+        for subscriber in self.subscribers:
+            versions = [int(view.pod.metadata.resource_version) for view in subscriber.views if view.pod]
             assert versions == sorted(versions)
-            assert not any(view.presence.final for view in follower.views[:-1])
-            assert all(view.pod.metadata.uid == follower.uid for view in follower.views if view.pod)
-            if follower.views and follower.views[-1].presence.final:
-                assert follower.uid not in alive
+            assert not any(view.presence.final for view in subscriber.views[:-1])
+            assert all(view.pod.metadata.uid == subscriber.uid for view in subscriber.views if view.pod)
+            if subscriber.views and subscriber.views[-1].presence.final:
+                assert subscriber.uid not in alive
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
@@ -170,40 +170,42 @@ class InformerMachine(RuleBasedStateMachine):
         try:
             self.heal()
             self.run(HEALING)
-            for follower in self.followers:
-                self.check_end(follower)
+            for subscriber in self.subscribers:
+                self.check_end(subscriber)
             requests = len(self.server.requests)
             self.run(60)
-            assert len(self.server.requests) - requests <= 2 + len(self.followers), "no rest when all is well"
+            assert len(self.server.requests) - requests <= 2 + len(self.subscribers), "requests though all is well"
         finally:
             self.stop()
 
-    def check_end(self, follower: Follower) -> None:
-        assert follower.views, "a follower was never told anything"
-        view = follower.views[-1]
+    def check_end(self, subscriber: Subscriber) -> None:
+        assert subscriber.views, "a subscriber got no view"
+        view = subscriber.views[-1]
         assert view.problem is None
-        if follower.uid in self.final:
+        if subscriber.uid in self.final:
             assert view.presence.final
             if view.presence is Presence.GONE:
                 assert view.pod is not None
-                assert view.pod.metadata.resource_version == self.final[follower.uid]["metadata"]["resourceVersion"]
-                assert view.pod.status.phase == self.final[follower.uid]["status"]["phase"]
+                assert view.pod.metadata.resource_version == self.final[subscriber.uid]["metadata"]["resourceVersion"]
+                assert view.pod.status.phase == self.final[subscriber.uid]["status"]["phase"]
         else:
             assert view.presence is Presence.PRESENT
             assert view.pod is not None
-            assert view.pod.metadata.resource_version == self.server.pods[follower.name]["metadata"]["resourceVersion"]
-            assert view.pod.status.phase == self.server.pods[follower.name]["status"]["phase"]
+            assert (
+                view.pod.metadata.resource_version == self.server.pods[subscriber.name]["metadata"]["resourceVersion"]
+            )
+            assert view.pod.status.phase == self.server.pods[subscriber.name]["status"]["phase"]
 
     def stop(self) -> None:
-        self.loop.run_until_complete(self.say_goodbye())
+        self.loop.run_until_complete(self.leave())
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         left = asyncio.all_tasks(self.loop)
         self.loop.close()
         watch._no_watch_list.clear()
         assert not left
 
-    async def say_goodbye(self) -> None:
-        tasks = [follower.task for follower in self.followers if follower.task]
+    async def leave(self) -> None:
+        tasks = [subscriber.task for subscriber in self.subscribers if subscriber.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,7 +213,7 @@ class InformerMachine(RuleBasedStateMachine):
 
 
 class LongInformerMachine(InformerMachine):
-    """The same, told at length."""
+    """The same, with more and longer histories."""
 
 
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
