@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lint(copy: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo"]
-    return subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "1000"}  # otherwise the report breaks its lines
+    return subprocess.run(command, cwd=copy, env=wide, capture_output=True, text=True, check=False)
 
 
 def test_the_package_itself_keeps_the_contracts(copy: Path) -> None:
