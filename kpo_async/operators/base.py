@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.json_types import Json
+from kpo_async.operators import rendering
 from kpo_async.operators.deprecated import resolve_action, resolve_durable, resolve_finish_action
 from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
 from kpo_async.pod.parameters import env_list
@@ -287,17 +288,29 @@ class PodOperatorBase(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render templates, those inside Kubernetes models too: a model becomes a plain dict and is not changed."""
-        if models.is_model(content):
-            return models.render(content, lambda value: self.render_template(value, context, jinja_env, seen_oids))
-        return super().render_template(content, context, jinja_env, seen_oids)
+        if not models.is_model(content):
+            return super().render_template(content, context, jinja_env, seen_oids)
+        environment = jinja_env or self.get_template_env()
+        as_text = rendering.is_native(environment)
+
+        def render(value: Any) -> Any:
+            template = rendering.text_of_model(value, environment) if as_text else value
+            return self.render_template(template, context, environment, seen_oids)
+
+        return models.render(content, render)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
         # Names of environment variables are templates too, but Airflow renders only the values of a dict. A mapped task
         # renders its unmapped operator without `render_template_fields`, so that method would be too late.
-        if isinstance(parent, PodOperatorBase) and isinstance(parent.env_vars, dict):
-            parent.env_vars = env_list(parent.env_vars)
+        if isinstance(parent, PodOperatorBase):
+            if isinstance(parent.env_vars, dict):
+                parent.env_vars = env_list(parent.env_vars)
+            if rendering.is_native(jinja_env):
+                for field in rendering.TEMPLATE_KINDS.keys() & set(template_fields):
+                    if value := getattr(parent, field):
+                        setattr(parent, field, rendering.with_text(field, value, jinja_env))
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
 

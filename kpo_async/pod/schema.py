@@ -95,12 +95,38 @@ def _spell(value: Any, kind: str, path: str) -> Any:
     return result
 
 
+def map_text(value: Any, kind: str, change: Callable[[str], Any]) -> Any:
+    """Return `value`, of the type `kind`, with `change` applied to each string where the type takes only strings."""
+    if isinstance(value, str):
+        return change(value) if kind == "str" else value
+    if isinstance(value, (list, tuple)) and kind.startswith("["):
+        return [map_text(item, kind[1:-1], change) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if kind.startswith("{"):
+        return {key: map_text(item, kind[1:-1], change) for key, item in value.items()}
+    known = fields().get(kind, {})
+    found = {key: known.get(key) or known.get(_in_camel_case(key, kind)) for key in value}
+    types = {key: field.type if field else "any" for key, field in found.items()}
+    return {key: map_text(item, types[key], change) for key, item in value.items()}
+
+
+def _in_camel_case(key: object, kind: str) -> str:
+    """Return the field that `key`, in snake_case, means, or ""."""
+    return _by_letters(kind).get(str(key).replace("_", "").lower(), "") if "_" in str(key) else ""
+
+
+@cache
+def _by_letters(kind: str) -> Mapping[str, str]:
+    """Return the fields of a type by their name in lower case."""
+    return {name.lower(): name for name in fields().get(kind, ())}
+
+
 def _spelling(key: object, kind: str, path: str) -> str:
     """Return the field that `key`, in snake_case, means. Raise ManifestError if there is none."""
-    names = {name.lower(): name for name in fields()[kind]}
-    letters = str(key).replace("_", "").lower()
-    if letters in names and "_" in str(key):
-        return names[letters]
+    if name := _in_camel_case(key, kind):
+        return name
+    names, letters = _by_letters(kind), str(key).replace("_", "").lower()
     from difflib import get_close_matches  # only an error needs it
 
     inner = [f"{name}.{key}" for name, field in fields()[kind].items() if key in fields().get(field.type, ())]

@@ -1,0 +1,110 @@
+"""Templates in a DAG with `render_template_as_native_obj=True`: text stays text, lists and objects stay native."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpo_async.json_types import Json
+from kpo_async.operators.pod import KubernetesPodOperator
+
+TRAPS = ["3.10", "00", "1e3", "1_000", "007", "True", "None", '{"a": 1}', "[1, 2]", "'quoted'", "0x10", "1,2", "", "ü"]
+
+
+def rendered(native: bool, value: Any, **parameters: Any) -> KubernetesPodOperator:
+    """The operator after Airflow has rendered it, with `value` in `params.value`."""
+    with DAG("rendering", schedule=None, render_template_as_native_obj=native):
+        operator = KubernetesPodOperator(task_id="t", **parameters)
+    operator.render_template_fields({"params": {"value": value}})  # type: ignore[typeddict-item]
+    return operator
+
+
+def manifest(operator: KubernetesPodOperator) -> Json:
+    built = operator.build_pod_request_obj()
+    built["metadata"].pop("name")  # its suffix is random
+    return built
+
+
+TEXTS: Json = {
+    "image": "repository:{{ params.value }}",
+    "cmds": ["{{ params.value }}", "a {{ params.value }}"],
+    "arguments": ("{{ params.value }}", "{{ params.value }}b"),
+    "env_vars": {"A": "{{ params.value }}", "B": "{{ params.value }}{{ params.value }}"},
+    "annotations": {"a": "{{ params.value }}"},
+    "configmaps": ["{{ params.value }}"],
+    "container_resources": {"limits": {"cpu": "{{ params.value }}"}},
+    "volumes": [{"name": "v", "persistent_volume_claim": {"claim_name": "{{ params.value }}"}}],
+    "volume_mounts": [{"name": "v", "mountPath": "{{ params.value }}", "readOnly": True}],
+    "env_from": [{"prefix": "{{ params.value }}", "secretRef": {"name": "{{ params.value }}"}}],
+    "pod_template_dict": {"spec": {"containers": [{"name": "x", "workingDir": "{{ params.value }}"}]}},
+}
+
+
+@given(st.one_of(st.sampled_from(TRAPS), st.text()))
+def test_text_is_rendered_as_without_native_objects(value: str) -> None:
+    assert manifest(rendered(True, value, **TEXTS)) == manifest(rendered(False, value, **TEXTS))
+
+
+@pytest.mark.parametrize("value", TRAPS)
+def test_a_parameter_that_is_one_text_is_not_evaluated(value: str) -> None:
+    names = ("image", "namespace", "hostname", "base_container_name", "config_file")
+    operator = rendered(True, value, **dict.fromkeys(names, "{{ params.value }}"))
+    assert [getattr(operator, name) for name in names] == [value] * len(names)
+
+
+@pytest.mark.parametrize("value", TRAPS)
+def test_text_in_models_is_not_evaluated(value: str) -> None:
+    k8s = pytest.importorskip("kubernetes.client")
+    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name="{{ params.value }}")
+    operator = rendered(
+        True,
+        value,
+        env_vars=[k8s.V1EnvVar(name="A", value="{{ params.value }}")],
+        volumes=[k8s.V1Volume(name="v", persistent_volume_claim=claim)],
+        container_resources=k8s.V1ResourceRequirements(limits={"cpu": "{{ params.value }}"}),
+    )
+    assert operator.env_vars == [{"name": "A", "value": value}]
+    assert operator.volumes == [{"name": "v", "persistentVolumeClaim": {"claimName": value}}]
+    assert operator.container_resources == {"limits": {"cpu": value}}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("arguments", ["3.10", "x"]),
+        ("env_vars", {"A": "3.10"}),
+        ("labels", {"a": "00"}),
+        ("volumes", [{"name": "v", "emptyDir": {}}]),
+        ("container_resources", {"limits": {"cpu": "1"}}),
+        ("pod_template_dict", {"spec": {"containers": [{"name": "x"}]}}),
+    ],
+)
+def test_a_parameter_given_as_one_template_stays_native(parameter: str, value: Any) -> None:
+    assert getattr(rendered(True, value, **{parameter: "{{ params.value }}"}), parameter) == value
+
+
+def test_an_item_that_is_an_object_stays_native() -> None:
+    volume = {"name": "v", "emptyDir": {}}
+    assert rendered(True, volume, volumes=["{{ params.value }}"]).volumes == [volume]
+
+
+def test_numbers_and_booleans_of_kubernetes_stay_native() -> None:
+    volume = {"name": "v", "configMap": {"name": "{{ 420 }}", "default_mode": "{{ 420 }}", "optional": "{{ true }}"}}
+    probe = {"containers": [{"name": "x", "livenessProbe": {"httpGet": {"port": "{{ 80 }}"}}}]}
+    operator = rendered(True, None, volumes=[volume], pod_template_dict={"spec": probe})
+    assert operator.volumes == [{"name": "v", "configMap": {"name": "420", "default_mode": 420, "optional": True}}]
+    assert operator.pod_template_dict["spec"]["containers"][0]["livenessProbe"] == {"httpGet": {"port": 80}}
+
+
+def test_a_text_that_is_none_stays_none() -> None:
+    operator = rendered(True, None, namespace="{{ params.value }}", env_vars={"A": "{{ params.value }}"})
+    assert (operator.namespace, manifest(operator)["spec"]["containers"][0]["env"]) == (None, [{"name": "A"}])
+
+
+def test_an_error_in_a_template_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        rendered(True, None, arguments=["{{ 1 / 0 }}"])
