@@ -18,10 +18,10 @@ from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Presence
 from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
-from kpo_async.logs.emitter import LogRecord, Sink
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat, LogPlan
 from kpo_async.logs.pod import follow_pod
+from kpo_async.logs.records import LogRecord, Sink
 from kpo_async.pod.names import CURSORS_ANNOTATION
 from kpo_async.pod.status import assess
 from kpo_async.pod.timestamps import parse_time

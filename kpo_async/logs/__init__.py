@@ -5,7 +5,9 @@
     follow.py        `ContainerLogFollower`: one container, through every cut
     stage.py         how far a container has come, which decides whether its log may go on
     lines.py         bytes to lines; the cursor
-    emitter.py       lines to log records, at a pace that the process can bear
+    emitter.py       one follower's buffer, emitted as log records
+    records.py       what a record may hold, so that it is written atomically and Airflow's page shows it
+    scheduler.py     whose turn it is to emit, at a pace that the process and its supervisor can bear
     channel.py       the socket by which records leave the process, and whether they have been read
     stream_limit.py  how many logs are streamed at once
 

@@ -15,7 +15,7 @@ from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import Backoff
 from kpo_async.logs.emitter import Emitter
-from kpo_async.logs.lines import Cursor, LineReader, LogLine
+from kpo_async.logs.lines import Cursor, LineReader, LogLine, note
 from kpo_async.logs.stage import ContainerStage, Stage
 from kpo_async.logs.stream_limit import StreamLimit, stream_limit_of
 
@@ -25,13 +25,19 @@ DRAIN_IDLE_TIMEOUT = 5.0
 """The same once the container has ended."""
 STATUS_LAG = 3.0
 """Seconds by which the news of a container's end may trail the end of its log."""
+HELD_BACK = 10.0
+"""Seconds that a stream must have been held back until it may lack a part of the log: kubelets rotate every 10 s."""
+SUSPICIOUS_PAUSE = 1.0
+"""Seconds between two lines of such a stream that count as a gap."""
 SLICE = 32 * 1024
 """Bytes parsed at a time: a few milliseconds of work if they are all short lines."""
 SMALL = 2 * 1024
 """Bytes that are parsed at once, without waiting for the other followers."""
 FINAL_ATTEMPTS = 6
-"""How often the rest of an ended container's log is asked for."""
-_RETRY = Backoff(first=0.8, cap=30.0)
+"""How often the rest of an ended container's log is requested."""
+REPLAY_ATTEMPTS = 2
+"""How often it is requested again when an answer ends before it gets beyond the lines that were read before."""
+_RETRY = Backoff(first=0.8, cap=30.0, jitter=0.5)
 
 
 class LogState(StrEnum):
@@ -39,8 +45,9 @@ class LogState(StrEnum):
 
     GOING_ON = "going on"
     """There may be more; a stream that ends once the container has ended was the whole rest."""
-    CUT = "cut"
-    """There may be more, and a stream was cut: the log is read once a further request brings nothing new."""
+    UNCONFIRMED = "unconfirmed"
+    """There may be more, even after a clean end: streams were cut, or held back, and a kubelet ends a stream at the end
+    of a rotated file once the container has ended. The log is complete once a further request brings nothing new."""
     COMPLETE = "complete"
     UNREADABLE = "unreadable"
     """The API server refuses the rest, or failed too often."""
@@ -79,6 +86,8 @@ class ContainerLogFollower:
         """Where the lines given to the emitter end."""
         self.state = LogState.GOING_ON
         self._failures = 0
+        self._held_back = 0.0
+        """Seconds that the current stream had to wait for the emitter."""
 
     async def run(self) -> None:
         """Follow until the log is complete. Returns early when it cannot be read, after a note in the log."""
@@ -97,15 +106,18 @@ class ContainerLogFollower:
 
     async def _stream(self, ended: bool) -> None:
         """Read one answer, and decide what its end means. `ended`: whether the container had ended before."""
-        before = self.cursor
+        before, self._held_back = self.cursor, 0.0
         reader = LineReader(self._container, before)
         end = await self._read(reader, ended)
-        cut = self.state is LogState.CUT
+        if self._held_back:
+            self.state = LogState.UNCONFIRMED
+        unconfirmed = self.state is LogState.UNCONFIRMED
         if end is _StreamEnd.PREEMPTED:
             return
-        if end is _StreamEnd.EOF and cut and ended and self.cursor != before:
-            return  # What cut the streams before may have cut this one: it is whole when nothing new comes.
-        if end is _StreamEnd.EOF and (ended or (not cut and await self._ends_soon())):
+        if end is _StreamEnd.EOF and unconfirmed and ended and self.cursor != before:
+            return
+        whole = end is _StreamEnd.EOF and (ended or (not unconfirmed and await self._ends_soon()))
+        if whole and (not reader.replaying or self._failures >= REPLAY_ATTEMPTS):
             self._put(reader, reader.end())
             self.state = LogState.COMPLETE
         else:
@@ -117,14 +129,23 @@ class ContainerLogFollower:
         end = _StreamEnd.IDLE
         scope = timeout(None)
 
+        def leave_at(moment: float | None) -> None:
+            if not scope.expired():
+                scope.reschedule(moment)
+
         def preempt() -> None:
             nonlocal end
             end = _StreamEnd.PREEMPTED
-            scope.reschedule(loop.time())
+            leave_at(loop.time())
 
-        def bound_silence() -> None:
+        def wait_for_bytes() -> None:
             if end is not _StreamEnd.PREEMPTED:
-                scope.reschedule(loop.time() + _idle_timeout(stage.current))
+                leave_at(loop.time() + _idle_timeout(stage.current))
+
+        def on_stage() -> None:
+            # While bytes are parsed the server is not silent, however long the emitter holds that up.
+            if scope.when() is not None or stage.current is Stage.UNWANTED:
+                wait_for_bytes()
 
         try:
             async with (
@@ -138,11 +159,13 @@ class ContainerLogFollower:
                     since_time=self.cursor.since or None,
                 ) as chunks,
             ):
-                with stage.on_change(bound_silence):
-                    bound_silence()
+                with stage.on_change(on_stage):
+                    wait_for_bytes()
                     async for chunk in chunks:
+                        if end is not _StreamEnd.PREEMPTED:
+                            leave_at(None)
                         await self._parse(reader, chunk)
-                        bound_silence()
+                        wait_for_bytes()
         except asyncio.TimeoutError:
             return end
         return _StreamEnd.EOF
@@ -156,7 +179,7 @@ class ContainerLogFollower:
 
     async def _retry(self, ended: bool, error: object) -> None:
         """Back off before the next request; the container's end cuts the pause short."""
-        self.state = LogState.CUT
+        self.state = LogState.UNCONFIRMED
         self._failures += 1
         if ended and self._failures >= FINAL_ATTEMPTS:
             return self._give_up(error)
@@ -166,7 +189,7 @@ class ContainerLogFollower:
 
     def _give_up(self, error: object) -> None:
         self.state = LogState.UNREADABLE
-        self._note(f"the rest of the log cannot be read: {error}")
+        self._emitter.put([note(self._container, f"the rest of the log cannot be read: {error}")])
 
     async def _parse(self, reader: LineReader, chunk: bytes) -> None:
         """Parse a chunk without holding up the loop: a slice at a time, one follower at a time."""
@@ -178,19 +201,23 @@ class ContainerLogFollower:
                 async with self._emitter.parsing:
                     self._put(reader, reader.feed(piece))
                     await asyncio.sleep(0)
-            await self._emitter.wait_for_room()
+            await self._wait_for_room(reader)
+
+    async def _wait_for_room(self, reader: LineReader) -> None:
+        if self._emitter.has_room:
+            return
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        await self._emitter.wait_for_room()
+        self._held_back += loop.time() - since
+        if self._held_back >= HELD_BACK:
+            reader.suspicious_pause = SUSPICIOUS_PAUSE
 
     def _put(self, reader: LineReader, lines: list[LogLine]) -> None:
-        if reader.gap:
-            reader.gap = False
-            self._note("lines may be missing here: the log was rotated, or the container restarted")
         if lines:
             self._emitter.put(lines)
             self._failures = 0
         self.cursor = reader.cursor
-
-    def _note(self, text: str) -> None:
-        self._emitter.put([LogLine(self._container, "", f"(kpo-async: {text})")])
 
 
 def _idle_timeout(stage: Stage) -> float:

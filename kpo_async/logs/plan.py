@@ -18,7 +18,7 @@ LineFormat: TypeAlias = Callable[[str, str], str]
 
 _LEVEL = re.compile(r"\s*\[?(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z0-9_])", re.IGNORECASE)
 _LEVELS = {
-    "DEBUG": logging.DEBUG,
+    "DEBUG": logging.INFO,  # at its own level it would not be shown
     "INFO": logging.INFO,
     "WARN": logging.WARNING,
     "WARNING": logging.WARNING,
@@ -62,7 +62,7 @@ def line_format(*, prefix: bool = True, formatter: LineFormat | None = None) -> 
 
     def formatted(container: str, text: str) -> str:
         try:
-            return formatter(container, text)
+            return str(formatter(container, text))
         except Exception:  # the user's code
             return _with_prefix(container, text)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, MutableMapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from kpo_async.compat import TaskGroup, timeout
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch import Subscription
-from kpo_async.logs.emitter import Emitter, Sink
+from kpo_async.logs.emitter import Emitter
 from kpo_async.logs.follow import ContainerLogFollower, LogState
-from kpo_async.logs.lines import Cursor
+from kpo_async.logs.lines import Cursor, seconds_of
 from kpo_async.logs.plan import LineFormat, LogPlan, line_format
+from kpo_async.logs.records import Sink
 from kpo_async.logs.stage import ContainerStage, Stage
 from kpo_async.pod.containers import Container
 from kpo_async.pod.status import PodState, assess
@@ -35,8 +38,8 @@ async def follow_pod(
     """Emit the logs of the pod's containers as they come, to their end. Return whether all were read to their end.
 
     `feed` must be a subscription of its own. `base` is the name of the main container, `formatter` the callable that
-    `plan` names. `cursors` says what was emitted before, and is kept up to date. Set a deadline by cancelling: what was
-    read has then been emitted, and the cursors say how far that is.
+    `plan` names. `cursors` says what was emitted before; at the end, it says how far that is now. Set a deadline by
+    cancelling: what was read is then emitted, as far as that takes no more than `FLUSH_TIMEOUT` seconds.
     Raises what `feed` or `sink` raised.
     """
     async with TaskGroup() as group:
@@ -117,8 +120,10 @@ class _PodLogs:
     def _follow_new(self, state: PodState, name: str, namespace: str) -> None:
         for container in self._plan.select(state):
             if container.name not in self.followers:
+                cursor = self._cursors.get(container.name)
                 stage = self._stages[container.name] = ContainerStage()
-                emitter = Emitter(self._format_line, self._sink)
+                lag_of = partial(self._lag_of, stage)
+                emitter = Emitter(self._format_line, self._sink, cursor=cursor, lag_of=lag_of)
                 follower = self.followers[container.name] = ContainerLogFollower(
                     self._client,
                     name,
@@ -126,7 +131,7 @@ class _PodLogs:
                     container.name,
                     stage=stage,
                     emitter=emitter,
-                    cursor=self._cursors.get(container.name),
+                    cursor=cursor,
                 )
                 work = self._run(container.name, follower, emitter)
                 self._tasks[container.name] = self.start(container.name, work)
@@ -136,10 +141,22 @@ class _PodLogs:
             await follower.run()
             await emitter.wait_until_empty()
         finally:
-            emitter.close()
-            self._cursors[container] = follower.cursor
+            await self._close(container, emitter)
         if container == self._base:
             self.base_emitted.set()
+
+    async def _close(self, container: str, emitter: Emitter) -> None:
+        try:
+            await emitter.aclose()
+        finally:
+            self._cursors[container] = emitter.cursor
+
+    def _lag_of(self, stage: ContainerStage, timestamp: str) -> float | None:
+        """Return the seconds since `timestamp`, on the API server's clock; None if the container has ended."""
+        seconds = seconds_of(timestamp)
+        if stage.current is not Stage.RUNNING or seconds is None:
+            return None
+        return time.time() + self._client.clock.ahead.total_seconds() - seconds
 
     def _raise_stages(self, state: PodState, *, gone: bool) -> None:
         for name, stage in self._stages.items():

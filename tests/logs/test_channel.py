@@ -17,9 +17,11 @@ from kpo_async.compat import timeout
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import task_log
 from kpo_async.logs import channel
-from kpo_async.logs.emitter import UNREAD_BYTES, Emitter, LogRecord
+from kpo_async.logs.emitter import Emitter
 from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import line_format
+from kpo_async.logs.records import LogRecord
+from kpo_async.logs.scheduler import UNREAD_BYTES
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not say what is unread")
@@ -101,7 +103,7 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
             received += read(supervisor) if highest > UNREAD_BYTES else 0
     received += read(supervisor)
     assert received == sum(len(line.text) + 1 for line in lines)
-    emitter.close()
+    await emitter.aclose()
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kpo_async.kube.client import Client
-from kpo_async.logs.emitter import Emitter, LogRecord
+from kpo_async.logs.emitter import Emitter
 from kpo_async.logs.follow import DRAIN_IDLE_TIMEOUT, IDLE_TIMEOUT, ContainerLogFollower, LogState
 from kpo_async.logs.plan import line_format
+from kpo_async.logs.records import LogRecord
 from kpo_async.logs.stage import ContainerStage, Stage
 from kpo_async.logs.stream_limit import StreamLimit
 from tests.logs.kubelet import Cut, LogKubelet
@@ -54,13 +55,13 @@ class Following:
 
     async def drained(self) -> list[str]:
         await self.task
-        self.emitter.close()
+        await self.emitter.aclose()
         return self.shown.lines
 
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.wait([self.task])
-        self.emitter.close()
+        await self.emitter.aclose()
 
 
 @asynccontextmanager

@@ -61,7 +61,7 @@ def test_a_formatter_that_fails_does_not_cost_the_line() -> None:
     [
         ("plain", logging.INFO),
         ("", logging.INFO),
-        ("DEBUG x", logging.DEBUG),
+        ("DEBUG x", logging.INFO),
         ("INFO: x", logging.INFO),
         ("WARN x", logging.WARNING),
         ("WARNING - x", logging.WARNING),

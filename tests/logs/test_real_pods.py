@@ -8,10 +8,10 @@ from typing import Any
 from kpo_async.kube.client import Client
 from kpo_async.kube.watch import follow
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.logs.emitter import LogRecord
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan, line_format
 from kpo_async.logs.pod import follow_pod
+from kpo_async.logs.records import LogRecord
 from kpo_async.pod.names import SELECTOR
 from kpo_async.pod.xcom_sidecar import attach
 
