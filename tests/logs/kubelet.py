@@ -1,4 +1,9 @@
-"""A scripted kubelet: serves `pods/log` as an API server does, from logs that a test writes, with faults."""
+"""A scripted kubelet: serves `pods/log` as an API server does, from logs that a test writes, with faults.
+
+Rotated logs are served as by a real kubelet (pkg/kubelet/kuberuntime/logs/logs.go): a request reads the newest file; a
+stream reads the file that it has open to its end, then ends if the container has ended, else goes on with what is the
+newest file by then.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,16 @@ from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from tests.logs.test_lines import Entry, answer
 
+_WRITE = 64 * 1024
+
 
 @dataclass
 class ContainerLog:
     """The log of one container, and whether that runs."""
 
-    entries: list[Entry] = field(default_factory=list)
+    files: list[list[Entry]] = field(default_factory=lambda: [[]])
+    """The newest one last. Only that can be requested."""
+    written: int = 0
     tail: bytes = b""
     """What comes after the last line end."""
     running: bool = True
@@ -29,7 +38,8 @@ class ContainerLog:
 
     def write(self, *texts: str) -> None:
         for text in texts:
-            self.entries.append(Entry((len(self.entries) + 1) * self.step, text.encode()))
+            self.written += 1
+            self.files[-1].append(Entry(self.written * self.step, text.encode()))
         self._change()
 
     def finish(self, tail: str = "") -> None:
@@ -38,7 +48,8 @@ class ContainerLog:
         self._change()
 
     def rotate(self) -> None:
-        self.entries.clear()
+        self.files.append([])
+        self._change()
 
     def _change(self) -> None:
         self.changed.set()
@@ -88,19 +99,24 @@ class LogKubelet:
         cut = self.cuts.popleft() if self.cuts else None
         response = web.StreamResponse()
         await response.prepare(request)
-        sent = 0
+        file, since = log.files[-1], request.query.get("sinceTime", "")
+        sent = before = 0
         while True:
             running, changed = log.running, log.changed
-            data = answer(log.entries, request.query.get("sinceTime", "")) + log.tail
-            end = len(data) if cut is None else min(len(data), cut.after)
-            if end > sent:
-                await response.write(data[sent:end])
-                sent = end
-            if cut is not None and sent >= cut.after:
+            data = answer(file, since) + (log.tail if file is log.files[-1] else b"")
+            end = len(data) if cut is None else min(len(data), cut.after - before)
+            while end > sent:
+                piece = data[sent : min(end, sent + _WRITE)]
+                await response.write(piece)
+                sent += len(piece)
+            if cut is not None and before + sent >= cut.after:
                 return await self._cut(request, response, cut.how)
             if not running or request.query.get("follow") != "true":
                 return response
-            await changed.wait()
+            if file is log.files[-1]:
+                await changed.wait()
+            else:
+                file, before, sent = log.files[-1], before + sent, 0
 
     async def _cut(self, request: web.Request, response: web.StreamResponse, how: str) -> web.StreamResponse:
         if how == "hang":

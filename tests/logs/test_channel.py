@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import logging
-import os
-import socket
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,38 +19,10 @@ from kpo_async.logs.plan import line_format
 from kpo_async.logs.records import LogRecord
 from kpo_async.logs.scheduler import UNREAD_BYTES
 from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
+from tests.logs.supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not say what is unread")
 log = logging.getLogger("a task")
-
-
-@pytest.fixture
-def supervisor() -> Iterator[socket.socket]:
-    """The far end of the socket that this process logs to."""
-    near, far = socket.socketpair()
-    # A write that would block is an error instead.
-    near.setblocking(False)
-    far.setblocking(False)
-    stream = codecs.getwriter("utf-8")(os.fdopen(os.dup(near.fileno()), "wb", buffering=0))
-    handler = logging.StreamHandler(stream)
-    root = logging.getLogger()
-    root.handlers.insert(0, handler)
-    log.setLevel(logging.INFO)
-    try:
-        with near, far, stream:
-            yield far
-    finally:
-        root.removeHandler(handler)
-
-
-def read(far: socket.socket) -> int:
-    """Read all there is."""
-    size = 0
-    while True:
-        try:
-            size += len(far.recv(4096))
-        except BlockingIOError:
-            return size
 
 
 async def test_a_log_without_a_socket_is_not_waited_for() -> None:
@@ -63,29 +31,29 @@ async def test_a_log_without_a_socket_is_not_waited_for() -> None:
         await channel.wait_until_read()
 
 
-async def test_records_are_waited_for_until_they_are_read(supervisor: socket.socket) -> None:
+async def test_records_are_waited_for_until_they_are_read(supervisor: Supervisor) -> None:
     log.info("x" * 10_000)
     waiting = asyncio.create_task(channel.wait_until_read())
     await asyncio.wait([waiting], timeout=3 * channel.POLL_INTERVAL)
     assert not waiting.done()
-    assert read(supervisor) > 10_000
+    assert supervisor.read() > 10_000
     async with timeout(5):
         await waiting
 
 
-async def test_records_logged_meanwhile_are_not_waited_for(supervisor: socket.socket) -> None:
+async def test_records_logged_meanwhile_are_not_waited_for(supervisor: Supervisor) -> None:
     log.info("x" * 10_000)
     waiting = asyncio.create_task(channel.wait_until_read())
     async with timeout(5):
         while not waiting.done():
             await asyncio.sleep(channel.POLL_INTERVAL)
-            read(supervisor)
+            supervisor.read()
             await asyncio.sleep(channel.POLL_INTERVAL)
             log.info("y" * 1000)
     assert channel.unread_bytes() > 0
 
 
-async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) -> None:
+async def test_a_long_log_does_not_fill_the_socket(supervisor: Supervisor) -> None:
     """Writing into a full socket would block the loop; in this test, it would lose the record."""
 
     def sink(record: LogRecord) -> None:
@@ -100,8 +68,8 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: socket.socket) ->
         while not emitting.done():
             await asyncio.sleep(0)
             highest = max(highest, channel.unread_bytes())
-            received += read(supervisor) if highest > UNREAD_BYTES else 0
-    received += read(supervisor)
+            received += supervisor.read() if highest > UNREAD_BYTES else 0
+    received += supervisor.read()
     assert received == sum(len(line.text) + 1 for line in lines)
     await emitter.aclose()
 
