@@ -65,7 +65,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def time_held() -> Iterator[None]:
-    """Do not advance time inside the block, for example while waiting for a child process, which the loop cannot see."""
+    """Hold time inside the block, for example while waiting for a child process, which the loop cannot see."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop), "mark the test with pytest.mark.virtual_time"
     loop.clock.holds += 1
