@@ -20,6 +20,7 @@ from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.lifecycle import xcom
 from kpo_async.lifecycle.ownership import is_active, last_pod, pod_of, subscribe
+from kpo_async.logs.records import split
 from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
@@ -61,8 +62,7 @@ async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: 
     pod = await _ended_pod(client, task, outcome) if log_pod or any(callbacks.wants(event) for event in events) else {}
     try:
         if log_pod:
-            # Airflow's log view folds a group.
-            log.info("::group::Pod %s/%s\n%s\n::endgroup::", task.namespace, task.name, _as_yaml(redact(pod)))
+            _log_pod(task, pod)
         await callbacks.pod_event(CallbackEvent.POD_COMPLETION, pod)
         yield
         await callbacks.pod_event(CallbackEvent.POD_TEARDOWN, pod)
@@ -89,9 +89,12 @@ def _has_last_phase(state: PodState) -> bool:
     return state.phase in TERMINAL_PHASES or bool(state.verdict.ended and state.running_main_containers)
 
 
-def _as_yaml(pod: Json) -> str:
-    text: str = yaml.safe_dump(pod, sort_keys=False)
-    return text
+def _log_pod(task: PodTask, pod: Json) -> None:
+    """Log the pod's manifest in a group, which Airflow's page folds. Its markers must be records of their own."""
+    log.info("::group::Pod %s/%s", task.namespace, task.name)
+    for text in split(yaml.safe_dump(redact(pod), sort_keys=False)):
+        log.info("%s", text)
+    log.info("::endgroup::")
 
 
 async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ airflow/sdk/_shared/logging/structlog.py): a control byte takes 6 bytes, a quote
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,6 +93,21 @@ def record_of(batch: list[Piece]) -> LogRecord:
     """Return the record that consists of the pieces."""
     text = "\n".join(piece.text for piece in batch)
     return LogRecord(batch[0].level, text, tuple(piece.line for piece in batch if piece.line is not None))
+
+
+def split(text: str) -> Iterator[str]:
+    """Split a text of many lines into as few texts as fit into a record each, at line ends where that is possible."""
+    batch: list[Piece] = []
+    size = 0
+    for part in (part for line in text.splitlines() for part in _cut(line)):
+        piece = Piece(logging.INFO, part, json_size(part), None)
+        if not fits(piece, batch, size, RECORD_BYTES):
+            yield record_of(batch).text
+            batch, size = [], 0
+        batch.append(piece)
+        size = next_size(size, piece)
+    if batch:
+        yield record_of(batch).text
 
 
 def json_size(text: str) -> int:

@@ -12,6 +12,7 @@ from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
 from kpo_async.exceptions import XComError
 from kpo_async.kube.client import Client
+from kpo_async.logs.records import RECORD_BYTES, json_size
 from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, create_pod, identity, manifest, owner, pod_exists, pod_task
@@ -126,3 +127,20 @@ async def test_another_pod_of_the_same_name_is_not_touched(client: Client) -> No
     await lifecycle.kill(client, stale)
     await lifecycle.finish(client, stale, Outcome(OutcomeStatus.FAILED))
     assert await pod_exists(client, pod)
+
+
+async def test_the_manifest_of_a_failed_pod_is_a_group_whose_markers_are_records_of_their_own(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    pod = await create_pod(client, "exit 1", env_vars={f"VARIABLE_{n}": "x" * 100 for n in range(200)})
+    task = pod_task(pod)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+        pass
+    start = caplog.messages.index(f"::group::Pod {task.namespace}/{task.name}")
+    end = caplog.messages.index("::endgroup::")
+    content = caplog.messages[start + 1 : end]
+    assert len(content) > 1
+    assert "VARIABLE_199" in "\n".join(content)
+    assert all(json_size(message) <= RECORD_BYTES for message in content)

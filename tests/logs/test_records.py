@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kpo_async.logs.lines import CONTINUED, LogLine
 from kpo_async.logs.plan import line_format
-from kpo_async.logs.records import RECORD_BYTES, Piece, fits, json_size, next_size, pieces, record_of
+from kpo_async.logs.records import RECORD_BYTES, Piece, fits, json_size, next_size, pieces, record_of, split
 
 PLAIN = line_format(prefix=False)
 
@@ -84,3 +84,13 @@ def test_a_line_with_a_group_marker_is_a_record_of_its_own_in_order() -> None:
         "::endgroup::",
         "three",
     ]
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=300).map(lambda text: text * 100), max_size=8)
+)
+def test_a_text_of_many_lines_is_split_into_texts_that_fit(texts: list[str]) -> None:
+    text = "\n".join(texts)
+    parts = list(split(text))
+    assert all(json_size(part) <= RECORD_BYTES for part in parts)
+    assert "".join("".join(part.splitlines()) for part in parts) == "".join(text.splitlines())
