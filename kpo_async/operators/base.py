@@ -27,27 +27,6 @@ if TYPE_CHECKING:
 Model = Any
 """A Kubernetes object: a plain dict in the API's spelling, or a model of `kubernetes` or `kubernetes_asyncio`."""
 
-_LISTS = (
-    "cmds",
-    "arguments",
-    "ports",
-    "volume_mounts",
-    "volumes",
-    "env_vars",
-    "env_from",
-    "secrets",
-    "image_pull_secrets",
-    "tolerations",
-    "init_containers",
-    "pod_runtime_info_envs",
-    "configmaps",
-)
-"""Parameters that are an empty list when not given, so that subclasses may append to them."""
-_DICTS = ("labels", "annotations", "affinity", "node_selector", "security_context")
-"""Parameters that are an empty dict when not given."""
-_NOT_STORED = ("self", "kwargs", "__class__", "is_delete_operator_pod", "reattach_on_restart")
-"""Locals of the constructor that are not attributes. Deprecated parameters are stored under their new names."""
-
 
 class PodOperatorBase(BaseOperator):
     """An operator with the parameters of a pod. `KubernetesPodOperator` runs it."""
@@ -237,28 +216,87 @@ class PodOperatorBase(BaseOperator):
         xcom_transport: str = XComTransport.SIDECAR,
         **kwargs: Any,
     ) -> None:
-        given = dict(locals())
         try:
             super().__init__(**kwargs)
         except TypeError:
             if "config_dict" in kwargs:  # the error that is being handled shows it
                 raise ConfigError(INLINE_KUBECONFIG) from None
             raise
-        # Airflow's `__setattr__` would take a third of the time in which a DAG file is parsed.
+        # DAG files are parsed all day. Airflow's `__setattr__` would take a third of that time, and `locals()`, in place of
+        # these lines, a twentieth.
         own = vars(self)
-        for local in _NOT_STORED:
-            del given[local]
-        own.update(given)
-        for parameter in _LISTS:
-            own[parameter] = own[parameter] or []
-        for parameter in _DICTS:
-            own[parameter] = own[parameter] or {}
+        own["kubernetes_conn_id"] = kubernetes_conn_id
+        own["namespace"] = namespace
+        own["image"] = image
+        own["name"] = name
+        own["random_name_suffix"] = random_name_suffix
+        own["cmds"] = cmds or []
+        own["arguments"] = arguments or []
+        own["ports"] = ports or []
+        own["volume_mounts"] = volume_mounts or []
+        own["volumes"] = volumes or []
+        own["env_vars"] = env_vars or []
+        own["env_from"] = env_from or []
+        own["secrets"] = secrets or []
+        own["in_cluster"] = in_cluster
+        own["cluster_context"] = cluster_context
+        own["labels"] = labels or {}
         own["durable"] = resolve_durable(reattach_on_restart, durable)
+        own["startup_timeout_seconds"] = startup_timeout_seconds
+        own["startup_check_interval_seconds"] = startup_check_interval_seconds
         own["schedule_timeout_seconds"] = schedule_timeout_seconds or startup_timeout_seconds
+        own["get_logs"] = get_logs
         own["base_container_name"] = base_container_name or self.BASE_CONTAINER_NAME
+        own["base_container_status_polling_interval"] = base_container_status_polling_interval
+        own["init_container_logs"] = init_container_logs
+        own["container_logs"] = container_logs
+        own["image_pull_policy"] = image_pull_policy
+        own["annotations"] = annotations or {}
+        own["container_resources"] = container_resources
+        own["affinity"] = affinity or {}
+        own["config_file"] = config_file
+        own["runtime_class_name"] = runtime_class_name
+        own["node_selector"] = node_selector or {}
+        own["image_pull_secrets"] = image_pull_secrets or []
+        own["service_account_name"] = service_account_name
+        own["automount_service_account_token"] = automount_service_account_token
+        own["hostnetwork"] = hostnetwork
+        own["host_aliases"] = host_aliases
+        own["tolerations"] = tolerations or []
+        own["security_context"] = security_context or {}
+        own["container_security_context"] = container_security_context
+        own["xcom_sidecar_container_security_context"] = xcom_sidecar_container_security_context
+        own["dnspolicy"] = dnspolicy
+        own["dns_config"] = dns_config
+        own["hostname"] = hostname
+        own["subdomain"] = subdomain
+        own["schedulername"] = schedulername
+        own["full_pod_spec"] = full_pod_spec
+        own["init_containers"] = init_containers or []
+        own["log_events_on_failure"] = log_events_on_failure
+        own["log_events_on_startup"] = log_events_on_startup
+        own["do_xcom_push"] = do_xcom_push
+        own["pod_template_file"] = pod_template_file
+        own["pod_template_dict"] = pod_template_dict
+        own["priority_class_name"] = priority_class_name
+        own["pod_runtime_info_envs"] = pod_runtime_info_envs or []
+        own["termination_grace_period"] = termination_grace_period
+        own["configmaps"] = configmaps or []
         own["skip_on_exit_code"] = _exit_codes(skip_on_exit_code)
+        own["deferrable"] = deferrable
+        own["poll_interval"] = poll_interval
+        own["log_pod_spec_on_failure"] = log_pod_spec_on_failure
         own["on_finish_action"] = resolve_finish_action(on_finish_action, is_delete_operator_pod)
         own["on_kill_action"] = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
+        own["termination_message_policy"] = termination_message_policy
+        own["active_deadline_seconds"] = active_deadline_seconds
+        own["callbacks"] = callbacks
+        own["progress_callback"] = progress_callback
+        own["logging_interval"] = logging_interval
+        own["trigger_kwargs"] = trigger_kwargs
+        own["container_name_log_prefix_enabled"] = container_name_log_prefix_enabled
+        own["log_formatter"] = log_formatter
+        own["end_from_trigger"] = end_from_trigger
         own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
         own["current_run"] = None
         check_parameters(own)
