@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 
 from kpo_async.exceptions import ApiError, ForbiddenError, NotStartedError, ServerError, UnreachableError
+from kpo_async.kube.auth import ClusterConfig
 from kpo_async.kube.client import Client
 from kpo_async.kube.errors import Action
 from kpo_async.kube.remote_command import ExecResult, exit_code
@@ -295,6 +298,28 @@ async def test_a_cancelled_exec_does_not_wait_for_a_server_that_is_silent() -> N
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(run(client), 10)
         assert loop.time() - began <= 12
+
+
+async def test_an_exec_goes_through_the_proxy_with_the_headers_of_impersonation() -> None:
+    headers = (("Impersonate-User", "jane"), ("Impersonate-Group", "dev"), ("Impersonate-Group", "ops"))
+    async with scripted(channels(SUCCESS)) as proxy:
+        config = ClusterConfig(server="http://api.invalid:6443", proxy=proxy.url, headers=headers)
+        async with Client(config) as client:
+            assert (await run(client)).exit_code == 0
+    assert proxy.requests[0].headers["Host"] == "api.invalid:6443"
+    assert proxy.requests[0].headers["Impersonate-User"] == "jane"
+
+
+async def test_an_exec_verifies_the_server_by_its_tls_server_name() -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("kubernetes").configure_cert(context)
+    ca_data = authority.cert_pem.bytes().decode()
+    async with scripted(channels(SUCCESS), context=context) as server:
+        async with Client(server.config(ca_data=ca_data, tls_server_name="kubernetes")) as client:
+            assert (await run(client)).exit_code == 0
+        async with Client(server.config(ca_data=ca_data)) as client:
+            with pytest.raises(UnreachableError, match="not trusted"):
+                await run(client)
 
 
 async def test_an_exec_renews_a_rejected_token_once() -> None:
