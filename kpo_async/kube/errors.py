@@ -166,7 +166,11 @@ def _explain(error: BaseException) -> tuple[Unreachable, str, str]:
         return Unreachable.CERTIFICATE, f"its certificate is not trusted ({text})", advice
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         text = getattr(error, "reason", None) or getattr(getattr(error, "os_error", None), "reason", None) or error
-        return Unreachable.TLS, f"TLS failed ({text})", "check that the port speaks TLS and which certificates it asks"
+        return (
+            Unreachable.TLS,
+            f"TLS failed ({text})",
+            "check that the port speaks TLS and accepts the client certificate",
+        )
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         advice = "check proxy-url, HTTPS_PROXY and NO_PROXY"
         return Unreachable.PROXY, f"the proxy failed ({_describe(error)})", advice

@@ -43,7 +43,7 @@ class Backoff:
         return min(self.cap, self.first * self.factor ** min(failures - 1, 64))
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
-        """The delay after the `failures`-th failure in a row, added to what the server asked for."""
+        """The delay after the `failures`-th failure in a row, added to the server's Retry-After."""
         return (retry_after or 0.0) + self.ceiling(failures) * (1 - self.jitter * random.random())
 
 
@@ -66,7 +66,7 @@ class ReconnectBackoff:
         self.failures = 0
 
     def pause(self, now: float, retry_after: float | None = None) -> float:
-        """Seconds to wait after a failure at `now` (loop time); never less than the server asked for."""
+        """Seconds to wait after a failure at `now` (loop time); never less than the server's Retry-After."""
         if now - self._failed_at >= HEALTHY_AFTER:
             self.failures = 0
         self.failures += 1

@@ -35,7 +35,7 @@ def pod(number: int) -> dict[str, Any]:
         "kind": "Pod",
         "apiVersion": "v1",
         "metadata": {"name": f"p{number}", "namespace": "default", "labels": {"our": "own"}},
-        "spec": {"nodeName": "nobody's", "containers": [{"name": "base", "image": "x"}]},
+        "spec": {"nodeName": "no-node", "containers": [{"name": "base", "image": "x"}]},
         "status": {"phase": "Running"},
     }
 

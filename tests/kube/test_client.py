@@ -213,8 +213,8 @@ async def test_a_cut_stream_yields_what_arrived_and_then_fails() -> None:
 
 
 async def test_a_container_that_has_not_started_has_its_own_error() -> None:
-    said = 'container "base" in pod "x" is waiting to start: ContainerCreating'
-    async with scripted(refuse(400, "BadRequest", said)) as server, server.client() as client:
+    message = 'container "base" in pod "x" is waiting to start: ContainerCreating'
+    async with scripted(refuse(400, "BadRequest", message)) as server, server.client() as client:
         with pytest.raises(NotStartedError, match="waiting to start: ContainerCreating"):
             await client.log("x", "ns", container="base").__aenter__()
 
@@ -277,8 +277,8 @@ async def test_an_exec_that_ends_without_an_exit_code_is_a_broken_connection(the
 
 
 async def test_the_error_of_a_refused_exec_has_the_servers_message() -> None:
-    said = 'pods "x" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"'
-    async with scripted(refuse(403, "Forbidden", said)) as server, server.client() as client:
+    message = 'pods "x" is forbidden: User "u" cannot create resource "pods/exec" in API group "" in the namespace "ns"'
+    async with scripted(refuse(403, "Forbidden", message)) as server, server.client() as client:
         with pytest.raises(ForbiddenError, match='u may not create pods/exec in namespace "ns"'):
             await run(client)
 

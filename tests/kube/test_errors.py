@@ -49,11 +49,11 @@ def test_each_code_has_its_class_and_the_error_keeps_its_details(code: int, kind
 
 
 def test_a_denial_names_verb_resource_namespace_and_identity() -> None:
-    said = (
+    message = (
         'pods "x" is forbidden: User "system:serviceaccount:airflow:worker" cannot get resource "pods" '
         'in API group "" in the namespace "team-a"'
     )
-    assert str(from_response(GET, 403, status(said, "Forbidden"))) == (
+    assert str(from_response(GET, 403, status(message, "Forbidden"))) == (
         'system:serviceaccount:airflow:worker may not get pods in namespace "team-a" '
         '(get pods "x" in namespace "team-a"); bind a Role with this verb and resource to it'
     )
@@ -65,11 +65,11 @@ def test_an_exceeded_quota_is_not_reported_as_missing_rights() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     ['container "base" in pod "x" is waiting to start: ContainerCreating', "pod x does not have a host assigned"],
 )
-def test_a_log_that_does_not_exist_yet_can_be_told_from_a_wrong_request(said: str) -> None:
-    assert type(from_response(GET, 400, status(said, "BadRequest"))) is NotStartedError
+def test_a_log_that_does_not_exist_yet_can_be_told_from_a_wrong_request(message: str) -> None:
+    assert type(from_response(GET, 400, status(message, "BadRequest"))) is NotStartedError
     assert type(from_response(GET, 400, status("container zz is not valid for pod x"))) is InvalidError
 
 
@@ -100,7 +100,7 @@ def test_a_long_reason_is_clipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "words"),
+    ("error", "reason", "expected"),
     [
         pytest.param(ConnectionRefusedError(111, "x"), Unreachable.REFUSED, "connection refused", id="refused"),
         pytest.param(socket.gaierror(-2, "x"), Unreachable.NAME, "its name does not resolve", id="dns"),
@@ -112,12 +112,12 @@ def test_a_long_reason_is_clipped() -> None:
         pytest.param(aiohttp.InvalidURL("no:"), Unreachable.ADDRESS, "this is not a URL", id="url"),
     ],
 )  # fmt: skip
-def test_each_cause_is_named(error: BaseException, reason: str, words: str) -> None:
+def test_each_cause_is_named(error: BaseException, reason: str, expected: str) -> None:
     described = from_transport(GET, error)
     assert (described.code, described.reason) == (0, reason)
     beginning = f'cannot reach the API server https://api:6443 from host "{socket.gethostname()}" to get pods "x"'
     assert str(described).startswith(beginning)
-    assert words in str(described)
+    assert expected in str(described)
 
 
 FAULTS: dict[str, tuple[Reply, type[ApiError]]] = {

@@ -82,8 +82,8 @@ async def test_the_delay_of_a_bucket_follows_its_current_rate() -> None:
 async def test_a_client_keeps_its_calls_to_its_rate() -> None:
     async with scripted(ok()) as server, server.client(rate=10, burst=2) as client:
         await asyncio.gather(*(client.get("pods", "x", "ns") for _ in range(12)))
-        asked = [request.at for request in server.requests]
-    assert asked[-1] - asked[0] == pytest.approx(1.0, abs=0.05)
+        times = [request.at for request in server.requests]
+    assert times[-1] - times[0] == pytest.approx(1.0, abs=0.05)
 
 
 FAULTS = {

@@ -18,12 +18,12 @@ moments = st.timedeltas(timedelta(-1000), timedelta(1000)).map(lambda since: NOO
 durations = st.timedeltas(timedelta(0), timedelta(minutes=1))
 
 
-@given(asked=moments, underway=durations, taken=durations, ahead=st.timedeltas(timedelta(-30), timedelta(30)))
+@given(sent=moments, underway=durations, taken=durations, ahead=st.timedeltas(timedelta(-30), timedelta(30)))
 def test_the_estimated_difference_never_exceeds_the_real_one(
-    asked: datetime, underway: timedelta, taken: timedelta, ahead: timedelta
+    sent: datetime, underway: timedelta, taken: timedelta, ahead: timedelta
 ) -> None:
     clock = ServerClock()
-    clock.read(format_datetime(asked + underway + ahead, usegmt=True), asked, asked + underway + taken)
+    clock.read(format_datetime(sent + underway + ahead, usegmt=True), sent, sent + underway + taken)
     assert abs(clock.ahead) <= abs(ahead)
     assert abs(ahead - clock.ahead) <= timedelta(seconds=1) + underway + taken
 

@@ -1,8 +1,8 @@
 """Load the configuration of a cluster: its address, its CA, and the credentials to use.
 
-`ClusterSource` holds what a connection or an operator says. `load` turns it into a `ClusterConfig`, the one value that
-a client needs, from the service account of this pod or from a kubeconfig. Files are read in a thread; no process-global
-state is changed.
+`ClusterSource` names a cluster, as a connection or an operator does. `load` turns it into a `ClusterConfig`, the one
+value that a client needs, from the service account of this pod or from a kubeconfig. Files are read in a thread; no
+process-global state is changed.
 """
 
 from __future__ import annotations

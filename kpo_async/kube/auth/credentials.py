@@ -115,7 +115,7 @@ class GrantCache:
         try:
             return await self._renew()
         except CredentialError:
-            # Renewal comes early; the server will say when the old grant has really expired.
+            # Renewal comes early: the old grant is good until the server rejects it.
             return self._grant
 
     async def replace(self, rejected: Grant) -> Grant:

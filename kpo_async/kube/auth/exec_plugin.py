@@ -129,7 +129,7 @@ class ExecPlugin:
             detail = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
             raise self._error(f"did not print an ExecCredential{detail}") from None
         if credential.api_version != self.api_version:
-            raise self._error(f"answered in {credential.api_version}, the kubeconfig says {self.api_version}")
+            raise self._error(f"printed {credential.api_version}, but the kubeconfig has {self.api_version}")
         status = credential.status or _Status()
         if bool(status.client_certificate_data) != bool(status.client_key_data):
             raise self._error("gave a client certificate without its key, or the other way round")

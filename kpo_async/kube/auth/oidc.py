@@ -63,7 +63,7 @@ class _OidcAuthenticator:
         """The id-token of the last grant. A fetch after it means that the token was rejected or is due."""
 
     async def fetch(self) -> Grant:
-        """Return the id-token while it lasts; a new one when asked again. Raises `CredentialError`."""
+        """Return the id-token until it expires; a new one on the next call. Raises `CredentialError`."""
         token = self._tokens.id_token
         lifetime = _lifetime(token)
         if token == self._granted or (lifetime is not None and lifetime <= _MARGIN):

@@ -42,7 +42,7 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def has_news(self) -> bool:
-        """Whether the view says anything at all."""
+        """Whether anything is known: the pod's presence, or a problem."""
         return self.presence is not Presence.UNKNOWN or self.problem is not None
 
 

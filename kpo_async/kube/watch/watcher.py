@@ -311,7 +311,7 @@ class Watcher:
         return False
 
     def _list_version(self) -> str | None:
-        """The `resourceVersion` that asks for the current semantic."""
+        """The `resourceVersion` parameter of a LIST under the current semantic."""
         return {
             ListSemantic.ANY: "0",
             ListSemantic.NOT_OLDER_THAN: self.version,

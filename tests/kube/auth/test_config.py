@@ -74,7 +74,7 @@ def test_an_ipv6_service_address_is_bracketed(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("source", "server"),
     [
-        pytest.param({}, "https://10.96.0.1:443", id="nothing said in a pod"),
+        pytest.param({}, "https://10.96.0.1:443", id="nothing expected in a pod"),
         pytest.param({"in_cluster": True}, "https://10.96.0.1:443", id="in_cluster"),
         pytest.param({"in_cluster": False}, "https://from-env:6443", id="not in_cluster"),
         pytest.param({"context": "main"}, "https://from-env:6443", id="a context means a kubeconfig"),
@@ -156,7 +156,7 @@ def test_a_certificate_may_be_half_inline_and_half_a_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("user", "authorization"),
     [
-        pytest.param({}, None, id="nobody"),
+        pytest.param({}, None, id="anonymous"),
         pytest.param({"token": "T"}, "Bearer T", id="token"),
         pytest.param({"username": "u", "password": "p"}, "Basic dTpw", id="password"),
         pytest.param({"token": "T", "username": "u", "password": "p"}, "Bearer T", id="token before password"),
@@ -237,7 +237,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
         kubeconfig(user={"exec": {"command": "aws", "apiVersion": f"{CREDENTIALS}/v1alpha1"}}),
         'the exec plugin "aws" speaks client.authentication.k8s.io/v1alpha1',
     ),
-    "a plugin that asks": (
+    "an interactive plugin": (
         kubeconfig(user={"exec": {"command": "x", "apiVersion": f"{CREDENTIALS}/v1", "interactiveMode": "Always"}}),
         "wants a terminal",
     ),
@@ -245,8 +245,8 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("document", "said"), MALFORMED.values(), ids=MALFORMED)
-def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("document", "expected"), MALFORMED.values(), ids=MALFORMED)
+def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, expected: str, tmp_path: Path) -> None:
     path = write(tmp_path / "config", document)
     for source, origin in (
         (ClusterSource(config_file=path), f"kubeconfig {path} on {HERE}"),
@@ -255,14 +255,14 @@ def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, said
         with pytest.raises(ConfigError) as caught:
             load_blocking(source)
         text = str(caught.value)
-        assert said in text
+        assert expected in text
         assert origin in text or "is missing on" in text
         assert "s3cr3t" not in text
         assert caught.value.__cause__ is None or "s3cr3t" not in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         pytest.param("a: [", "is not valid YAML: .* in line 2", id="unclosed"),
         pytest.param("\x00", "is not valid YAML", id="binary"),
@@ -270,8 +270,8 @@ def test_a_wrong_kubeconfig_is_explained_without_its_secrets(document: Any, said
         pytest.param("", "has no current-context", id="empty"),
     ],
 )
-def test_a_file_that_is_not_a_kubeconfig_is_reported(content: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_file_that_is_not_a_kubeconfig_is_reported(content: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=expected):
         load_blocking(ClusterSource(config_file=write(tmp_path / "config", content)))
 
 

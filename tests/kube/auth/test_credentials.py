@@ -25,13 +25,13 @@ from tests.virtual_time import time_held
 async def test_a_token_file_is_read_again_every_minute(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first\n")
-    held = GrantCache(FileCredentials(token_file=str(path)))
-    assert (await held.grant()).authorization == "Bearer first"
+    cache = GrantCache(FileCredentials(token_file=str(path)))
+    assert (await cache.grant()).authorization == "Bearer first"
     path.write_text("second\n")
     await asyncio.sleep(59)
-    assert (await held.grant()).authorization == "Bearer first"
+    assert (await cache.grant()).authorization == "Bearer first"
     await asyncio.sleep(2)
-    assert (await held.grant()).authorization == "Bearer second"
+    assert (await cache.grant()).authorization == "Bearer second"
 
 
 async def test_a_rejected_token_is_read_again_at_once(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ async def test_many_401s_at_once_cost_one_renewal(tmp_path: Path) -> None:
 
     path = tmp_path / "token"
     path.write_text("T")
-    held = GrantCache(Counting(token_file=str(path)))
-    rejected = await held.grant()
-    fresh = await asyncio.gather(*(held.replace(rejected) for _ in range(50)))
+    cache = GrantCache(Counting(token_file=str(path)))
+    rejected = await cache.grant()
+    fresh = await asyncio.gather(*(cache.replace(rejected) for _ in range(50)))
     assert reads == 2
-    assert await held.replace(rejected) is fresh[0]
+    assert await cache.replace(rejected) is fresh[0]
     assert reads == 2
 
 
@@ -89,11 +89,11 @@ async def test_certificate_files_are_read_again(tmp_path: Path) -> None:
     certificate, key = tmp_path / "crt", tmp_path / "key"
     certificate.write_bytes(b"C1")
     key.write_bytes(b"K1")
-    held = GrantCache(FileCredentials(certificate_file=str(certificate), key_file=str(key), authorization="Bearer T"))
-    first = await held.grant()
+    cache = GrantCache(FileCredentials(certificate_file=str(certificate), key_file=str(key), authorization="Bearer T"))
+    first = await cache.grant()
     assert first == Grant("Bearer T", ClientCertificate(b"C1", b"K1"), 60)
     certificate.write_bytes(b"C2")
-    assert (await held.replace(first)).certificate == ClientCertificate(b"C2", b"K1")
+    assert (await cache.replace(first)).certificate == ClientCertificate(b"C2", b"K1")
 
 
 async def test_a_missing_token_file_names_the_path_and_the_host(tmp_path: Path) -> None:
@@ -110,12 +110,12 @@ async def test_a_missing_token_file_names_the_path_and_the_host(tmp_path: Path) 
 async def test_a_token_file_that_goes_away_leaves_the_token_in_use(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("T")
-    held = GrantCache(FileCredentials(token_file=str(path)))
-    grant = await held.grant()
+    cache = GrantCache(FileCredentials(token_file=str(path)))
+    grant = await cache.grant()
     path.unlink()
     await asyncio.sleep(61)
     with time_held():
-        assert await held.grant() is grant
+        assert await cache.grant() is grant
 
 
 def test_a_password_becomes_a_basic_header() -> None:

@@ -45,7 +45,7 @@ def plugin(tmp_path: Path) -> Path:
     return path
 
 
-def user(plugin: Path, **options: Any) -> ExecPlugin:
+def source(plugin: Path, **options: Any) -> ExecPlugin:
     return ExecPlugin(command=str(plugin), **options)
 
 
@@ -65,12 +65,12 @@ def behave(plugin: Path, script: str) -> None:
 @pytest.mark.parametrize("version", [V1, V1BETA1])
 async def test_its_token_is_used(plugin: Path, version: str) -> None:
     answer(plugin, credential(version, token="T"))
-    assert await user(plugin, api_version=version).fetch() == Grant("Bearer T", None, None)
+    assert await source(plugin, api_version=version).fetch() == Grant("Bearer T", None, None)
 
 
 async def test_its_certificate_is_used(plugin: Path) -> None:
     answer(plugin, credential(clientCertificateData="CERT", clientKeyData="KEY"))
-    assert await user(plugin).fetch() == Grant(None, ClientCertificate(b"CERT", b"KEY"), None)
+    assert await source(plugin).fetch() == Grant(None, ClientCertificate(b"CERT", b"KEY"), None)
 
 
 async def test_it_gets_its_arguments_its_environment_and_the_cluster(
@@ -112,7 +112,7 @@ async def test_it_gets_its_arguments_its_environment_and_the_cluster(
 async def test_only_plugins_with_provide_cluster_info_get_the_cluster(plugin: Path) -> None:
     behave(plugin, 'echo "$KUBERNETES_EXEC_INFO" > info')
     answer(plugin, credential(token="T"))
-    await user(plugin).fetch()
+    await source(plugin).fetch()
     assert json.loads(plugin.with_name("info").read_text())["spec"] == {"interactive": False}
 
 
@@ -123,7 +123,7 @@ async def test_a_credential_is_renewed_shortly_before_it_expires(
     plugin: Path, life: float, renewed_after: float
 ) -> None:
     answer(plugin, expiring(life, token="T"))
-    lifetime = (await user(plugin).fetch()).lifetime
+    lifetime = (await source(plugin).fetch()).lifetime
     assert lifetime == pytest.approx(renewed_after, abs=3)
 
 
@@ -131,32 +131,32 @@ async def test_a_credential_is_renewed_shortly_before_it_expires(
 async def test_it_runs_once_until_its_credential_is_due(plugin: Path) -> None:
     loop = asyncio.get_running_loop()
     answer(plugin, expiring(900, token="first"))
-    held = GrantCache(user(plugin))
+    cache = GrantCache(source(plugin))
     with time_held():
-        await held.grant()
+        await cache.grant()
     answer(plugin, expiring(900, token="second"))
     await asyncio.sleep(800 - loop.time())
-    assert (await held.grant()).authorization == "Bearer first"
+    assert (await cache.grant()).authorization == "Bearer first"
     await asyncio.sleep(850 - loop.time())
     with time_held():
-        assert (await held.grant()).authorization == "Bearer second"
+        assert (await cache.grant()).authorization == "Bearer second"
     assert runs(plugin) == 2
 
 
 async def test_hundreds_of_waiters_share_one_run(plugin: Path) -> None:
     answer(plugin, credential(token="T"))
-    held = GrantCache(user(plugin))
-    grants = await asyncio.gather(*(held.grant() for _ in range(300)))
+    cache = GrantCache(source(plugin))
+    grants = await asyncio.gather(*(cache.grant() for _ in range(300)))
     assert runs(plugin) == 1
     rejected = grants[0]
-    await asyncio.gather(*(held.replace(rejected) for _ in range(300)))
+    await asyncio.gather(*(cache.replace(rejected) for _ in range(300)))
     assert runs(plugin) == 2
 
 
 async def test_hundreds_of_waiters_share_one_failure(plugin: Path) -> None:
     behave(plugin, "exit 3")
-    held = GrantCache(user(plugin))
-    results = await asyncio.gather(*(held.grant() for _ in range(300)), return_exceptions=True)
+    cache = GrantCache(source(plugin))
+    results = await asyncio.gather(*(cache.grant() for _ in range(300)), return_exceptions=True)
     assert {type(result) for result in results} == {CredentialError}
     assert runs(plugin) == 1
 
@@ -165,8 +165,8 @@ async def test_a_cancelled_waiter_does_not_cancel_the_run_for_the_others(plugin:
     behave(plugin, "read _ < gate")
     os.mkfifo(plugin.with_name("gate"))
     answer(plugin, credential(token="T"))
-    held = GrantCache(user(plugin))
-    impatient, patient = asyncio.create_task(held.grant()), asyncio.create_task(held.grant())
+    cache = GrantCache(source(plugin))
+    impatient, patient = asyncio.create_task(cache.grant()), asyncio.create_task(cache.grant())
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.to_thread(plugin.with_name("gate").write_text, "go\n")
@@ -177,10 +177,10 @@ async def test_a_cancelled_waiter_does_not_cancel_the_run_for_the_others(plugin:
 async def test_closing_ends_a_running_plugin(plugin: Path) -> None:
     os.mkfifo(plugin.with_name("pid"))
     behave(plugin, "echo $$ > pid; exec sleep 1000")
-    held = GrantCache(user(plugin))
-    waiter = asyncio.create_task(held.grant())
+    cache = GrantCache(source(plugin))
+    waiter = asyncio.create_task(cache.grant())
     pid = int(await asyncio.to_thread(plugin.with_name("pid").read_text))
-    await held.close()
+    await cache.close()
     with pytest.raises(asyncio.CancelledError):
         await waiter
     with pytest.raises(ProcessLookupError):
@@ -191,13 +191,13 @@ async def test_a_failing_renewal_leaves_the_old_credential_in_use(
     plugin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(plugin, expiring(2, token="T"))
-    held = GrantCache(user(plugin))
-    grant = await held.grant()
+    cache = GrantCache(source(plugin))
+    grant = await cache.grant()
     behave(plugin, "exit 1")
-    monkeypatch.setattr(held, "_due", 0.0)
-    assert await held.grant() is grant
+    monkeypatch.setattr(cache, "_due", 0.0)
+    assert await cache.grant() is grant
     with pytest.raises(CredentialError):
-        await held.replace(grant)
+        await cache.replace(grant)
 
 
 FAILURES = {
@@ -205,7 +205,7 @@ FAILURES = {
     "killed": ("kill -9 $$", "", "failed with exit code -9"),
     "no JSON": ("", "token: s3cr3ts3cr3ts3cr3ts3cr3t", "did not print an ExecCredential;"),
     "wrong types": ("", credential(token=["s3cr3t"]), "did not print an ExecCredential: Expected `str | null`"),
-    "another version": ("", credential(V1BETA1, token="s3cr3t"), f"answered in {V1BETA1}, the kubeconfig says {V1}"),
+    "another version": ("", credential(V1BETA1, token="s3cr3t"), f"printed {V1BETA1}, but the kubeconfig has {V1}"),
     "nothing": ("", credential(), "gave neither a token nor a client certificate"),
     "half a certificate": ("", credential(clientKeyData="s3cr3t"), "gave a client certificate without its key"),
     "expired": ("", credential(token="s3cr3t", expirationTimestamp=LONG_AGO), "gave a credential that expired"),
@@ -215,16 +215,16 @@ FAILURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("script", "output", "said"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize(("script", "output", "expected"), FAILURES.values(), ids=FAILURES)
 async def test_a_failure_names_the_command_and_the_host_and_no_secret(
-    plugin: Path, script: str, output: str, said: str
+    plugin: Path, script: str, output: str, expected: str
 ) -> None:
     behave(plugin, script)
     answer(plugin, output)
     with pytest.raises(CredentialError) as caught:
-        await user(plugin).fetch()
+        await source(plugin).fetch()
     text = str(caught.value)
-    assert text.startswith(f'the exec plugin "{plugin}" of the kubeconfig {said}')
+    assert text.startswith(f'the exec plugin "{plugin}" of the kubeconfig {expected}')
     assert text.endswith(f'this is host "{socket.gethostname()}"')
     assert "s3cr3t" not in text
 
@@ -247,17 +247,17 @@ async def test_a_program_that_may_not_run_says_so(tmp_path: Path) -> None:
 
 async def test_a_program_that_hangs_is_ended_with_all_it_started(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exec_plugin, "EXEC_TIMEOUT", 0.5)
-    os.mkfifo(plugin.with_name("held-open"))
-    behave(plugin, "sleep 1000 > held-open & wait")
-    ended = asyncio.create_task(asyncio.to_thread(plugin.with_name("held-open").read_text))
+    os.mkfifo(plugin.with_name("cache-open"))
+    behave(plugin, "sleep 1000 > cache-open & wait")
+    ended = asyncio.create_task(asyncio.to_thread(plugin.with_name("cache-open").read_text))
     with pytest.raises(CredentialError, match="gave no answer within"):
-        await user(plugin).fetch()
+        await source(plugin).fetch()
     assert await ended == ""
 
 
 async def test_a_rejected_token_is_fetched_again_once_and_the_call_succeeds(plugin: Path) -> None:
     answer(plugin, credential(token="old"))
-    async with scripted(refuse(401, "Unauthorized"), ok()) as server, server.client(user(plugin)) as client:
+    async with scripted(refuse(401, "Unauthorized"), ok()) as server, server.client(source(plugin)) as client:
         await client.get("pods", "x", "ns")
         assert [request.headers["Authorization"] for request in server.requests] == ["Bearer old", "Bearer old"]
     assert runs(plugin) == 2
@@ -265,7 +265,7 @@ async def test_a_rejected_token_is_fetched_again_once_and_the_call_succeeds(plug
 
 async def test_a_call_reports_a_failing_plugin_as_unauthorized(plugin: Path) -> None:
     behave(plugin, "exit 1")
-    async with scripted(ok()) as server, server.client(user(plugin)) as client:
+    async with scripted(ok()) as server, server.client(source(plugin)) as client:
         with pytest.raises(UnauthorizedError, match='cannot get pods "x" in namespace "ns": the exec plugin') as caught:
             await client.get("pods", "x", "ns")
         assert not server.requests

@@ -34,7 +34,7 @@ WHEN = "2026-11-21T09:00:00Z"
 FORBIDDEN = refuse(403, "Forbidden")
 
 
-def word(view: View) -> str:
+def describe(view: View) -> str:
     """`PRESENT Running@5`."""
     state = f" {view.pod.status.phase}@{view.pod.metadata.resource_version}" if view.pod else ""
     problem = f" {type(view.problem).__name__}" if view.problem else ""
@@ -43,12 +43,12 @@ def word(view: View) -> str:
 
 async def views_of(subscription: Subscription, until: str = "") -> list[str]:
     """Every view up to the final one, or up to `until`."""
-    words = []
+    views = []
     while True:
         view = await subscription.next()
-        words.append(word(view))
-        if view.presence.final or words[-1] == until:
-            return words
+        views.append(describe(view))
+        if view.presence.final or views[-1] == until:
+            return views
 
 
 def subscribed(client: Client, name: str = "a", uid: str = "", **options: Any) -> Any:
@@ -94,8 +94,8 @@ async def test_a_late_subscriber_gets_what_is_known() -> None:
     async with server.connected() as client, subscribed(client, "a") as first:
         await first.next()
         async with subscribed(client, "b") as second:
-            assert word(second.view) == "PRESENT Running@6"
-            assert word(await second.next()) == "PRESENT Running@6"
+            assert describe(second.view) == "PRESENT Running@6"
+            assert describe(await second.next()) == "PRESENT Running@6"
     assert len(server.queries) == 1
 
 
@@ -112,7 +112,7 @@ async def test_nothing_is_known_before_the_first_sync_is_complete() -> None:
     async with one_subscriber(server) as subscription:
         await asyncio.sleep(4)
         assert subscription.view == View(Presence.UNKNOWN)
-        assert word(await subscription.next()) == "PRESENT Running@5"
+        assert describe(await subscription.next()) == "PRESENT Running@5"
 
 
 async def test_an_older_state_is_never_shown_after_a_newer_one() -> None:
@@ -124,8 +124,8 @@ async def test_an_older_state_is_never_shown_after_a_newer_one() -> None:
         stream(modified("a", 21)),
     )
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription, "PRESENT Running@21")
-    assert words in (
+        views = await views_of(subscription, "PRESENT Running@21")
+    assert views in (
         ["PRESENT Running@5", "PRESENT Running@20", "PRESENT Running@21"],
         ["PRESENT Running@20", "PRESENT Running@21"],
     )
@@ -155,9 +155,9 @@ async def test_a_pod_that_left_the_selection_between_two_watches_is_watched_sing
     server.pods["a"] = ok(pod("a", 20))
     server.single_watches["a"] = [stream(added("a", 20), marker(30), modified("a", 31), ended(32))]
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription)
-    assert words[:2] == ["PRESENT Running@5", "PRESENT Running@20"]
-    assert words[-1] == "GONE Succeeded@32"
+        views = await views_of(subscription)
+    assert views[:2] == ["PRESENT Running@5", "PRESENT Running@20"]
+    assert views[-1] == "GONE Succeeded@32"
     assert server.gets == ["a"]
 
 
@@ -207,8 +207,8 @@ async def test_a_pod_replaced_under_its_name_between_two_watches_is_gone() -> No
 async def test_a_pod_too_new_for_a_cached_list_is_not_looked_up() -> None:
     server = ScriptedPods(refuse(422, "Invalid"), listing(9), stream(0.5, added("a", 10), ended(11)))
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription)
-    assert words[-1] == "GONE Succeeded@11"
+        views = await views_of(subscription)
+    assert views[-1] == "GONE Succeeded@11"
     assert server.gets == []
 
 
@@ -242,7 +242,7 @@ async def test_many_missing_pods_are_looked_up_a_few_at_a_time() -> None:
     async with server.connected() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(subscribed(client, name)) for name in names]
         outcomes = await asyncio.gather(*(views_of(subscription) for subscription in subscriptions))
-    assert all(words[-1] == "FINAL_STATE_UNKNOWN Running@5" for words in outcomes)
+    assert all(views[-1] == "FINAL_STATE_UNKNOWN Running@5" for views in outcomes)
     assert sorted(server.gets) == sorted(names)
     assert max(sum(at <= other < at + 1 for other in server.get_times) for at in server.get_times) <= 20
 
@@ -256,9 +256,9 @@ async def test_a_get_that_fails_proves_nothing_and_is_repeated() -> None:
 
     server.pods["a"] = failing
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription)
-    assert words[0] == "PRESENT Running@5"
-    assert words[-1] == "FINAL_STATE_UNKNOWN Running@5"
+        views = await views_of(subscription)
+    assert views[0] == "PRESENT Running@5"
+    assert views[-1] == "FINAL_STATE_UNKNOWN Running@5"
     assert answers == []
 
 
@@ -268,11 +268,11 @@ async def test_a_problem_of_the_watch_is_reported_and_taken_back() -> None:
         stream(added("a", 5), marker(9), 1.0, end="close"), refused, refused, stream(10.0, modified("a", 10))
     )
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription, "PRESENT Running@10")
-    assert words == [
+        views = await views_of(subscription, "PRESENT Running@10")
+    assert views == [
         "PRESENT Running@5", "PRESENT Running@5 ThrottledError", "PRESENT Running@5", "PRESENT Running@10"
     ]  # fmt: skip
-    assert ThrottledError.__name__ in words[1]
+    assert ThrottledError.__name__ in views[1]
 
 
 async def test_a_missing_namespace_is_reported_before_anything_is_known() -> None:
@@ -289,8 +289,8 @@ async def test_a_forbidden_watch_is_replaced_by_one_per_pod_with_one_warning(cap
         server.single_watches[name] = [stream(added(name, 5), marker(9), 1.0, ended(10, name))]
     async with server.connected() as client, AsyncExitStack() as stack:
         subscriptions = [await stack.enter_async_context(subscribed(client, name)) for name in names]
-        for words in await asyncio.gather(*(views_of(subscription) for subscription in subscriptions)):
-            assert words[-2:] == ["PRESENT Running@5", "GONE Succeeded@10"]
+        for views in await asyncio.gather(*(views_of(subscription) for subscription in subscriptions)):
+            assert views[-2:] == ["PRESENT Running@5", "GONE Succeeded@10"]
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     for part in ("watch pods", '"ns"', "watched by its own name", "may be listed and watched"):
         assert part in record.getMessage()
@@ -306,8 +306,8 @@ async def test_where_no_watch_is_allowed_pods_are_read_at_the_poll_interval(capl
 
     server.pods["a"] = dying
     async with server.connected() as client, subscribed(client, poll_interval=3.0) as subscription:
-        words = await views_of(subscription)
-    assert words[-2:] == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
+        views = await views_of(subscription)
+    assert views[-2:] == ["PRESENT Running@5", "FINAL_STATE_UNKNOWN Running@5"]
     assert server.get_times[-1] - server.get_times[0] == pytest.approx(27, abs=2)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "read every poll_interval" in record.getMessage()
@@ -326,9 +326,9 @@ async def test_when_the_rights_are_granted_all_pods_share_one_watch_again() -> N
 async def test_a_brief_refusal_of_an_established_watch_opens_no_single_watches() -> None:
     server = ScriptedPods(stream(added("a", 5), marker(9), 1.0, end="close"), *[FORBIDDEN] * 4, stream(ended(10)))
     async with one_subscriber(server) as subscription:
-        words = await views_of(subscription)
-    assert words[-1] == "GONE Succeeded@10"
-    assert f"PRESENT Running@5 {ForbiddenError.__name__}" in words
+        views = await views_of(subscription)
+    assert views[-1] == "GONE Succeeded@10"
+    assert f"PRESENT Running@5 {ForbiddenError.__name__}" in views
     assert not any("fieldSelector" in query for query in server.queries)
 
 
@@ -336,7 +336,7 @@ async def test_two_subscribers_of_one_pod_leave_independently() -> None:
     server = ScriptedPods(stream(added("a", 5), marker(9), 5.0, ended(10)))
     async with server.connected() as client, subscribed(client) as stays:
         async with subscribed(client) as leaves:
-            assert word(await leaves.next()) == word(await stays.next()) == "PRESENT Running@5"
+            assert describe(await leaves.next()) == describe(await stays.next()) == "PRESENT Running@5"
         assert await views_of(stays) == ["GONE Succeeded@10"]
 
 
@@ -356,7 +356,7 @@ async def test_the_watch_outlives_its_last_subscriber_for_a_while() -> None:
             await subscription.next()
         await asyncio.sleep(4.5)
         async with subscribed(client) as subscription:
-            assert word(subscription.view) == "PRESENT Running@10"
+            assert describe(subscription.view) == "PRESENT Running@10"
         await asyncio.sleep(6)
         assert server.open == 0
     assert len(server.queries) == 1
@@ -411,7 +411,7 @@ class ClumsyClient(Client):
 async def test_an_unexpected_error_is_logged_and_the_watch_started_again(caplog: pytest.LogCaptureFixture) -> None:
     server = ScriptedPods(stream(added("a", 5), marker(9)))
     async with server.connected() as client, ClumsyClient(client.config) as clumsy, subscribed(clumsy) as subscription:
-        assert word(await subscription.next()) == "PRESENT Running@5"
+        assert describe(await subscription.next()) == "PRESENT Running@5"
     assert "an unexpected error" in caplog.text
 
 

@@ -36,7 +36,7 @@ SYNCED = stream(added("a", 5), marker(10), 2.0, end="close")
 """A sync of one pod at version 10, and a clean end a little later."""
 
 
-def word(event: WatchEvent) -> str:
+def text_of(event: WatchEvent) -> str:
     """`Apply a@7`."""
     match event:
         case InitApply(pod) | Apply(pod) | Delete(pod):
@@ -67,13 +67,13 @@ async def watched(server: ScriptedPods, until: str, problems: Problems | None = 
 
 
 async def events_of(watcher: Watcher, until: str) -> list[str]:
-    words = []
+    texts = []
     async with aclosing(watcher.events()) as events:
         async for event in events:
-            words.append(word(event))
-            if words[-1] == until:
+            texts.append(text_of(event))
+            if texts[-1] == until:
                 break
-    return words
+    return texts
 
 
 def versions(server: ScriptedPods) -> list[str]:
@@ -91,8 +91,8 @@ async def test_the_current_pods_and_their_changes_come_over_one_connection() -> 
     server = ScriptedPods(
         stream(added("a", 5), added("b", 3), marker(10), modified("a", 11), added("c", 12), deleted("b", 13))
     )
-    words = await watched(server, "Delete b@13")
-    assert words == ["Init", "InitApply a@5", "InitApply b@3", "InitDone", "Apply a@11", "Apply c@12", "Delete b@13"]
+    events = await watched(server, "Delete b@13")
+    assert events == ["Init", "InitApply a@5", "InitApply b@3", "InitDone", "Apply a@11", "Apply c@12", "Delete b@13"]
     (query,) = server.queries
     assert query.pop("timeoutSeconds").isdecimal()
     assert query == {
@@ -124,8 +124,8 @@ async def test_a_refused_watch_list_is_not_requested_again_with_the_same_client(
 )
 async def test_a_server_that_ignores_initial_events_is_listed(beginning: Reply) -> None:
     server = ScriptedPods(beginning, listing(10, pod("a", 5)), stream(modified("a", 11)))
-    words = await watched(server, "Apply a@11")
-    assert words[-4:] == ["Init", "InitApply a@5", "InitDone", "Apply a@11"]
+    events = await watched(server, "Apply a@11")
+    assert events[-4:] == ["Init", "InitApply a@5", "InitDone", "Apply a@11"]
     assert versions(server) == ["watch-list", "list 0", "watch 10"]
     assert server.times[-1] <= 16
 
@@ -172,8 +172,8 @@ async def test_no_watch_resumes_from_the_version_of_an_initial_event() -> None:
 async def test_an_expired_version_is_followed_by_a_relist_at_once(expired: Reply) -> None:
     server = ScriptedPods(SYNCED, stream(modified("a", 17), end="close"), expired, stream(added("b", 30), marker(40)))
     problems = Problems()
-    words = await watched(server, "InitApply b@30", problems)
-    assert words[-2:] == ["Init", "InitApply b@30"]
+    events = await watched(server, "InitApply b@30", problems)
+    assert events[-2:] == ["Init", "InitApply b@30"]
     assert versions(server) == ["watch-list", "watch 10", "watch 17", "watch-list"]
     assert server.times[3] == server.times[2]
     assert problems.reported == []
@@ -218,8 +218,8 @@ async def test_pages_are_one_sync_and_the_watch_begins_at_the_version_of_the_las
         listing(31, pod("c", 3)),
         stream(modified("a", 32)),
     )
-    words = await watched(server, "Apply a@32")
-    assert words == ["Init", "InitApply a@1", "InitApply b@2", "InitApply c@3", "InitDone", "Apply a@32"]
+    events = await watched(server, "Apply a@32")
+    assert events == ["Init", "InitApply a@1", "InitApply b@2", "InitApply c@3", "InitDone", "Apply a@32"]
     assert [query.get("continue") for query in server.queries] == [None, None, None, "more", "still more", None]
     assert versions(server)[-1] == "watch 31"
 
@@ -233,8 +233,8 @@ async def test_after_an_expired_page_the_next_list_is_requested_whole() -> None:
         listing(40, pod("a", 1), pod("b", 2)),
         stream(modified("a", 41)),
     )
-    words = await watched(server, "Apply a@41")
-    assert words == ["Init", "InitApply a@1", "Init", "InitApply a@1", "InitApply b@2", "InitDone", "Apply a@41"]
+    events = await watched(server, "Apply a@41")
+    assert events == ["Init", "InitApply a@1", "Init", "InitApply a@1", "InitApply b@2", "InitDone", "Apply a@41"]
     assert [query.get("limit") for query in server.queries] == [None, None, "500", "500", None, None]
 
 
@@ -280,8 +280,8 @@ async def test_bookmarks_keep_a_quiet_connection_alive() -> None:
 
 async def test_a_watch_that_was_silent_from_the_start_is_not_resumed() -> None:
     server = ScriptedPods(SYNCED, stream(), stream(added("a", 3), marker(4)))
-    words = await watched(server, "InitDone rewound")
-    assert words[-3:] == ["Init", "InitApply a@3", "InitDone rewound"]
+    events = await watched(server, "InitDone rewound")
+    assert events[-3:] == ["Init", "InitApply a@3", "InitDone rewound"]
     assert versions(server) == ["watch-list", "watch 10", "watch-list"]
 
 
@@ -330,8 +330,8 @@ async def test_events_may_come_byte_by_byte() -> None:
 
 async def test_many_events_may_come_in_one_piece() -> None:
     server = ScriptedPods(stream(marker(10) + b"".join(modified("a", 11 + step) for step in range(500))))
-    words = await watched(server, "Apply a@510")
-    assert words[2:] == [f"Apply a@{11 + step}" for step in range(500)]
+    events = await watched(server, "Apply a@510")
+    assert events[2:] == [f"Apply a@{11 + step}" for step in range(500)]
 
 
 async def test_the_largest_object_that_kubernetes_stores_comes_through() -> None:
@@ -381,8 +381,8 @@ async def test_a_restored_store_is_reported_as_rewound() -> None:
     server = ScriptedPods(
         NO_WATCH_LIST, listing(100), stream(80.0, end="close"), refuse(504, "Timeout"), listing(40, pod("a", 39))
     )
-    words = await watched(server, "InitDone rewound")
-    assert words[-3:] == ["Init", "InitApply a@39", "InitDone rewound"]
+    events = await watched(server, "InitDone rewound")
+    assert events[-3:] == ["Init", "InitApply a@39", "InitDone rewound"]
     assert versions(server) == ["watch-list", "list 0", "watch 100", "list 100", "list unset"]
 
 
