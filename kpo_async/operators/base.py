@@ -222,8 +222,7 @@ class PodOperatorBase(BaseOperator):
             if "config_dict" in kwargs:  # the error that is being handled shows it
                 raise ConfigError(INLINE_KUBECONFIG) from None
             raise
-        # A DAG file is parsed all day. Airflow's `__setattr__` would take a third of that time, and `locals()` in place of
-        # these lines a twentieth.
+        # DAG files are parsed all day: Airflow's `__setattr__` would take a third of that time, `locals()` a twentieth.
         own = vars(self)
         own["kubernetes_conn_id"] = kubernetes_conn_id
         own["namespace"] = namespace
