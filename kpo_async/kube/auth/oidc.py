@@ -95,9 +95,7 @@ class _OidcAuthenticator:
 def _open_requestor(provider: OidcProvider) -> Any:
     """The issuer's client. Imports and reads files: call it in a thread."""
     context = ssl.create_default_context(cafile=provider.ca_file, cadata=provider.ca_data)
-    # Form-encoded: RFC 6749, section 2.3.1.
-    client = quote_plus(provider.client_id), quote_plus(provider.client_secret)
-    return _requestor_type()(*client, provider.issuer, context)
+    return _requestor_type()(provider.client_id, provider.client_secret, provider.issuer, context)
 
 
 @functools.cache
@@ -117,8 +115,9 @@ def _requestor_type() -> type[Any]:
             )
 
         async def _post(self, client: aiohttp.ClientSession, *args: Any, **options: Any) -> Any:
-            if self._client_secret:
-                options["headers"] = {"Authorization": basic(self._client_id, self._client_secret)}
+            if self._client_secret:  # form-encoded in the header, too: RFC 6749, section 2.3.1
+                pair = quote_plus(self._client_id), quote_plus(self._client_secret)
+                options["headers"] = {"Authorization": basic(*pair)}
             else:
                 options["data"] = {**options["data"], "client_id": self._client_id}
             return await super()._post(client, *args, **options)

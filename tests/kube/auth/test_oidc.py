@@ -100,6 +100,16 @@ async def test_a_rotated_refresh_token_is_used_next_time(issuer: Issuer) -> None
     assert issuer.forms[0]["client_id"] == "k"
 
 
+@pytest.mark.parametrize(
+    ("secret", "client_id", "authorization"), [("", "a b+c", None), ("s:t", None, "Basic YStiJTJCYzpzJTNBdA==")]
+)
+async def test_odd_characters_of_a_client_are_encoded_once(
+    issuer: Issuer, secret: str, client_id: str | None, authorization: str | None
+) -> None:
+    await issuer.provider(client_id="a b+c", client_secret=secret).open().fetch()
+    assert (issuer.forms[0].get("client_id"), issuer.authorizations) == (client_id, [authorization])
+
+
 async def test_an_untrusted_issuer_gets_no_secret(issuer: Issuer) -> None:
     with pytest.raises(CredentialError, match="gave no token"):
         await issuer.provider(ca_data=trustme.CA().cert_pem.bytes().decode()).open().fetch()
