@@ -202,11 +202,12 @@ class TaskRun:
         """Collect the result, finish the pod, and end the task: return the result, or raise Airflow's exception."""
         async with lifecycle.finishing(self.client, self.pod_task, outcome, self.callbacks):
             result = await lifecycle.collect(self.client, self.pod_task, outcome)
-        if outcome.succeeded:
+        skips = self.pod_task.skips(outcome)
+        if outcome.succeeded and not skips:
             return result
         if result is not None:
             self._push_result(result)
-        if self.pod_task.skips(outcome):
+        if skips:
             raise AirflowSkipException(f"Pod {self.pod_task.name} exited with {outcome.exit_code}: skipping the task")
         if outcome.status is OutcomeStatus.TIMED_OUT:
             raise AirflowTaskTimeout(outcome.message)

@@ -131,11 +131,11 @@ class KubernetesPodTrigger(BaseTrigger):
                     await self._save_verdict(outcome)
         except KpoError as error:
             outcome = Outcome(OutcomeStatus.ERROR, message=str(error))
-        if outcome.succeeded:
-            return TaskSuccessEvent()
         if task.skips(outcome):
             log.info("Pod %s/%s exited with %s: skipping the task", task.namespace, task.name, outcome.exit_code)
             return TaskSkippedEvent()
+        if outcome.succeeded:
+            return TaskSuccessEvent()
         log.error("%s", outcome.message)
         return TaskFailedEvent()
 

@@ -101,6 +101,12 @@ def test_an_exit_code_can_skip_the_task(kubeconfig: str, codes: Any) -> None:
         run(operator(kubeconfig, "exit 99", skip_on_exit_code=codes))
 
 
+def test_exit_code_0_can_skip_the_task_as_any_other(kubeconfig: str) -> None:
+    with pytest.raises(AirflowSkipException, match="exited with 0"):
+        run(operator(kubeconfig, "true", skip_on_exit_code=0))
+    assert pods(kubeconfig) == []
+
+
 def test_the_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
     with pytest.raises(AirflowTaskTimeout, match="execution_timeout has passed"):
         run(operator(kubeconfig, "sleep 1000", execution_timeout=timedelta(seconds=1)))

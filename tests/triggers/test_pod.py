@@ -103,14 +103,15 @@ async def test_a_triggerer_continues_the_log_where_the_stopped_one_left_off(
     assert sum("The log continues where a triggerer stopped" in r.message for r in caplog.records) == 1
 
 
+@pytest.mark.parametrize("code", [99, 0])
 async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
-    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
-    task = await task_for(local_cluster, local_client, "exit 99", end_from_trigger=True, skip_on_exit_code=[99])
+    task = await task_for(local_cluster, local_client, f"exit {code}", end_from_trigger=True, skip_on_exit_code=[code])
     [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
     assert isinstance(event, TaskSkippedEvent)
-    assert f"Pod default/{task.name} exited with 99: skipping the task" in caplog.messages
+    assert f"Pod default/{task.name} exited with {code}: skipping the task" in caplog.messages
     assert not any("::group::" in message for message in caplog.messages)
 
 
