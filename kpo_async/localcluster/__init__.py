@@ -1,25 +1,22 @@
-"""A Kubernetes API server whose pods are local processes, on a loopback port, for demos and tests.
+"""A Kubernetes cluster without Docker: an API server on a loopback port, whose pods are local processes.
 
-It shares no code with the rest of kpo_async: an emulator that shared our code would agree with our bugs.
+For demos and tests: `async with LocalCluster() as cluster: ... cluster.kubeconfig ...`.
 
-    cluster      LocalCluster: everything below as one context manager; process, command: the same as a process
-    store        versioned objects, their history, and who listens; node: what the server asks of a kubelet
+It emulates what a client of pods can observe: pods, their logs, exec and events; the objects that pods refer to; lists,
+watches and their failures; users and their rights. A feature that no client of pods can observe does not belong in it.
+`tests/conformance` runs the same tests on this cluster and on a real one.
+It shares no code with the rest of kpo_async: an emulator that shared the library's code would agree with its bugs.
 
-    server       HTTP: routes, authenticates, authorizes, counts     listener   the socket
-      route, call, bodies, schema, protobuf                           what a request asks for
-      identity, access, reviews                                       who asks, and whether they may
-      operations, listing, watching, tables, pod_streams, discovery   the answers
-      faults, fault_kinds                                             wrong answers, on purpose
-    registry     the rules of creating and changing; deletion: of deleting
-      strategies, admission, validate, pod_validate, pod_defaults, patches, quantity
-    controllers  namespaces, quotas, events; scheduler: pods find the node
+Floors; each may import what is below it, and import-linter checks that:
 
-    kubelet      runs the pods bound to the node
-      podworker, containers, handlers, grace, podstatus, events       a pod's life
-      volumes, env, downward, images                                  what it finds inside
-      runtime, launcher, sandbox                                      its processes
-      podlogs, logfile, execsession                                   its output, and entering it
-      simulated                                                       pods without processes, by the thousand
+    cluster                  LocalCluster: everything below as one context manager
+    command, process         the same cluster in its own process; certificate, kubeconfig: its files
+    controllers | kubelet    the control plane and the node, both clients of the API
+    events                   their events about pods
+    client                   the API in process: all that they know of the API server
+    api | runtime            the API server; the kubelet's container runtime
+    node                     what the API server asks of a kubelet: logs and exec
+    store                    objects with versions and history; times and quantities
 """
 
 from __future__ import annotations

@@ -16,15 +16,15 @@ from kpo_async.localcluster.api.errors import NotFound, StatusError
 from kpo_async.localcluster.api.registry import ObjectRef, Registry
 from kpo_async.localcluster.api.reviews import Reviews
 from kpo_async.localcluster.api.watching import Watch, WatchEvent, WatchOptions
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 
-__all__ = ["NAMESPACED", "Client", "EventType", "NotFound", "StatusError", "WatchEvent"]
+__all__ = ["NAMESPACED", "InProcessClient", "NotFound", "StatusError", "WatchEvent", "WatchEventType"]
 
 NAMESPACED = tuple(found.name for found in resources.RESOURCES if found.namespaced)
 """The resources whose objects belong to a namespace, by name."""
 
 
-class Client:
+class InProcessClient:
     """Reads and writes objects by the name of their resource, such as `pods`; a cluster-scoped one has no namespace."""
 
     def __init__(self, registry: Registry, reviews: Reviews) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from kpo_async.localcluster import certificate, kubeconfig
-from kpo_async.localcluster.api.authentication import MASTERS, Authenticator, UserInfo
+from kpo_async.localcluster.api.authentication import MASTERS, TokenAuthenticator, UserInfo
 from kpo_async.localcluster.api.authorization import Authorizer
 from kpo_async.localcluster.api.faults import Faults
 from kpo_async.localcluster.api.listener import HOST, Listener
@@ -23,7 +23,7 @@ from kpo_async.localcluster.api.registry import Registry
 from kpo_async.localcluster.api.reviews import Reviews
 from kpo_async.localcluster.api.server import ApiServer
 from kpo_async.localcluster.certificate import Certificate
-from kpo_async.localcluster.client import Client
+from kpo_async.localcluster.client import InProcessClient
 from kpo_async.localcluster.controllers.controllers import Controllers
 from kpo_async.localcluster.controllers.scheduler import Scheduler
 from kpo_async.localcluster.kubelet import node_object
@@ -62,11 +62,11 @@ class LocalCluster:
         self._create_kubelet = kubelet or _local_kubelet
         self._stack = AsyncExitStack()
         self.store = Store(clock=clock)
-        self.authenticator = Authenticator(self.store)
+        self.authenticator = TokenAuthenticator(self.store)
         self.faults = Faults(self)
         self._registry = Registry(self.store)
         self._reviews = Reviews(self._registry, self.authenticator, Authorizer(self.store))
-        self.client = Client(self._registry, self._reviews)
+        self.client = InProcessClient(self._registry, self._reviews)
 
     async def __aenter__(self) -> LocalCluster:
         async with AsyncExitStack() as stack:

@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from kpo_async.localcluster.client import Client, NotFound, StatusError
+from kpo_async.localcluster.client import InProcessClient, NotFound, StatusError
 from kpo_async.localcluster.node import NODE_NAME
 from kpo_async.localcluster.store import times
 from kpo_async.localcluster.store.objects import Object
@@ -22,7 +22,7 @@ _NAME_LIMIT = 253
 class EventRecorder:
     """The kubelet's events about one pod. A repeated event is counted instead of created again."""
 
-    def __init__(self, client: Client, clock: Callable[[], int]) -> None:
+    def __init__(self, client: InProcessClient, clock: Callable[[], int]) -> None:
         self._client = client
         self._clock = clock
         self._names: dict[tuple[str, str, str], str] = {}
@@ -62,7 +62,7 @@ class EventRecorder:
 
 
 def record_scheduling(
-    client: Client, now: int, pod: Object, event_type: str, reason: str, message: str, action: str
+    client: InProcessClient, now: int, pod: Object, event_type: str, reason: str, message: str, action: str
 ) -> None:
     """Record an event of the scheduler about a pod, in the form of events.k8s.io."""
     _create(
@@ -103,7 +103,7 @@ def _event(pod: Object, number: int, event_type: str, reason: str, message: str)
     }
 
 
-def _create(client: Client, event: Object) -> None:
+def _create(client: InProcessClient, event: Object) -> None:
     try:
         client.create("events", event)
     except StatusError as error:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 from kpo_async.localcluster.store.store import (
     BACKLOG_LIMIT,
     HISTORY_LIMIT,
@@ -87,7 +87,7 @@ async def test_a_subscription_from_a_version_begins_with_what_came_after(store: 
     store.update("things", _object("a", colour="red"))
     store.remove("things", "ns", "a")
     changes = await store.watch("things", version).batch()
-    assert [change.type for change in changes] == [EventType.MODIFIED, EventType.DELETED]
+    assert [change.type for change in changes] == [WatchEventType.MODIFIED, WatchEventType.DELETED]
     assert [change.previous is not None for change in changes] == [True, True]
 
 
@@ -149,6 +149,6 @@ def test_an_event_is_encoded_once_for_all_watchers(store: Store) -> None:
     first, second = store.watch("things"), store.watch("things")
     store.create("things", _object("a"))
     [change] = store.history("things", 0)
-    assert change.frame(EventType.ADDED) is change.frame(EventType.ADDED)
+    assert change.frame(WatchEventType.ADDED) is change.frame(WatchEventType.ADDED)
     first.close()
     second.close()

@@ -41,7 +41,7 @@ class UserInfo:
 ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 
 
-class Authenticator:
+class TokenAuthenticator:
     """Tokens and the users they belong to."""
 
     def __init__(self, store: Store) -> None:

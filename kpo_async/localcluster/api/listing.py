@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kpo_async.localcluster.api import errors, selectors
 from kpo_async.localcluster.api.resources import Resource
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 from kpo_async.localcluster.store.store import Store, StoredObject, VersionExpired
 
 FUTURE_WAIT = 3.0
@@ -180,7 +180,7 @@ def _past(store: Store, resource: str, namespace: str | None, version: int) -> l
         key = _key(write.stored)
         if namespace is not None and key[0] != namespace:
             continue
-        if write.type is EventType.ADDED:
+        if write.type is WatchEventType.ADDED:
             objects.pop(key, None)
         elif write.previous_stored is not None:
             objects[key] = write.previous_stored

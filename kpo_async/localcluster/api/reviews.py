@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kpo_async.localcluster.api.authentication import AUDIENCE, Authenticator, UserInfo
+from kpo_async.localcluster.api.authentication import AUDIENCE, TokenAuthenticator, UserInfo
 from kpo_async.localcluster.api.authorization import Authorizer, ResourceAttributes
 from kpo_async.localcluster.api.registry import ObjectRef, Registry
 from kpo_async.localcluster.store import times
@@ -14,7 +14,7 @@ _HOUR = 3600
 class Reviews:
     """Answers POST requests on the review resources and on serviceaccounts/token."""
 
-    def __init__(self, registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> None:
+    def __init__(self, registry: Registry, authenticator: TokenAuthenticator, authorizer: Authorizer) -> None:
         self._registry = registry
         self._authenticator = authenticator
         self._authorizer = authorizer

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from kpo_async.localcluster.api import discovery, errors, pod_streams, request_info, tables, watching
-from kpo_async.localcluster.api.authentication import Authenticator, UserInfo
+from kpo_async.localcluster.api.authentication import TokenAuthenticator, UserInfo
 from kpo_async.localcluster.api.authorization import Authorizer
 from kpo_async.localcluster.api.faults import Faults
 from kpo_async.localcluster.api.metrics import Metrics, RequestLabels
@@ -21,7 +21,7 @@ from kpo_async.localcluster.api.request_info import RequestInfo
 from kpo_async.localcluster.api.reviews import Reviews
 from kpo_async.localcluster.api.watching import Watch, WatchEvent, WatchOptions
 from kpo_async.localcluster.node import Kubelet
-from kpo_async.localcluster.store.objects import EventType
+from kpo_async.localcluster.store.objects import WatchEventType
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class ApiServer:
     """Answers HTTP requests; `handle` is an aiohttp.web low-level handler."""
 
     def __init__(
-        self, registry: Registry, reviews: Reviews, kubelet: Kubelet, authenticator: Authenticator, faults: Faults
+        self, registry: Registry, reviews: Reviews, kubelet: Kubelet, authenticator: TokenAuthenticator, faults: Faults
     ) -> None:
         self.registry = registry
         self.store = registry.store
@@ -149,7 +149,7 @@ class _TableLines:
         self._columns = True
 
     def __call__(self, event: WatchEvent) -> bytes:
-        if event.type in (EventType.BOOKMARK, EventType.ERROR):
+        if event.type in (WatchEventType.BOOKMARK, WatchEventType.ERROR):
             return watching.render_json(event)
         metadata = {"resourceVersion": str(event.stored.version)}
         include = self._request.query.get("includeObject", "")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kpo_async.localcluster.api import errors, listing, selectors
 from kpo_async.localcluster.api.request_info import is_true
 from kpo_async.localcluster.api.resources import Resource
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 from kpo_async.localcluster.store.store import (
     Store,
     StoredObject,
@@ -70,7 +70,7 @@ class WatchOptions:
 class WatchEvent(NamedTuple):
     """One event of a watch."""
 
-    type: EventType
+    type: WatchEventType
     stored: StoredObject
     """The object; for a BOOKMARK its version only, for an ERROR a `Status`."""
     cause: StoreEvent | None = None
@@ -140,7 +140,7 @@ class Watch:
         try:
             if self._expired is None:
                 if self._initial:
-                    yield [WatchEvent(EventType.ADDED, stored) for stored in self._initial]
+                    yield [WatchEvent(WatchEventType.ADDED, stored) for stored in self._initial]
                     self._initial = []
                 if self._sends_initial and self._options.bookmarks:
                     yield [self._bookmark(initial_end=True)]
@@ -187,14 +187,14 @@ class Watch:
         if matches is None:
             return WatchEvent(write.type, write.stored, write)
         before = write.previous is not None and matches(write.previous)
-        if write.type is EventType.DELETED:
-            return WatchEvent(EventType.DELETED, write.stored, write) if before else None
+        if write.type is WatchEventType.DELETED:
+            return WatchEvent(WatchEventType.DELETED, write.stored, write) if before else None
         after = matches(write.object)
         if not before and not after:
             return None
         if before and not after:
-            return WatchEvent(EventType.DELETED, write.left, write)
-        return WatchEvent(EventType.MODIFIED if before else EventType.ADDED, write.stored, write)
+            return WatchEvent(WatchEventType.DELETED, write.left, write)
+        return WatchEvent(WatchEventType.MODIFIED if before else WatchEventType.ADDED, write.stored, write)
 
     def _bookmark(self, *, initial_end: bool = False) -> WatchEvent:
         # No write is pending when a bookmark is due, so the store's version is the watch's.
@@ -204,9 +204,9 @@ class Watch:
         obj: Object = {"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": metadata}
         if self._resource.name == "pods":
             obj |= {"spec": {"containers": None}, "status": {}}
-        return WatchEvent(EventType.BOOKMARK, StoredObject(obj, self._store.version))
+        return WatchEvent(WatchEventType.BOOKMARK, StoredObject(obj, self._store.version))
 
 
 def error_event(error: errors.StatusError) -> WatchEvent:
     """Return the ERROR event that ends a watch."""
-    return WatchEvent(EventType.ERROR, StoredObject(error.status(), 0))
+    return WatchEvent(WatchEventType.ERROR, StoredObject(error.status(), 0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from kpo_async.localcluster.client import NAMESPACED, Client, EventType, NotFound, WatchEvent
+from kpo_async.localcluster.client import NAMESPACED, InProcessClient, NotFound, WatchEvent, WatchEventType
 from kpo_async.localcluster.store.objects import Object, has_ended, is_deleting
 
 BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
@@ -17,7 +17,7 @@ BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system
 class Controllers:
     """Keeps the cluster's own objects up to date."""
 
-    def __init__(self, client: Client, ca_certificate: str = "") -> None:
+    def __init__(self, client: InProcessClient, ca_certificate: str = "") -> None:
         """`ca_certificate` is in PEM; every namespace has it in a config map."""
         self._client = client
         self._ca_certificate = ca_certificate
@@ -96,7 +96,7 @@ class Controllers:
     def _reconcile_service_account(self, event: WatchEvent) -> None:
         """Create the default service account again when it has been deleted."""
         metadata = event.object["metadata"]
-        if event.type is not EventType.DELETED or metadata["name"] != "default":
+        if event.type is not WatchEventType.DELETED or metadata["name"] != "default":
             return
         namespace = self._find("namespaces", "", metadata["namespace"])
         if namespace is not None and not is_deleting(namespace):
@@ -104,13 +104,13 @@ class Controllers:
 
     def _reconcile_pod(self, event: WatchEvent) -> None:
         namespace = event.object["metadata"]["namespace"]
-        if event.type is EventType.DELETED:
+        if event.type is WatchEventType.DELETED:
             self._finalize_namespace(namespace)
         for quota in self._client.list("resourcequotas", namespace):
             self._count_pods(quota)
 
     def _reconcile_quota(self, event: WatchEvent) -> None:
-        if event.type is not EventType.DELETED:
+        if event.type is not WatchEventType.DELETED:
             self._count_pods(event.object)
 
     def _count_pods(self, quota: Object) -> None:

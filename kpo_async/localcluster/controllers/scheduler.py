@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kpo_async.localcluster.client import Client, EventType, NotFound
+from kpo_async.localcluster.client import InProcessClient, NotFound, WatchEventType
 from kpo_async.localcluster.events import record_scheduling
 from kpo_async.localcluster.node import NODE_NAME
 from kpo_async.localcluster.store import times
@@ -17,14 +17,14 @@ _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": 
 class Scheduler:
     """Binds pods that have no node."""
 
-    def __init__(self, client: Client, clock: Callable[[], int]) -> None:
+    def __init__(self, client: InProcessClient, clock: Callable[[], int]) -> None:
         self._client = client
         self._clock = clock
 
     async def run(self) -> None:
         """Work until cancelled."""
         async for event in self._client.watch("pods"):
-            if event.type is not EventType.DELETED:
+            if event.type is not WatchEventType.DELETED:
                 metadata = event.object["metadata"]
                 try:
                     pod = self._client.get("pods", metadata["namespace"], metadata["name"])

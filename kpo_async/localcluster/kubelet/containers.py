@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kpo_async.localcluster.client import Client
+from kpo_async.localcluster.client import InProcessClient
 from kpo_async.localcluster.kubelet import env, handlers, images
 from kpo_async.localcluster.kubelet.grace import Grace
 from kpo_async.localcluster.kubelet.logfile import LogFile
@@ -24,7 +24,7 @@ from kpo_async.localcluster.kubelet.podstatus import (
     initial_state,
 )
 from kpo_async.localcluster.kubelet.settings import KubeletSettings, go_duration
-from kpo_async.localcluster.runtime.runtime import Mount, Process, ProcessSpec, Runtime, StartError
+from kpo_async.localcluster.runtime.runtime import ContainerProcess, Mount, ProcessSpec, Runtime, StartError
 from kpo_async.localcluster.store.objects import Object
 
 _TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -39,7 +39,7 @@ _START_ERROR = (
 class PodContext(Protocol):
     """The part of a pod's worker that its containers use."""
 
-    client: Client
+    client: InProcessClient
     clock: Callable[[], int]
     runtime: Runtime
     settings: KubeletSettings
@@ -72,7 +72,7 @@ class ContainerRun:
     message_file: Path
     spec: ProcessSpec
     started_at: int = 0
-    process: Process | None = None
+    process: ContainerProcess | None = None
 
 
 class ContainerWorker:

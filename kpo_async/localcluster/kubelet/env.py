@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable
 
-from kpo_async.localcluster.client import Client, NotFound
+from kpo_async.localcluster.client import InProcessClient, NotFound
 from kpo_async.localcluster.kubelet import downward
 from kpo_async.localcluster.store.objects import Object
 
@@ -39,7 +39,7 @@ def expand(text: str, values: Values) -> str:
     return _REFERENCE.sub(lambda found: "$" if found[1] is None else values.get(found[1], found[0]), text)
 
 
-def environment(client: Client, pod: Object, container: Object, cluster: Values) -> Values:
+def environment(client: InProcessClient, pod: Object, container: Object, cluster: Values) -> Values:
     """Return all variables of a container; `cluster` has those of every container. Raises ContainerConfigError."""
     source = _Source(client, pod["metadata"]["namespace"])
     values = {"PATH": PATH, "HOSTNAME": hostname(pod), "HOME": "/root", **cluster}
@@ -90,7 +90,7 @@ def content(resource: str, obj: Object) -> dict[str, bytes]:
 class _Source:
     """Config maps and secrets of one namespace."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: InProcessClient, namespace: str) -> None:
         self.client = client
         self.namespace = namespace
 

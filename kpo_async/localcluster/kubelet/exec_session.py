@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 from kpo_async.localcluster.kubelet.containers import ContainerWorker
 from kpo_async.localcluster.node import BadExecRequest, ExecNotStarted
-from kpo_async.localcluster.runtime.runtime import Process, ProcessSpec, Runtime, StartError
+from kpo_async.localcluster.runtime.runtime import ContainerProcess, ProcessSpec, Runtime, StartError
 
 _BLOCK = 32 * 1024
 _NOT_STARTED = (
@@ -61,7 +61,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 class LocalExecSession:
     """A command in a container (`node.ExecSession`)."""
 
-    def __init__(self, process: Process, stdin: int, stdout: int, stderr: int, *, tty: bool) -> None:
+    def __init__(self, process: ContainerProcess, stdin: int, stdout: int, stderr: int, *, tty: bool) -> None:
         """Owns the descriptors; -1 stands for a missing stream. With a tty, stdin is a copy of stdout."""
         self._process = process
         self._stdin = stdin

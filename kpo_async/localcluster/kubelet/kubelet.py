@@ -12,7 +12,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from kpo_async.localcluster.client import Client, EventType, WatchEvent
+from kpo_async.localcluster.client import InProcessClient, WatchEvent, WatchEventType
 from kpo_async.localcluster.kubelet import env, podlogs
 from kpo_async.localcluster.kubelet.exec_session import start_exec
 from kpo_async.localcluster.kubelet.podworker import NodeContext, PodWorker
@@ -39,7 +39,7 @@ class LocalKubelet:
 
     def __init__(
         self,
-        client: Client,
+        client: InProcessClient,
         directory: Path,
         *,
         settings: KubeletSettings | None = None,
@@ -117,7 +117,7 @@ class LocalKubelet:
             self._pod_changed(node, event)
 
     def _pod_changed(self, node: NodeContext, event: WatchEvent) -> None:
-        if event.type is not EventType.DELETED:
+        if event.type is not WatchEventType.DELETED:
             self._update_pod(node, event.object)
             return
         uid = event.object["metadata"]["uid"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from kpo_async.localcluster.client import Client
+from kpo_async.localcluster.client import InProcessClient
 from kpo_async.localcluster.events import EventRecorder
 from kpo_async.localcluster.kubelet import env, handlers, podstatus
 from kpo_async.localcluster.kubelet.containers import ContainerWorker
@@ -34,7 +34,7 @@ class NodeContext:
 
     def __init__(
         self,
-        client: Client,
+        client: InProcessClient,
         clock: Callable[[], int],
         runtime: Runtime,
         settings: KubeletSettings,

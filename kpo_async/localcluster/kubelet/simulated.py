@@ -18,7 +18,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from kpo_async.localcluster.client import Client
+from kpo_async.localcluster.client import InProcessClient
 from kpo_async.localcluster.kubelet import podstatus
 from kpo_async.localcluster.kubelet.podstatus import ContainerRecord, ContainerType, PodRecord, Running, Terminated
 from kpo_async.localcluster.kubelet.status_writer import PodStatusWriter
@@ -78,7 +78,7 @@ class Simulation:
 class Simulator:
     """All simulated pods of the node."""
 
-    def __init__(self, client: Client, clock: Callable[[], int]) -> None:
+    def __init__(self, client: InProcessClient, clock: Callable[[], int]) -> None:
         self._client = client
         self._clock = clock
         self._pods: dict[str, _SimulatedPod] = {}
@@ -124,7 +124,7 @@ class Simulator:
 class _SimulatedPod:
     """One pod, with one timer at a time."""
 
-    def __init__(self, client: Client, clock: Callable[[], int], pod: Object) -> None:
+    def __init__(self, client: InProcessClient, clock: Callable[[], int], pod: Object) -> None:
         self.running_since = 0
         self.ended = asyncio.Event()
         self.record = PodRecord(_records(pod), clock())

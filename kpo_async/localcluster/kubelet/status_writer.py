@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kpo_async.localcluster.client import Client, NotFound
+from kpo_async.localcluster.client import InProcessClient, NotFound
 from kpo_async.localcluster.kubelet import podstatus
 from kpo_async.localcluster.kubelet.podstatus import PodRecord
 from kpo_async.localcluster.store.objects import Object, is_deleting
@@ -13,7 +13,7 @@ from kpo_async.localcluster.store.objects import Object, is_deleting
 class PodStatusWriter:
     """The kubelet's writes about one pod. A pod that has been removed, or replaced by another one, is left alone."""
 
-    def __init__(self, client: Client, clock: Callable[[], int], pod: Object) -> None:
+    def __init__(self, client: InProcessClient, clock: Callable[[], int], pod: Object) -> None:
         self._client = client
         self._clock = clock
         self._metadata = pod["metadata"]

@@ -10,7 +10,7 @@ import posixpath
 import shutil
 from pathlib import Path
 
-from kpo_async.localcluster.client import Client, NotFound
+from kpo_async.localcluster.client import InProcessClient, NotFound
 from kpo_async.localcluster.kubelet import downward, env
 from kpo_async.localcluster.runtime.runtime import Mount
 from kpo_async.localcluster.store.objects import Object
@@ -38,7 +38,7 @@ def mounted_volumes(pod: Object) -> list[Object]:
 class Volumes:
     """The volumes of one pod, in `directory`. Claims are in `claims`, and outlive their pods."""
 
-    def __init__(self, client: Client, directory: Path, claims: Path) -> None:
+    def __init__(self, client: InProcessClient, directory: Path, claims: Path) -> None:
         self._client = client
         self._directory = directory
         self._claims = claims

@@ -1,9 +1,9 @@
-"""A small fork server: starts container processes, each in namespaces of its own where Linux allows it.
+"""A small fork server: starts container processes, each in its own namespaces where Linux allows it.
 
-Runs in a process of its own, isolated (`python -I -S`), because forking this little process is cheap and forking the
+It runs in its own, isolated process (`python -I -S`), because forking this small process is cheap and forking the
 cluster's is not. Stdlib only.
-Requests come on a socket: four bytes of length, JSON, and the new process's stdin, stdout and stderr as SCM_RIGHTS.
-Replies are lines of JSON on a pipe. The end of the requests ends the launcher and everything it started.
+Requests arrive on a socket: four bytes of length, JSON, and the new process's stdin, stdout and stderr as SCM_RIGHTS.
+Replies are lines of JSON on a pipe. When the socket is closed, the launcher ends, with every process it has started.
 
 With namespaces, the launcher is the first process of a PID namespace: the kernel kills every descendant with it.
 """
@@ -23,30 +23,32 @@ from typing import NoReturn
 from kpo_async.localcluster.runtime.sandbox import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
-    Isolation,
-    Namespaces,
-    Plain,
-    Request,
-    isolated,
+    LaunchRequest,
+    NamespaceSandbox,
+    PlainSandbox,
+    Sandbox,
+    open_namespaces,
     prctl,
 )
 
 
 class StartFailed(Exception):
-    """What kept a process from starting, in the words of runc."""
+    """A process could not be started; the text is runc's."""
 
 
 def change_directory(path: str) -> None:
+    """Enter a working directory, which is created if it does not exist. Raises StartFailed."""
     try:
         os.makedirs(path, exist_ok=True)
         os.chdir(path)
     except OSError as error:
-        # runc's wording, "mkdir /etc/passwd: not a directory"
+        # runc's text is "mkdir /etc/passwd: not a directory".
         reason = "not a directory" if isinstance(error, FileExistsError) else (error.strerror or "").lower()
         raise StartFailed(f"error during container init: mkdir {path}: {reason}") from error
 
 
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """Replace this process by a program. Raises StartFailed."""
     program = argv[0]
     try:
         if "/" in program:
@@ -63,11 +65,11 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
         raise StartFailed(f'exec: "{program}": {(error.strerror or "").lower()}') from error
 
 
-def become(request: Request, descriptors: list[int], isolation: Isolation) -> NoReturn:
-    """The rest of a freshly forked process's life here: never returns, raises StartFailed or OSError."""
+def become(request: LaunchRequest, descriptors: list[int], sandbox: Sandbox) -> NoReturn:
+    """Turn a forked process into the requested one. Raises StartFailed or OSError."""
     os.setsid()
     if request["op"] == "run":
-        isolation.isolate(request)
+        sandbox.isolate(request)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     if request.get("tty"):
@@ -75,7 +77,11 @@ def become(request: Request, descriptors: list[int], isolation: Isolation) -> No
         import termios
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):  # what Python ignores, and what the launcher handles
+    for name in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGCHLD,
+    ):  # Python ignores two of them, the launcher handles the third.
         signal.signal(name, signal.SIG_DFL)
     os.umask(0o022)
     change_directory(request["cwd"])
@@ -83,20 +89,23 @@ def become(request: Request, descriptors: list[int], isolation: Isolation) -> No
 
 
 class Launcher:
-    """Serves requests until they end. One thread, no blocking but on short reads and writes."""
+    """Serves requests until the socket is closed, in one thread."""
 
-    def __init__(self, requests: socket.socket, replies: int, isolation: Isolation) -> None:
+    def __init__(self, requests: socket.socket, replies: int, sandbox: Sandbox) -> None:
         self.requests = requests
         self.replies = replies
-        self.isolation = isolation
+        self.sandbox = sandbox
         self.pids: dict[int, int] = {}
+        """Process ids by the key of the request."""
         self.keys: dict[int, int] = {}
+        """Keys by process id."""
         self.starting: dict[int, tuple[int, int]] = {}
-        """File descriptor on which a failed start is told -> (key, pid)."""
+        """Key and process id by the descriptor on which a failed start is reported."""
         self.poll = select.poll()
         self.wakeup, self.waker = os.pipe()
 
     def serve(self) -> None:
+        """Handle requests and the ends of processes until the socket is closed."""
         for descriptor in (self.wakeup, self.waker):
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
@@ -141,13 +150,11 @@ class Launcher:
             os.close(descriptor)
         return True
 
-    def _start(self, request: Request, descriptors: list[int]) -> None:
+    def _start(self, request: LaunchRequest, descriptors: list[int]) -> None:
         key = request["id"]
         reading, writing = os.pipe()
         try:
-            pid = (
-                self.isolation.fork() if request["op"] == "run" else self.isolation.fork_into(self.pids[request["in"]])
-            )
+            pid = self.sandbox.fork() if request["op"] == "run" else self.sandbox.fork_into(self.pids[request["in"]])
         except (OSError, KeyError) as error:
             os.close(reading)
             os.close(writing)
@@ -156,8 +163,8 @@ class Launcher:
         if pid == 0:
             try:
                 signal.set_wakeup_fd(-1)
-                become(request, descriptors, self.isolation)
-            except BaseException as error:  # whatever it is, a forked child must not return to the server's loop
+                become(request, descriptors, self.sandbox)
+            except BaseException as error:  # In any case, a forked child must not return to the server's loop.
                 os.write(writing, str(error).encode()[:4096])
             os._exit(127)
         os.close(writing)
@@ -191,7 +198,7 @@ class Launcher:
             key = self.keys.pop(pid, None)
             if key is not None:
                 del self.pids[key]
-                if isinstance(self.isolation, Plain):
+                if isinstance(self.sandbox, PlainSandbox):
                     self._signal_group(pid, signal.SIGKILL)
                 self._reply(id=key, event="exited", code=os.waitstatus_to_exitcode(status))
 
@@ -199,9 +206,9 @@ class Launcher:
         pid = self.pids.get(key)
         if pid is None:
             return
-        if number == signal.SIGKILL and isinstance(self.isolation, Plain):
+        if number == signal.SIGKILL and isinstance(self.sandbox, PlainSandbox):
             self._signal_group(pid, number)
-        elif isinstance(self.isolation, Namespaces) or catches(pid, number):
+        elif isinstance(self.sandbox, NamespaceSandbox) or catches(pid, number):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -211,7 +218,7 @@ class Launcher:
             os.killpg(pid, number)
 
     def kill_all(self) -> None:
-        """Leave nothing behind. In a PID namespace the kernel would do the same when the launcher ends."""
+        """Kill every process. In a PID namespace the kernel does so, too, when the launcher ends."""
         while True:
             for pid in (*self.keys, *orphans()):
                 self._signal_group(pid, signal.SIGKILL)
@@ -224,7 +231,7 @@ class Launcher:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal: without one, the first process of a container ignores it."""
+    """Whether a process handles a signal: the first process of a container ignores signals that it does not handle."""
     try:
         with open(f"/proc/{pid}/status") as status:
             caught = next(line for line in status if line.startswith("SigCgt:"))
@@ -234,7 +241,7 @@ def catches(pid: int, number: int) -> bool:
 
 
 def orphans() -> list[int]:
-    """Processes that were left to the launcher because their parents have ended."""
+    """Return the processes whose parents have ended, so that the launcher has become their parent."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as children:
             return [int(pid) for pid in children.read().split()]
@@ -242,28 +249,29 @@ def orphans() -> list[int]:
         return []
 
 
-def main(requests: str, replies: str, directory: str, python: str, kind: str) -> None:
+def main(requests: str, replies: str, directory: str, python: str, isolation: str) -> None:
+    """Run the launcher; the first two arguments are file descriptors."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     channel, answers = socket.socket(fileno=int(requests)), int(replies)
     for descriptor in (channel.fileno(), answers):
         os.set_inheritable(descriptor, False)
-    isolation: Isolation = Plain()
-    if kind == Namespaces.name:
+    sandbox: Sandbox = PlainSandbox()
+    if isolation == NamespaceSandbox.name:
         try:
-            isolation = isolated(directory, python)
-        except (OSError, AttributeError, KeyError) as error:  # not allowed, not Linux, not a known machine
+            sandbox = open_namespaces(directory, python)
+        except (OSError, AttributeError, KeyError) as error:  # Not permitted, not Linux, or an unknown machine.
             os.write(answers, json.dumps({"event": "unusable", "message": str(error)}).encode() + b"\n")
             return
     else:
-        # Nothing kills a plain container's descendants when the launcher is killed: it must live to do so.
+        # The kernel does not kill a plain container's descendants with the launcher: it must survive to do so.
         prctl(PR_SET_PDEATHSIG, 0)
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.disable()
     gc.freeze()
-    launcher = Launcher(channel, answers, isolation)
+    launcher = Launcher(channel, answers, sandbox)
     os.write(answers, json.dumps({"event": "ready"}).encode() + b"\n")
     try:
-        with contextlib.suppress(ConnectionError):  # the cluster has died
+        with contextlib.suppress(ConnectionError):  # The cluster's process has died.
             launcher.serve()
     finally:
         launcher.kill_all()

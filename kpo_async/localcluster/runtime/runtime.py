@@ -1,8 +1,8 @@
-"""The container runtime: asks the launcher for processes and hears of their ends.
+"""The container runtime: starts processes through the launcher and receives their exit codes.
 
-A container is one process with its descendants. Isolation is namespaces where the system allows it; elsewhere (`PLAIN`)
-paths below mount points are replaced in the command, its arguments and its environment, before the process starts.
-No thread and no task per process.
+A container is one process with its descendants. It is isolated by namespaces where the system allows that. Elsewhere
+(`PLAIN`) paths below mount points are replaced in the command, its arguments and its environment before the start.
+There is no thread and no task per process.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ _PROGRAM = (
     "from kpo_async.localcluster.runtime.launcher import main; main(*sys.argv[2:])"
 )
 _PACKAGES = str(Path(__file__).resolve().parents[3])
-_CLOSING_SECONDS = 10.0
+_CLOSE_SECONDS = 10.0
+"""How long the launcher may take to end."""
 KILLED = 137
 """The exit code after SIGKILL: 128 + 9."""
 
 
 class Isolation(Enum):
-    """How far containers are kept apart from the host."""
+    """How containers are isolated from the host."""
 
     NAMESPACES = "namespaces"
-    """Own mounts, processes and host name (Linux, as root or with user namespaces)."""
+    """Their own mounts, processes and host name (Linux, as root or with user namespaces)."""
     PLAIN = "plain"
-    """Ordinary processes whose paths are rewritten."""
+    """None: ordinary processes, whose paths are rewritten."""
 
 
 class StartError(Exception):
-    """A process could not be started; the text is what runc says."""
+    """A process could not be started; the text is runc's."""
 
 
 class RuntimeLost(Exception):
-    """The launcher has ended by itself, and every container with it."""
+    """The launcher has ended unexpectedly, and every container with it."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or directory of the host at a path of the container."""
+    """A file or directory of the host (`source`) at a path of the container (`target`)."""
 
     source: str
     target: str
@@ -61,7 +62,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """What to run. `argv` is not empty; `env` is complete."""
+    """What to run. `argv` is not empty; `env` holds all variables."""
 
     argv: Sequence[str]
     env: dict[str, str]
@@ -70,8 +71,8 @@ class ProcessSpec:
     mounts: Sequence[Mount] = ()
 
 
-class Process:
-    """A process that was asked for. `exited` holds its exit code: 128 + n after signal n."""
+class ContainerProcess:
+    """A process that the launcher starts. `exited` holds its exit code: 128 + n after signal n."""
 
     def __init__(self, runtime: Runtime, key: int) -> None:
         loop = asyncio.get_running_loop()
@@ -82,17 +83,19 @@ class Process:
         self._runtime = runtime
 
     def signal(self, number: int) -> None:
-        """To the container's first process, as a container runtime does. Nothing happens when it has ended."""
+        """Send a signal to the container's first process, as a container runtime does. Ignored when it has ended."""
         if not self.exited.done():
             self._runtime.send({"op": "signal", "id": self.key, "signal": number})
 
     def fail(self, message: str) -> None:
+        """Record that the process could not be started."""
         if not self.started.done():
             self.started.set_exception(StartError(message))
         if not self.exited.done():
             self.exited.set_result(128)
 
     def end(self, code: int) -> None:
+        """Record the exit code; -n stands for signal n."""
         if not self.started.done():
             self.started.set_result(None)
         if not self.exited.done():
@@ -100,41 +103,41 @@ class Process:
 
 
 class Runtime:
-    """Processes in containers. Make one with `open_runtime`, end it with `close`."""
+    """Runs processes in containers. Create one with `open_runtime`, end it with `close`."""
 
     def __init__(self, isolation: Isolation, directory: Path) -> None:
         self.isolation = isolation
         self.binaries = directory / "bin"
-        """Holds `python` and `python3`; first on the PATH of plain containers."""
+        """Holds `python` and `python3`; the first directory on the PATH of plain containers."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._directory = directory
-        self._processes: dict[int, Process] = {}
+        self._processes: dict[int, ContainerProcess] = {}
         self._keys = itertools.count(1)
         self._outgoing: deque[tuple[bytes, Sequence[int]]] = deque()
         self._incoming = b""
         self._ready: asyncio.Future[str] = self._loop.create_future()
-        self._socket, self._theirs = socket.socketpair()
+        self._socket, self._launcher_socket = socket.socketpair()
         self._socket.setblocking(False)
         self._replies = -1
         self._launcher: asyncio.subprocess.Process | None = None
 
     async def start(self) -> str:
-        """Start the launcher. Returns why this isolation does not work here, or nothing."""
+        """Start the launcher. Return why this isolation does not work on this system, "" if it does."""
         sandbox, python = self._prepare()
         self._replies, writing = os.pipe()
         os.set_blocking(self._replies, False)
-        arguments = (str(self._theirs.fileno()), str(writing), str(sandbox), python, self.isolation.value)
+        arguments = (str(self._launcher_socket.fileno()), str(writing), str(sandbox), python, self.isolation.value)
         try:
             self._launcher = await asyncio.create_subprocess_exec(
                 *(python, "-I", "-S", "-c", _PROGRAM, _PACKAGES, *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(self._theirs.fileno(), writing),
+                pass_fds=(self._launcher_socket.fileno(), writing),
                 env={"PATH": "/usr/bin:/bin"},
-                start_new_session=True,  # or Ctrl-C in a terminal would end it before its containers are stopped
+                start_new_session=True,  # Otherwise Ctrl-C ends it before its containers are stopped.
             )
         finally:
-            self._theirs.close()
+            self._launcher_socket.close()
             os.close(writing)
         self._loop.add_reader(self._replies, self._receive)
         return await self._ready
@@ -143,7 +146,7 @@ class Runtime:
         sandbox = self._directory / "sandbox"
         for directory in (sandbox, self.binaries):
             directory.mkdir(parents=True, exist_ok=True)
-        # Not the virtual environment's: containers see the standard library, not what is installed around the cluster.
+        # Not the virtual environment's Python: containers see the standard library, not the cluster's packages.
         python = os.path.realpath(sys.executable)
         for name in ("python", "python3"):
             with contextlib.suppress(FileExistsError):
@@ -151,7 +154,7 @@ class Runtime:
         return sandbox, python
 
     async def close(self) -> None:
-        """Kill what runs and return when it is gone."""
+        """Kill all processes and return when they have ended."""
         self._loop.remove_writer(self._socket)
         self._socket.close()
         for _, descriptors in self._outgoing:
@@ -159,43 +162,45 @@ class Runtime:
         self._outgoing.clear()
         if self._launcher is not None:
             try:
-                await asyncio.wait_for(self._launcher.wait(), _CLOSING_SECONDS)
+                await asyncio.wait_for(self._launcher.wait(), _CLOSE_SECONDS)
             except asyncio.TimeoutError:
                 self._launcher.kill()
                 await self._launcher.wait()
-        self._hang_up()
+        self._disconnect()
         self.lost.cancel()
 
     @property
     def launcher_pid(self) -> int:
-        """The process that all containers end with."""
+        """The process id of the launcher."""
         assert self._launcher is not None
         return self._launcher.pid
 
     def working_directory(self, scratch: Path) -> str:
-        """Where a container starts that does not say where: on the host it must not litter."""
+        """Return the default working directory of a container: without isolation, not one of the host's."""
         return "/" if self.isolation is Isolation.NAMESPACES else str(scratch)
 
-    async def run(self, spec: ProcessSpec, output: int) -> Process:
-        """Start a container whose output goes to the descriptor `output`, which is closed here. Raises StartError."""
+    async def run(self, spec: ProcessSpec, output: int) -> ContainerProcess:
+        """Start a container with the descriptor `output` as its output. Closes `output`. Raises StartError."""
         if self.isolation is Isolation.PLAIN:
             spec = rewrite(spec, self.binaries)
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        stdin = os.open(os.devnull, os.O_RDONLY)
         request = {
             "op": "run",
             "hostname": spec.hostname,
             "mounts": [(mount.source, mount.target, mount.read_only) for mount in spec.mounts],
         }
-        return await self._start(request, spec, (nothing, output, os.dup(output)))
+        return await self._start(request, spec, (stdin, output, os.dup(output)))
 
-    async def exec(self, container: Process, spec: ProcessSpec, streams: Sequence[int], *, tty: bool) -> Process:
-        """Start another process in a running container; the three `streams` are closed here. Raises StartError."""
+    async def exec(
+        self, container: ContainerProcess, spec: ProcessSpec, streams: Sequence[int], *, tty: bool
+    ) -> ContainerProcess:
+        """Start another process in a running container. Closes the three `streams`. Raises StartError."""
         if self.isolation is Isolation.PLAIN:
             spec = rewrite(spec, self.binaries)
         return await self._start({"op": "exec", "in": container.key, "tty": tty}, spec, streams)
 
-    async def _start(self, request: dict[str, Any], spec: ProcessSpec, streams: Sequence[int]) -> Process:
-        process = Process(self, next(self._keys))
+    async def _start(self, request: dict[str, Any], spec: ProcessSpec, streams: Sequence[int]) -> ContainerProcess:
+        process = ContainerProcess(self, next(self._keys))
         if self.lost.done():
             close_all(streams)
             raise StartError("the container runtime has ended")
@@ -210,7 +215,7 @@ class Runtime:
         return process
 
     def send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Queue a request; its descriptors are closed once they have been handed over."""
+        """Queue a request; its descriptors are closed once they have been sent."""
         if self._socket.fileno() < 0:  # Closed: the launcher has ended or is ending, and its processes with it.
             close_all(descriptors)
             return
@@ -228,7 +233,7 @@ class Runtime:
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError:
-                sent = len(data)  # the launcher has ended: `_receive` tells everybody
+                sent = len(data)  # The launcher has ended: `_receive` ends the processes.
             close_all(descriptors)
             if sent < len(data):
                 self._outgoing[0] = (data[sent:], ())
@@ -242,7 +247,7 @@ class Runtime:
         except BlockingIOError:
             return
         if not data:
-            self._hang_up()
+            self._disconnect()
             return
         *lines, self._incoming = (self._incoming + data).split(b"\n")
         for line in lines:
@@ -265,14 +270,14 @@ class Runtime:
             del self._processes[process.key]
             process.end(reply["code"])
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._replies < 0:
             return
         self._loop.remove_reader(self._replies)
         os.close(self._replies)
         self._replies = -1
         if not self._ready.done():
-            self._ready.set_result("the launcher ended at once")
+            self._ready.set_result("the launcher ended immediately")
         if not self.lost.done():
             self.lost.set_result(None)
         for process in self._processes.values():
@@ -281,9 +286,9 @@ class Runtime:
 
 
 async def open_runtime(directory: Path, isolation: Isolation | None = None) -> Runtime:
-    """A runtime with the wanted isolation, or with the best that works here.
+    """Start a runtime with the given isolation, or with the best one that works on this system.
 
-    Raises RuntimeError if the wanted one does not work.
+    Raises RuntimeError if none works.
     """
     reason = ""
     for candidate in [isolation] if isolation else list(Isolation):
@@ -300,22 +305,23 @@ async def open_runtime(directory: Path, isolation: Isolation | None = None) -> R
 
 
 def rewrite(spec: ProcessSpec, binaries: Path) -> ProcessSpec:
-    """The same command with the host's paths in place of the container's: `/data/x` becomes `<source of /data>/x`.
+    """Return the same command with the host's paths for the container's: `/data/x` becomes `<source of /data>/x`.
 
-    A path is found wherever its text stands, between characters that cannot belong to a longer path.
+    A path is replaced wherever it occurs between characters that cannot belong to a longer path.
     """
     sources = {mount.target.rstrip("/"): mount.source for mount in spec.mounts}
     longest_first = sorted(map(re.escape, sources), key=len, reverse=True)
     pattern = re.compile(rf"(?<![\w./-])({'|'.join(longest_first) or '(?!)'})(?![\w.-])")
 
-    def moved(text: str) -> str:
+    def replaced(text: str) -> str:
         return pattern.sub(lambda found: sources[found[1]], text)
 
-    env = {name: moved(value) for name, value in spec.env.items()}
+    env = {name: replaced(value) for name, value in spec.env.items()}
     env["PATH"] = f"{binaries}:{env.get('PATH', os.defpath)}"
-    return replace(spec, argv=[moved(word) for word in spec.argv], env=env, cwd=moved(spec.cwd))
+    return replace(spec, argv=[replaced(word) for word in spec.argv], env=env, cwd=replaced(spec.cwd))
 
 
 def close_all(descriptors: Sequence[int]) -> None:
+    """Close file descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""Where a container's process lives: in namespaces with a root of its own, or plainly on the host.
+"""The environment of a container's process: namespaces with their own root, or the plain host.
 
-Used only by the launcher, between fork and exec. Stdlib only.
+The launcher uses it between fork and exec. Stdlib only.
 The root is an overlay over the host's files: a container may write anywhere and leaves no trace on the host.
-That keeps pods apart from the host's files and from each other's processes. It is no security boundary.
+That separates pods from the host's files and from each other's processes. It is not a security boundary.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 HOST = "/.host"
-"""Where the host's files are while a container's root is being put together."""
+"""Where the host's files are while a container's root is being assembled."""
 
 OWN = ("proc", "sys", "dev", "tmp", "run")
-"""Directories of the root that a container has for itself."""
+"""Directories of the root that belong to the container alone."""
 
-SHOWN = ("bin", "etc", "home", "lib", "lib32", "lib64", "nix", "opt", "root", "sbin", "usr", "var")
-"""Directories of the host's root that a container sees, like an image's, besides the one that Python is in."""
+SHARED = ("bin", "etc", "home", "lib", "lib32", "lib64", "nix", "opt", "root", "sbin", "usr", "var")
+"""Directories of the host's root that serve as the image, besides the one that contains Python."""
 
-Request = dict[str, Any]
+LaunchRequest = dict[str, Any]
+"""A request of the runtime to the launcher, as JSON."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,19 +45,23 @@ def check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
+    """Create new namespaces. Raises OSError."""
     check(_libc.unshare(flags), "unshare")
 
 
 def enter(descriptor: int, kind: int) -> None:
+    """Enter a namespace. Raises OSError."""
     check(_libc.setns(descriptor, kind), "setns")
 
 
 def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, on Linux. Raises OSError."""
     if sys.platform == "linux":
         check(_libc.prctl(option, value, 0, 0, 0), "prctl")
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
+    """Mount a file system. Raises OSError."""
     encoded = kind.encode() if kind else None
     check(
         _libc.mount(source.encode(), target.encode(), encoded, ctypes.c_ulong(flags), options.encode()),
@@ -64,8 +69,8 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, opt
     )
 
 
-def make_point(path: str, *, directory: bool) -> None:
-    """Something to mount on, if there is nothing yet."""
+def make_mount_point(path: str, *, directory: bool) -> None:
+    """Create a directory or a file to mount on, unless it exists."""
     if directory:
         os.makedirs(path, exist_ok=True)
     elif not os.path.exists(path):
@@ -73,7 +78,7 @@ def make_point(path: str, *, directory: bool) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
 
 
-class Namespaces:
+class NamespaceSandbox:
     """Containers with their own root, processes and host name."""
 
     name = "namespaces"
@@ -83,7 +88,7 @@ class Namespaces:
         self.options = ",userxattr" if user_namespace else ""
         self.links: list[tuple[str, str]] = []
         self.trees: list[str] = []
-        for name in {*SHOWN, python.split("/")[1]} - set(OWN):
+        for name in {*SHARED, python.split("/")[1]} - set(OWN):
             if os.path.islink(f"/{name}"):
                 self.links.append((os.readlink(f"/{name}"), name))
             elif os.path.isdir(f"/{name}"):
@@ -103,10 +108,10 @@ class Namespaces:
         os.makedirs(f"{directory}/pts")
         os.chmod(f"{directory}/shm", 0o1777)
         for name in DEVICES:
-            make_point(f"{directory}/{name}", directory=False)
+            make_mount_point(f"{directory}/{name}", directory=False)
             mount(f"/dev/{name}", f"{directory}/{name}", None, MS_BIND)
         mount("/dev/pts", f"{directory}/pts", None, MS_BIND | MS_REC)
-        make_point(f"{directory}/termination-log", directory=False)
+        make_mount_point(f"{directory}/termination-log", directory=False)
         for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             os.symlink(f"/proc/self/{target}", f"{directory}/{name}")
         os.symlink("pts/ptmx", f"{directory}/ptmx")
@@ -136,8 +141,8 @@ class Namespaces:
             for descriptor, _ in opened:
                 os.close(descriptor)
 
-    def isolate(self, request: Request) -> None:
-        """Called in the new process: give it its own root with the container's mounts."""
+    def isolate(self, request: LaunchRequest) -> None:
+        """Give the new process, which calls it, a root with the container's mounts. Raises OSError."""
         unshare(CLONE_NEWNS | CLONE_NEWUTS)
         hostname = request["hostname"].encode()
         check(_libc.sethostname(hostname, len(hostname)), "sethostname")
@@ -156,7 +161,7 @@ class Namespaces:
         os.rmdir(HOST)
 
     def _assemble(self, points: dict[str, bool]) -> None:
-        """One overlay for each directory: a user namespace may not overlay `/`, because others are mounted in it."""
+        """Mount an overlay for each directory: a user namespace may not overlay `/`, which contains other mounts."""
         root, scratch = f"{self.base}/root", f"{self.base}/scratch"
         mount("tmpfs", root, "tmpfs", 0, "mode=755")
         mount("tmpfs", scratch, "tmpfs", 0, "mode=755")
@@ -165,10 +170,10 @@ class Namespaces:
         for target, name in self.links:
             os.symlink(target, f"{root}/{name}")
         for target, is_directory in points.items():
-            # A directory in the upper layer belongs to this user, whoever owns the one below it: in a user namespace,
-            # that is what allows a mount point in it.
+            # This user owns a directory in the upper layer, regardless of the owner of the one below it. A user
+            # namespace requires that for a mount point.
             if target.split("/")[1] in self.trees:
-                make_point(f"{scratch}/upper{target}", directory=is_directory)
+                make_mount_point(f"{scratch}/upper{target}", directory=is_directory)
         for name in self.trees:
             upper, work = f"{scratch}/upper/{name}", f"{scratch}/work/{name}"
             for directory in (f"{root}/{name}", upper, work):
@@ -177,39 +182,42 @@ class Namespaces:
             try:
                 options = f"lowerdir={lower},upperdir={upper},workdir={work}{self.options}"
                 mount("overlay", f"{root}/{name}", "overlay", 0, options)
-            except OSError:  # something is mounted in it: the host's own, then
+            except OSError:  # It contains a mount. Bind the host's directory instead.
                 mount(f"/{name}", f"{root}/{name}", None, MS_BIND | MS_REC)
 
     @staticmethod
     def _bind(source: str, target: str, *, read_only: bool) -> None:
-        make_point(target, directory=os.path.isdir(source))
+        make_mount_point(target, directory=os.path.isdir(source))
         mount(source, target, None, MS_BIND | MS_REC)
         if read_only:
-            # In a user namespace the remount must keep the flags that the source file system is locked to.
+            # In a user namespace the remount must keep the locked flags of the source file system.
             flags = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
             mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
 
 
-class Plain:
-    """Containers that share everything with the host: no rights needed, and any Unix."""
+class PlainSandbox:
+    """Containers that share everything with the host: works without privileges, on any Unix."""
 
     name = "plain"
 
     def fork(self) -> int:
+        """Like os.fork."""
         return os.fork()
 
     def fork_into(self, container: int) -> int:
+        """Like os.fork."""
         return os.fork()
 
-    def isolate(self, request: Request) -> None:
+    def isolate(self, request: LaunchRequest) -> None:
+        """Let the new process, which calls it, end with the launcher."""
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-Isolation = Namespaces | Plain
+Sandbox = NamespaceSandbox | PlainSandbox
 
 
 def enter_namespaces() -> bool:
-    """Make this process's children live in new namespaces; True if that took a user namespace."""
+    """Put the children of this process into new namespaces; return whether that needed a user namespace."""
     flags = CLONE_NEWNS | CLONE_NEWPID
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):
@@ -223,14 +231,14 @@ def enter_namespaces() -> bool:
     return True
 
 
-def rehearse(isolation: Namespaces) -> None:
-    """Put one container's root together, to know now whether that works here. Raises OSError."""
+def check_usable(sandbox: NamespaceSandbox) -> None:
+    """Assemble one container's root. Raises OSError if this system does not allow it."""
     reading, writing = os.pipe()
-    pid = isolation.fork()
+    pid = sandbox.fork()
     if pid == 0:
         try:
-            isolation.isolate({"hostname": "rehearsal", "mounts": []})
-        except BaseException as error:  # whatever it is, a forked child must not return to its parent's work
+            sandbox.isolate({"hostname": "check", "mounts": []})
+        except BaseException as error:  # In any case, a forked child must not return to its parent's work.
             os.write(writing, str(error).encode())
         os._exit(0)
     os.close(writing)
@@ -241,8 +249,8 @@ def rehearse(isolation: Namespaces) -> None:
         raise OSError(failure)
 
 
-def isolated(directory: str, python: str) -> Namespaces:
-    """Become the first process of new namespaces; the caller's process only waits for it. Raises OSError."""
+def open_namespaces(directory: str, python: str) -> NamespaceSandbox:
+    """Fork the first process of new namespaces, and return there; the parent only waits for it. Raises OSError."""
     user_namespace = enter_namespaces()
     inner = os.fork()
     if inner:
@@ -251,6 +259,6 @@ def isolated(directory: str, python: str) -> Namespaces:
                 os.close(descriptor)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    isolation = Namespaces(directory, python, user_namespace=user_namespace)
-    rehearse(isolation)
-    return isolation
+    sandbox = NamespaceSandbox(directory, python, user_namespace=user_namespace)
+    check_usable(sandbox)
+    return sandbox

@@ -9,7 +9,7 @@ Object = dict[str, Any]
 """A Kubernetes object, or a part of one, as it is on the wire: plain JSON with camelCase keys."""
 
 
-class EventType(str, Enum):
+class WatchEventType(str, Enum):
     """The type of a watch event."""
 
     ADDED = "ADDED"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from kpo_async.localcluster.store import times
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 
 HISTORY_LIMIT = 8192
 """Events of one resource that are kept for watches that resume."""
@@ -82,11 +82,11 @@ class StoreEvent:
 
     __slots__ = ("_frames", "previous_stored", "stored", "type")
 
-    def __init__(self, event_type: EventType, stored: StoredObject, previous: StoredObject | None) -> None:
+    def __init__(self, event_type: WatchEventType, stored: StoredObject, previous: StoredObject | None) -> None:
         self.type = event_type
         self.stored = stored
         self.previous_stored = previous
-        self._frames: dict[EventType, bytes] = {}
+        self._frames: dict[WatchEventType, bytes] = {}
 
     @property
     def object(self) -> Object:
@@ -108,16 +108,16 @@ class StoreEvent:
         """What a watch shows of an object that no longer matches its selector: the previous state, at this version."""
         return self.previous_stored.at(self.version) if self.previous_stored else self.stored
 
-    def frame(self, event_type: EventType) -> bytes:
+    def frame(self, event_type: WatchEventType) -> bytes:
         """Return the line of a watch that shows this write as an event of a type; encoded once for all watches."""
         line = self._frames.get(event_type)
         if line is None:
-            leaves = event_type is EventType.DELETED and self.type is not EventType.DELETED
+            leaves = event_type is WatchEventType.DELETED and self.type is not WatchEventType.DELETED
             line = self._frames[event_type] = frame(event_type, self.left if leaves else self.stored)
         return line
 
 
-def frame(event_type: EventType, stored: StoredObject) -> bytes:
+def frame(event_type: WatchEventType, stored: StoredObject) -> bytes:
     """Return the line of a watch for an event."""
     return b'{"type":"' + event_type.value.encode() + b'","object":' + stored.json + b"}\n"
 
@@ -272,7 +272,7 @@ class Store:
         metadata["resourceVersion"] = str(self.version)
         stored = StoredObject({**obj, "metadata": metadata}, self.version)
         table.objects[namespace, name] = stored
-        table.publish(StoreEvent(EventType.ADDED, stored, None), namespace, name)
+        table.publish(StoreEvent(WatchEventType.ADDED, stored, None), namespace, name)
         return stored.object
 
     def update(self, resource: str, obj: Object) -> Object:
@@ -290,7 +290,7 @@ class Store:
         metadata["resourceVersion"] = str(self.version)
         stored = StoredObject({**obj, "metadata": metadata}, self.version)
         table.objects[namespace, name] = stored
-        table.publish(StoreEvent(EventType.MODIFIED, stored, current), namespace, name)
+        table.publish(StoreEvent(WatchEventType.MODIFIED, stored, current), namespace, name)
         return stored.object
 
     def remove(self, resource: str, namespace: str, name: str) -> Object:
@@ -300,7 +300,7 @@ class Store:
         self.version += 1
         last = current.at(self.version)
         del table.objects[namespace, name]
-        table.publish(StoreEvent(EventType.DELETED, last, current), namespace, name)
+        table.publish(StoreEvent(WatchEventType.DELETED, last, current), namespace, name)
         return last.object
 
     def watch(

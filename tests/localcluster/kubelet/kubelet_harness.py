@@ -10,16 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kpo_async.localcluster.api.authentication import Authenticator
+from kpo_async.localcluster.api.authentication import TokenAuthenticator
 from kpo_async.localcluster.api.authorization import Authorizer
 from kpo_async.localcluster.api.registry import Registry
 from kpo_async.localcluster.api.reviews import Reviews
-from kpo_async.localcluster.client import Client
+from kpo_async.localcluster.client import InProcessClient
 from kpo_async.localcluster.kubelet.kubelet import LocalKubelet
 from kpo_async.localcluster.kubelet.settings import KubeletSettings
 from kpo_async.localcluster.node import NODE_NAME, LogOptions
 from kpo_async.localcluster.runtime.runtime import Isolation
-from kpo_async.localcluster.store.objects import EventType, Object
+from kpo_async.localcluster.store.objects import Object, WatchEventType
 from kpo_async.localcluster.store.store import Store, StoreWatch, WatchFilter
 
 NAMESPACE = "ns"
@@ -44,7 +44,7 @@ class Lab:
         """The kubelet at work."""
         self._deletions: dict[str, StoreWatch] = {}
         registry = Registry(self.store)
-        client = Client(registry, Reviews(registry, Authenticator(self.store), Authorizer(self.store)))
+        client = InProcessClient(registry, Reviews(registry, TokenAuthenticator(self.store), Authorizer(self.store)))
         client.create("namespaces", {"metadata": {"name": NAMESPACE}})
         self.kubelet = LocalKubelet(
             client, directory, settings=settings, isolation=isolation, api_server=("127.0.0.1", int(self.mark))
@@ -73,7 +73,7 @@ class Lab:
             yield self.pod(name)
             async for change in subscription:
                 yield change.object
-                if change.type is EventType.DELETED:
+                if change.type is WatchEventType.DELETED:
                     return
         finally:
             subscription.close()
@@ -118,7 +118,7 @@ class Lab:
 
         async def wait() -> Object:
             async for change in self._deletions.pop(name):
-                if change.type is EventType.DELETED:
+                if change.type is WatchEventType.DELETED:
                     return change.object
             raise AssertionError("the subscription has ended")
 
