@@ -1,4 +1,4 @@
-"""Writes kpo_async/localcluster/api/schema.json and protobuf.json from what Kubernetes publishes of its API.
+"""Generates kpo_async/localcluster/api/schema.json and protobuf.json from Kubernetes' published API.
 
     for group in api/v1 apis/{rbac.authorization,scheduling,authorization,authentication}.k8s.io/v1; do
       kubectl get --raw /openapi/v3/$group > $(basename $(dirname $group)).json
@@ -8,8 +8,8 @@
 `schema.json` maps each type to its fields and their types: `string`, `int32`, `int64`, `bool`, `float64`, `bytes`,
 `any`, `Quantity`, `Time`, `MicroTime`, `IntOrString` or the name of another type; `[]T` is a list, `{}T` a map, and
 `[]T|key` a list that strategic merge patches merge by that key.
-`protobuf.json` maps each message to its fields' numbers, names and types, in the same notation; a name of "" says that
-the fields of that message belong to the one that holds it.
+`protobuf.json` maps each message to its fields' numbers, names and types, in the same notation; a name of "" means that
+the fields of that message belong to the message that contains it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ SCALARS = {"string", "int32", "int64", "bool", "bytes"}
 LEAVES = {"Time", "MicroTime", "Quantity", "IntOrString"}
 
 
-def short(reference: str) -> str:
+def last_part(reference: str) -> str:
+    """Return `Pod` for `io.k8s.api.core.v1.Pod`."""
     return reference.rpartition(".")[2]
 
 
-def spell(field: dict[str, Any]) -> str:
+def type_name(field: dict[str, Any]) -> str:
+    """Return the type of an OpenAPI property in the notation of `schema.json`."""
     reference = field.get("$ref") or (field.get("allOf") or [{}])[0].get("$ref")
     if reference:
-        return short(reference)
+        return last_part(reference)
     match field.get("type"), field.get("format"):
         case "array", _:
             key = field.get("x-kubernetes-patch-merge-key")
@@ -63,9 +65,9 @@ def spell(field: dict[str, Any]) -> str:
                 key = None
             elif key is None:
                 key = ""
-            return f"[]{spell(field['items'])}" + ("" if key is None else f"|{key}")
+            return f"[]{type_name(field['items'])}" + ("" if key is None else f"|{key}")
         case "object", _:
-            return "{}" + spell(field["additionalProperties"]) if "additionalProperties" in field else "any"
+            return "{}" + type_name(field["additionalProperties"]) if "additionalProperties" in field else "any"
         case "integer", form:
             return form or "int64"
         case "boolean", _:
@@ -80,15 +82,17 @@ def spell(field: dict[str, Any]) -> str:
 
 
 def write(name: str, types: dict[str, Any]) -> None:
+    """Write the types to a file, one a line."""
     lines = [f"{json.dumps(kind)}: {json.dumps(types[kind])}" for kind in sorted(types)]
     (OUTPUT / name).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_schemas(paths: list[str]) -> dict[str, dict[str, str]]:
+    """Return the types that are reachable from ROOTS, from OpenAPI documents."""
     documents: dict[str, Any] = {}
     for path in paths:
         documents |= json.loads(Path(path).read_text())["components"]["schemas"]
-    by_name = {short(name): schema for name, schema in sorted(documents.items(), reverse=True)}
+    by_name = {last_part(name): schema for name, schema in sorted(documents.items(), reverse=True)}
     types: dict[str, dict[str, str]] = {}
     waiting = [root for root in ROOTS if root in by_name]
     while waiting:
@@ -96,20 +100,20 @@ def read_schemas(paths: list[str]) -> dict[str, dict[str, str]]:
         properties = by_name[name].get("properties") if name in by_name else None
         if name in types or properties is None:
             continue
-        fields = {k: "any" if (name, k) in OPAQUE_FIELDS else spell(v) for k, v in properties.items()}
+        fields = {k: "any" if (name, k) in OPAQUE_FIELDS else type_name(v) for k, v in properties.items()}
         types[name] = fields
         waiting += [kind.lstrip("[]{}").partition("|")[0] for kind in fields.values()]
     return types
 
 
 def read_messages(paths: list[str], types: dict[str, dict[str, str]]) -> dict[str, dict[str, list[str]]]:
-    """The messages of the types, and of what is inlined into them."""
+    """Return the messages of the types and of the messages inlined into them, from `.proto` files."""
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for path in paths:
         for name, body in re.findall(r"^message (\w+) \{(.*?)^\}", Path(path).read_text(), re.M | re.S):
             fields = re.findall(r"^  (?:(optional|repeated) )?(map<string, ?)?([\w.]+)>? (\w+) = (\d+);", body, re.M)
             found[name] = {
-                number: (field, ("[]" if label == "repeated" else "{}" if mapped else "") + short(f".{kind}"))
+                number: (field, ("[]" if label == "repeated" else "{}" if mapped else "") + last_part(f".{kind}"))
                 for label, mapped, kind, field, number in fields
             }
     messages: dict[str, dict[str, list[str]]] = {}

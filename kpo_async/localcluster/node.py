@@ -27,16 +27,12 @@ KUBERNETES_VERSION = "v1.34.4"
 """The version that API server and kubelet emulate."""
 
 
-class BadRequest(Exception):
-    """The kubelet refuses a request; the API server passes the text to the client."""
+class BadLogRequest(Exception):
+    """The kubelet refuses a log: `container "base" in pod "x" is waiting to start: ContainerCreating`. Status 400."""
 
 
-class BadLogRequest(BadRequest):
-    """For example `container "base" in pod "x" is waiting to start: ContainerCreating`, with status 400."""
-
-
-class BadExecRequest(BadRequest):
-    """For example `container not found ("base")`, with status 500, as on a real server."""
+class BadExecRequest(Exception):
+    """The kubelet refuses an exec: `container not found ("base")`. Status 500, as on a real server."""
 
 
 class ExecNotStarted(BadExecRequest):

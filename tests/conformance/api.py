@@ -1,4 +1,4 @@
-"""A bare client for the tests: plain aiohttp, so that what they test is a server and not our own client."""
+"""A minimal client on plain aiohttp: the conformance tests test a server, not the library's client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGE = "busybox:1.36"
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach a cluster."""
+    """The address and credentials of a cluster."""
 
     url: str
     tls: ssl.SSLContext | None = None
@@ -32,7 +32,7 @@ class Access:
 
     @classmethod
     def load(cls, kubeconfig: Path) -> Access:
-        """The current context of a kubeconfig with a token or a client certificate."""
+        """Read the current context of a kubeconfig with a token or a client certificate."""
         config = yaml.safe_load(kubeconfig.read_text())
         context = _named(config, "context", config["current-context"])
         cluster, user = _named(config, "cluster", context["cluster"]), _named(config, "user", context["user"])
@@ -62,7 +62,7 @@ def _data(entry: Object, key: str) -> str | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, read to its end."""
+    """A complete response."""
 
     status: int
     headers: Any
@@ -102,7 +102,7 @@ class Watch:
     seen: list[Event] = field(default_factory=list)
 
     async def next(self, seconds: float = 30) -> Event | None:
-        """The next event, None at the end of the watch."""
+        """Wait for the next event; None is the end of the watch."""
         async with timeout(seconds):
             line = await self.response.content.readline()
         if not line:
@@ -113,7 +113,7 @@ class Watch:
         return event
 
     async def until(self, wanted: Callable[[Event], bool], seconds: float = 60) -> Event:
-        """The first event that is wanted; the others are in `seen`."""
+        """Wait for the first event that meets a condition; `seen` has all events before it."""
         async with timeout(seconds):
             while (event := await self.next(seconds)) is not None:
                 if wanted(event):
@@ -121,7 +121,7 @@ class Watch:
         raise AssertionError(f"the watch ended after {[(e.type, e.name) for e in self.seen]}")
 
     async def rest(self, seconds: float = 30) -> list[Event]:
-        """Everything until the server ends the watch."""
+        """Wait for the end of the watch, and return all its events."""
         async with timeout(seconds):
             while await self.next(seconds):
                 pass
@@ -130,14 +130,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Api:
-    """One identity's view of one namespace."""
+    """A user's access to one namespace."""
 
     session: aiohttp.ClientSession
     access: Access
     namespace: str
 
     def path(self, resource: str, name: str = "", subresource: str = "") -> str:
-        """`pods` in this test's namespace; `/api/...` is taken as it is."""
+        """Return the path of `pods` in this test's namespace; `/api/...` is returned unchanged."""
         if resource.startswith("/"):
             return resource
         group, _, plain = resource.rpartition("/")
@@ -146,21 +146,21 @@ class Api:
         return "/".join(part for part in parts if part)
 
     def as_user(self, token: str) -> Api:
-        """The same with another identity; an empty token is none."""
+        """Return the same access for another user; an empty token means no token."""
         return replace(self, access=replace(self.access, token=token))
 
     def kubeconfig(self, token: str, authority: str) -> Object:
-        """A kubeconfig for another identity; `authority` is a certificate in PEM."""
+        """Return a kubeconfig for another user; `authority` is a certificate in PEM."""
         cluster = {"server": self.access.url}
         if authority:
             cluster["certificate-authority-data"] = base64.b64encode(authority.encode()).decode()
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "here", "cluster": cluster}],
-            "users": [{"name": "somebody", "user": {"token": token}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "somebody"}}],
-            "current-context": "here",
+            "clusters": [{"name": "cluster", "cluster": cluster}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "context", "context": {"cluster": "cluster", "user": "user"}}],
+            "current-context": "context",
         }
 
     @property
@@ -210,7 +210,7 @@ class Api:
 
     @asynccontextmanager
     async def stream(self, resource: str, name: str, subresource: str, **query: str) -> AsyncIterator[Any]:
-        """A response that is still open: a log that is followed."""
+        """Open a stream: a log that is followed."""
         url = self.access.url + self.path(resource, name, subresource)
         async with self.session.get(url, params=query, headers=self._headers, ssl=self.access.tls or True) as response:
             yield response
@@ -227,19 +227,19 @@ class Api:
         return answer.body
 
     async def wait(self, name: str, wanted: Callable[[Object], bool], seconds: float = 60) -> Object:
-        """The pod once it is as wanted, by a watch."""
+        """Wait until a pod meets a condition, and return it."""
         async with self.watch(fieldSelector=f"metadata.name={name}") as watch:
             event = await watch.until(lambda event: wanted(event.object), seconds)
         return event.object
 
     async def finish(self, pod: Object) -> Object:
-        """Create a pod and give its last state once it has ended."""
+        """Create a pod, wait until it has ended, and return it."""
         created = await self.run(pod)
         return await self.wait(created["metadata"]["name"], has_ended)
 
 
 def pod(name: str, *command: str, **spec: Any) -> Object:
-    """A pod of one container that runs a shell line, or `command` as it is."""
+    """Return a pod of one container that runs a shell line, or a `command` of several words."""
     line = list(command) if len(command) > 1 else ["sh", "-c", *(command or ("true",))]
     container = {"name": "base", "image": IMAGE, "command": line}
     defaults = {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 2}
@@ -247,7 +247,7 @@ def pod(name: str, *command: str, **spec: Any) -> Object:
 
 
 def asleep(name: str, **metadata: Any) -> Object:
-    """A pod that is never started, because no scheduler feels responsible for it."""
+    """Return a pod that never starts, because no scheduler has its scheduler's name."""
     made = pod(name, schedulerName="nobody")
     made["metadata"] |= metadata
     return made
@@ -264,7 +264,7 @@ def is_running(obj: Object) -> bool:
 
 
 def state(obj: Object, container: str = "base", kind: str = "containerStatuses") -> Object:
-    """The state of one container."""
+    """Return the state of one container."""
     found = next(status for status in obj["status"][kind] if status["name"] == container)
     current: Object = found["state"]
     return current

@@ -1,7 +1,6 @@
-"""The same tests on the embedded cluster (by default) or on any real one (`--cluster KUBECONFIG`).
+"""The same tests on the embedded cluster (by default) or on a real one (`--cluster KUBECONFIG`).
 
-Each test has a namespace of its own. `embedded` is the LocalCluster, for what only that can show; such tests are
-skipped on a real cluster.
+Each test has its own namespace. Tests that use `embedded`, the LocalCluster, are skipped on a real cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tests.conformance.api import Access, Api
 from tests.virtual_time import VirtualTimeLoop
 
 NAMESPACE_READY_SECONDS = 90
-"""The controllers of a real cluster need a while after their API server was away."""
+"""How long the controllers of a real cluster may need after an outage of its API server."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "outage: takes the API server away for minutes (virtual ones when embedded)")
+    config.addinivalue_line(
+        "markers", "outage: takes the API server away for minutes (of virtual time on the embedded cluster)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,7 +66,7 @@ async def local_cluster(real_cluster: Path | None) -> AsyncIterator[LocalCluster
 @pytest.fixture
 def embedded(local_cluster: LocalCluster | None) -> LocalCluster:
     if local_cluster is None:
-        pytest.skip("only the embedded cluster can do this")
+        pytest.skip("needs the embedded cluster")
     return local_cluster
 
 
@@ -96,7 +97,7 @@ async def api(kubeconfig: Path) -> AsyncIterator[Api]:
 
 
 async def _has_service_account(api: Api) -> None:
-    """Pods are refused until the controller has made the namespace's default service account."""
+    """Wait for the namespace's default service account: until it exists, pods are refused."""
     async with api.watch("serviceaccounts", resourceVersion="0") as watch:
         await watch.until(lambda event: event.name == "default", NAMESPACE_READY_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Who may do what: identities, least rights, and the texts of refusals."""
+"""Authentication and authorization: users, minimal roles, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_RIGHTS: list[Object] = [
 
 
 async def _account(api: Api, rules: list[Object]) -> Api:
-    """A new service account with these rights in the namespace."""
+    """Create a service account with these rules in the namespace, and return its access."""
     assert (await api.create("serviceaccounts", {"metadata": {"name": "worker"}})).status == 201
     role = {"metadata": {"name": "worker"}, "rules": rules}
     assert (await api.create(f"{RBAC}/roles", role)).status == 201
@@ -37,14 +37,14 @@ async def test_a_wrong_token_is_401(api: Api) -> None:
     assert (answer.status, answer.body["reason"], answer.message) == (401, "Unauthorized", "Unauthorized")
 
 
-async def test_without_a_token_the_client_is_anonymous_and_may_nothing(api: Api) -> None:
+async def test_a_client_without_a_token_is_anonymous_and_has_no_rights(api: Api) -> None:
     answer = await api.as_user("").get("pods")
     assert answer.status in (401, 403)
     if answer.status == 403:
         assert 'User "system:anonymous" cannot list resource "pods"' in answer.message
 
 
-async def test_what_the_role_grants_works(api: Api) -> None:
+async def test_a_request_that_a_role_grants_succeeds(api: Api) -> None:
     worker = await _account(api, LEAST_RIGHTS)
     assert (await worker.create("pods", asleep("mine"))).status == 201
     assert (await worker.get("pods", "mine")).status == 200
@@ -63,7 +63,7 @@ async def test_what_the_role_grants_works(api: Api) -> None:
         pytest.param("POST", "x", "eviction", {}, 'cannot create resource "pods/eviction"', id="eviction"),
     ],
 )
-async def test_what_the_role_does_not_grant_is_403_and_says_who_may_not_do_what(
+async def test_a_request_that_no_role_grants_is_403_with_the_user_and_the_verb(
     api: Api, method: str, name: str, subresource: str, query: dict[str, str], refused: str
 ) -> None:
     worker = await _account(api, LEAST_RIGHTS)
@@ -77,7 +77,7 @@ async def test_what_the_role_does_not_grant_is_403_and_says_who_may_not_do_what(
     )
 
 
-async def test_a_role_reaches_no_further_than_its_namespace(api: Api) -> None:
+async def test_a_role_applies_only_to_its_namespace(api: Api) -> None:
     worker = await _account(api, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}])
     assert (await worker.get("pods")).status == 200
     elsewhere = await worker.get("/api/v1/namespaces/default/pods")
@@ -87,7 +87,7 @@ async def test_a_role_reaches_no_further_than_its_namespace(api: Api) -> None:
     assert everywhere.message.endswith('cannot list resource "pods" in API group "" at the cluster scope')
 
 
-async def test_a_right_to_one_name_is_a_right_to_that_name_only(api: Api) -> None:
+async def test_a_rule_with_a_name_applies_only_to_that_name(api: Api) -> None:
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]}]
     worker = await _account(api, rules)
     for name in ("mine", "other"):
@@ -97,7 +97,7 @@ async def test_a_right_to_one_name_is_a_right_to_that_name_only(api: Api) -> Non
 
 
 @pytest.mark.parametrize(("verb", "allowed"), [("create", True), ("list", False), ("watch", False)])
-async def test_a_review_says_what_would_be_allowed(api: Api, verb: str, allowed: bool) -> None:
+async def test_an_access_review_returns_what_is_allowed(api: Api, verb: str, allowed: bool) -> None:
     worker = await _account(api, LEAST_RIGHTS)
     review = {"spec": {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": api.namespace}}}
     answer = await worker.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
@@ -110,19 +110,19 @@ async def test_a_token_of_a_deleted_account_is_401(api: Api, real_cluster: Path 
     assert (await worker.get("pods", "x")).status == 404
     await api.delete("serviceaccounts", "worker")
     if real_cluster:
-        # A real server believes a token for up to ten seconds after it last checked it.
+        # A real server caches the result of a token's check for ten seconds.
         await asyncio.sleep(11)
     assert (await worker.get("pods", "x")).status == 401
 
 
-async def test_everybody_may_ask_for_the_version(api: Api) -> None:
+async def test_every_user_can_get_the_version(api: Api) -> None:
     worker = await _account(api, [])
     answer = await worker.get("/version")
     assert answer.status == 200
     assert answer.body["major"] == "1"
 
 
-async def test_an_administrator_may_ask_as_somebody_else(api: Api) -> None:
+async def test_an_administrator_can_impersonate_another_user(api: Api) -> None:
     user = f"system:serviceaccount:{api.namespace}:worker"
     await _account(api, LEAST_RIGHTS)
     refused = await api.call("GET", "pods", headers={"Impersonate-User": user})

@@ -1,4 +1,4 @@
-"""Deletion: preconditions, grace, what the watch tells, eviction, finalizers."""
+"""Deletion: preconditions, grace, watches, eviction, finalizers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_the_right_uid_deletes(api: Api) -> None:
     assert (await api.get("pods", "mine")).status == 404
 
 
-async def test_a_version_that_has_passed_is_409(api: Api) -> None:
+async def test_an_old_version_in_a_precondition_is_409(api: Api) -> None:
     created = (await api.create("pods", asleep("mine"))).body
     await api.merge("pods", "mine", {"metadata": {"labels": {"a": "b"}}})
     answer = await api.delete("pods", "mine", _options(resourceVersion=created["metadata"]["resourceVersion"]))
@@ -53,12 +53,12 @@ async def test_a_dry_run_deletes_nothing(api: Api) -> None:
     assert "deletionTimestamp" not in found["metadata"]
 
 
-async def test_what_does_not_exist_is_404(api: Api) -> None:
+async def test_deleting_a_missing_pod_is_404(api: Api) -> None:
     answer = await api.delete("pods", "nobody")
     assert (answer.status, answer.message) == (404, 'pods "nobody" not found')
 
 
-async def test_a_pod_that_never_ran_goes_at_once_yet_is_marked_first(api: Api) -> None:
+async def test_a_pod_without_a_node_is_marked_and_removed_immediately(api: Api) -> None:
     async with api.watch(fieldSelector="metadata.name=idle") as watch:
         await api.create("pods", asleep("idle"))
         answer = await api.delete("pods", "idle")
@@ -95,7 +95,7 @@ async def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(api: Api) ->
     assert state(gone.object)["terminated"]["exitCode"] == 137
 
 
-async def test_no_grace_at_all_removes_the_pod_without_waiting(api: Api) -> None:
+async def test_grace_0_removes_the_pod_immediately(api: Api) -> None:
     await _run_until_ready(api, pod("forced", IGNORES_SIGTERM, terminationGracePeriodSeconds=600))
     async with api.watch(fieldSelector="metadata.name=forced") as watch:
         assert (await api.delete("pods", "forced", gracePeriodSeconds="0")).status == 200
@@ -113,13 +113,13 @@ async def test_a_second_deletion_may_shorten_the_grace_but_not_prolong_it(api: A
     assert shorter["deletionTimestamp"] < longer["deletionTimestamp"] == first["deletionTimestamp"]
 
 
-async def test_a_pod_that_has_ended_goes_at_once(api: Api) -> None:
+async def test_a_pod_that_has_ended_is_removed_immediately(api: Api) -> None:
     await api.finish(pod("done"))
     assert (await api.delete("pods", "done")).status == 200
     assert (await api.get("pods", "done")).status == 404
 
 
-async def test_a_finalizer_keeps_the_pod_until_it_is_taken_away(api: Api) -> None:
+async def test_a_pod_is_kept_until_its_finalizer_is_removed(api: Api) -> None:
     async with api.watch(fieldSelector="metadata.name=kept") as watch:
         await api.create("pods", asleep("kept", finalizers=["example.com/hold"]))
         await api.delete("pods", "kept")
@@ -141,7 +141,7 @@ async def test_a_finalizer_outlives_the_containers(api: Api) -> None:
     assert (await api.get("pods", "held")).status == 404
 
 
-async def test_an_eviction_leaves_its_reason_on_the_pod_and_deletes_it(api: Api) -> None:
+async def test_an_eviction_writes_its_reason_to_the_pod_and_deletes_it(api: Api) -> None:
     await _run_until_ready(api, pod("evicted", STOPS_AT_ONCE))
     async with api.watch(fieldSelector="metadata.name=evicted") as watch:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}}
@@ -154,7 +154,7 @@ async def test_an_eviction_leaves_its_reason_on_the_pod_and_deletes_it(api: Api)
     assert conditions["DisruptionTarget"]["message"] == "Eviction API: evicting"
 
 
-async def test_a_dry_eviction_does_nothing(api: Api) -> None:
+async def test_a_dry_run_of_an_eviction_changes_nothing(api: Api) -> None:
     await api.create("pods", asleep("safe"))
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "safe"}}
     answer = await api.create("pods", {**body, "deleteOptions": {"dryRun": ["All"]}}, "safe", "eviction")
@@ -172,7 +172,7 @@ async def test_a_collection_is_deleted_by_its_labels(api: Api) -> None:
     assert [item["metadata"]["name"] for item in (await api.get("pods")).body["items"]] == ["stays"]
 
 
-async def test_a_name_that_is_used_again_has_another_uid(api: Api) -> None:
+async def test_a_new_pod_with_the_same_name_has_another_uid(api: Api) -> None:
     async with api.watch(fieldSelector="metadata.name=again") as watch:
         first = await api.finish(pod("again"))
         await api.delete("pods", "again")
@@ -183,7 +183,7 @@ async def test_a_name_that_is_used_again_has_another_uid(api: Api) -> None:
     assert uids == [first["metadata"]["uid"], uid]
 
 
-async def test_the_name_of_a_dying_pod_is_still_taken(api: Api) -> None:
+async def test_the_name_of_a_terminating_pod_is_in_use(api: Api) -> None:
     await api.create("pods", asleep("dying", finalizers=["example.com/hold"]))
     await api.delete("pods", "dying")
     answer = await api.create("pods", asleep("dying"))
@@ -191,7 +191,7 @@ async def test_the_name_of_a_dying_pod_is_still_taken(api: Api) -> None:
     await api.merge("pods", "dying", {"metadata": {"finalizers": None}})
 
 
-async def test_a_config_map_is_answered_with_a_status(api: Api) -> None:
+async def test_deleting_a_config_map_returns_a_status(api: Api) -> None:
     created = (await api.create("configmaps", {"metadata": {"name": "settings"}})).body
     answer = (await api.delete("configmaps", "settings")).body
     assert (answer["kind"], answer["status"]) == ("Status", "Success")

@@ -1,4 +1,4 @@
-"""Exec over a websocket: the channels, the exit code, and when it is refused."""
+"""Exec over a websocket: its channels, the exit code, and its errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _running(api: Api) -> None:
 
 
 @pytest.mark.parametrize("protocol", [V4, V5])
-async def test_output_error_and_exit_code_come_on_their_channels(api: Api, protocol: str) -> None:
+async def test_output_errors_and_exit_code_arrive_on_their_channels(api: Api, protocol: str) -> None:
     await _running(api)
     result = await _exec(api, "host", "sh", "-c", "echo out; echo err >&2; exit 3", protocol=protocol)
     assert result.protocol == protocol
@@ -69,32 +69,32 @@ async def test_output_error_and_exit_code_come_on_their_channels(api: Api, proto
     assert "exit code 3" in result.status["message"]
 
 
-async def test_success_is_a_status_too(api: Api) -> None:
+async def test_success_is_a_status(api: Api) -> None:
     await _running(api)
     result = await _exec(api, "host", "true")
     assert result.status == {"metadata": {}, "status": "Success"}
 
 
-async def test_input_goes_to_the_command_and_can_be_closed(api: Api) -> None:
+async def test_the_command_gets_its_input_and_the_end_of_it(api: Api) -> None:
     await _running(api)
     result = await _exec(api, "host", "cat", stdin=b"hello", protocol=V5)
     assert result.channels[1] == b"hello"
     assert result.status["status"] == "Success"
 
 
-async def test_input_of_a_line_is_enough_for_a_command_that_reads_a_line(api: Api) -> None:
+async def test_a_command_that_reads_a_line_needs_no_end_of_input(api: Api) -> None:
     await _running(api)
     result = await _exec(api, "host", "sh", "-c", "read line; echo got $line", stdin=b"it\n")
     assert result.channels[1] == b"got it\n"
 
 
-async def test_a_megabyte_comes_back_whole(api: Api) -> None:
+async def test_a_megabyte_of_output_arrives_whole(api: Api) -> None:
     await _running(api)
     result = await _exec(api, "host", "sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x")
     assert result.channels[1] == b"x" * 1_000_000
 
 
-async def test_a_command_that_does_not_exist_is_told_on_the_status_channel(api: Api) -> None:
+async def test_a_command_that_does_not_exist_is_reported_on_the_status_channel(api: Api) -> None:
     await _running(api)
     result = await _exec(api, "host", "no-such-command")
     assert result.status["status"] == "Failure"
@@ -114,7 +114,7 @@ async def test_exec_into_a_pod_that_has_ended_is_refused(api: Api) -> None:
     assert refused.value.status == 500
 
 
-async def test_exec_into_no_pod_is_404(api: Api) -> None:
+async def test_exec_into_a_missing_pod_is_404(api: Api) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await _exec(api, "nobody", "true")
     assert refused.value.status == 404

@@ -1,4 +1,4 @@
-"""LIST: selectors, pages, and what a resourceVersion asks for."""
+"""LIST: selectors, pages, and the meaning of resourceVersion."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_label_selectors(api: Api, selector: str, names: str) -> None:
         pytest.param("a=b c", "found 'c', expected: ',' or 'end of string'", id="no comma"),
     ],
 )
-async def test_a_bad_label_selector_is_400(api: Api, selector: str, message: str) -> None:
+async def test_an_invalid_label_selector_is_400(api: Api, selector: str, message: str) -> None:
     answer = await api.get("pods", labelSelector=selector)
     assert (answer.status, answer.message) == (400, message)
 
@@ -80,14 +80,14 @@ async def test_an_unknown_field_is_400(api: Api) -> None:
     assert (answer.status, answer.message) == (400, "field label not supported: spec.colour")
 
 
-async def test_items_carry_no_kind_of_their_own(api: Api) -> None:
+async def test_items_of_a_list_have_no_kind(api: Api) -> None:
     await api.create("pods", asleep("one"))
     body = (await api.get("pods")).body
     assert (body["kind"], body["apiVersion"]) == ("PodList", "v1")
     assert "kind" not in body["items"][0]
 
 
-async def test_pages_add_up_to_the_whole_at_one_version(api: Api) -> None:
+async def test_pages_together_are_the_whole_list_at_one_version(api: Api) -> None:
     for index in range(5):
         await api.create("pods", asleep(f"pod-{index}"))
     first = (await api.get("pods", limit="2")).body
@@ -104,13 +104,13 @@ async def test_pages_add_up_to_the_whole_at_one_version(api: Api) -> None:
     assert len(versions) == 1
 
 
-async def test_a_continue_token_of_another_world_is_400(api: Api) -> None:
+async def test_an_invalid_continue_token_is_400(api: Api) -> None:
     answer = await api.get("pods", limit="1", **{"continue": "abc"})
     assert answer.status == 400
     assert answer.message.startswith("invalid continue token: continue key is not valid")
 
 
-async def test_a_compacted_continue_token_is_410_with_a_way_on(api: Api, embedded: LocalCluster) -> None:
+async def test_an_expired_continue_token_is_410_with_a_new_token(api: Api, embedded: LocalCluster) -> None:
     for index in range(3):
         await api.create("pods", asleep(f"pod-{index}"))
     first = (await api.get("pods", limit="1")).body
@@ -122,7 +122,7 @@ async def test_a_compacted_continue_token_is_410_with_a_way_on(api: Api, embedde
     assert [item["metadata"]["name"] for item in onward["items"]] == ["pod-1", "pod-2", "pod-9"]
 
 
-async def test_an_exact_version_shows_the_past(api: Api) -> None:
+async def test_an_exact_version_returns_the_state_at_that_version(api: Api) -> None:
     await api.create("pods", asleep("early"))
     version = (await api.get("pods")).body["metadata"]["resourceVersion"]
     await api.create("pods", asleep("late"))
@@ -140,7 +140,7 @@ async def test_an_exact_version_that_is_compacted_is_410(api: Api, embedded: Loc
     assert (answer.status, answer.body["reason"]) == (410, "Expired")
 
 
-async def test_a_version_of_the_future_is_504_after_a_while(api: Api) -> None:
+async def test_a_version_in_the_future_is_504_after_a_while(api: Api) -> None:
     answer = await api.get("pods", resourceVersion="99999999999")
     assert answer.status == 504
     assert answer.body["reason"] == "Timeout"
@@ -167,15 +167,13 @@ async def test_a_version_of_the_future_is_504_after_a_while(api: Api) -> None:
         ),
     ],
 )
-async def test_options_that_mean_nothing_are_refused(
-    api: Api, query: dict[str, str], status: int, message: str
-) -> None:
+async def test_invalid_list_options_are_refused(api: Api, query: dict[str, str], status: int, message: str) -> None:
     answer = await api.get("pods", **query)
     assert answer.status == status
     assert message in answer.message
 
 
-async def test_a_large_list_is_compressed_when_asked_for(api: Api) -> None:
+async def test_a_large_list_is_compressed_on_request(api: Api) -> None:
     for index in range(3):
         body = {"metadata": {"name": f"big-{index}"}, "data": {"text": "x" * 60_000}}
         assert (await api.create("configmaps", body)).status == 201
@@ -185,7 +183,7 @@ async def test_a_large_list_is_compressed_when_asked_for(api: Api) -> None:
     assert raw.count(b'"name":"big-') >= 3
 
 
-async def test_a_table_is_what_kubectl_asks_for(api: Api) -> None:
+async def test_a_list_can_be_a_table_for_kubectl(api: Api) -> None:
     await api.create("pods", asleep("shown"))
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
     table = (await api.call("GET", "pods", headers={"Accept": accept})).body

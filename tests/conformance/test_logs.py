@@ -1,4 +1,4 @@
-"""Logs: their options, following, resuming, and what is answered when there is no log."""
+"""Logs: their options, following, resuming, and the errors without a log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_timestamps_have_nanoseconds_and_ascend(api: Api) -> None:
     assert all(len(stamp) == len("2026-01-02T03:04:05.000000000Z") and stamp.endswith("Z") for stamp in stamps)
 
 
-async def test_a_followed_log_tells_lines_as_they_come_and_ends_with_the_container(api: Api) -> None:
+async def test_a_followed_log_sends_lines_as_they_are_written_and_ends_with_the_container(api: Api) -> None:
     await api.run(pod("slow", "echo one; sleep 1; echo two"))
     await api.wait("slow", lambda obj: is_running(obj) or has_ended(obj))
     async with api.stream("pods", "slow", "log", follow="true") as response:
@@ -47,7 +47,7 @@ async def test_the_headers_of_a_followed_log_come_before_its_first_line(api: Api
         assert response.status == 200
 
 
-async def test_the_time_to_resume_from_counts_whole_seconds_only(api: Api) -> None:
+async def test_since_time_counts_whole_seconds_only(api: Api) -> None:
     await api.finish(pod("resumed", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.3; done"))
     whole = (await api.log("resumed", timestamps="true")).splitlines()
     stamp = whole[4].split(" ")[0]
@@ -64,12 +64,12 @@ async def test_tail_lines_and_limit_bytes_shorten_a_log(api: Api) -> None:
     assert await api.log("long", tailLines="2", limitBytes="3") == "lin"
 
 
-async def test_a_last_line_without_an_end_is_in_the_log(api: Api) -> None:
+async def test_a_last_line_without_a_newline_is_in_the_log(api: Api) -> None:
     await api.finish(pod("endless", "printf 'whole\\npartial'"))
     assert await api.log("endless") == "whole\npartial"
 
 
-async def test_a_line_of_more_than_16_kib_comes_back_whole(api: Api) -> None:
+async def test_a_line_of_more_than_16_kib_is_returned_whole(api: Api) -> None:
     await api.finish(pod("wide", "head -c 40000 /dev/zero | tr '\\0' x; echo; echo next"))
     assert (await api.log("wide")).splitlines() == ["x" * 40000, "next"]
 
@@ -93,14 +93,14 @@ async def test_without_a_previous_run_there_is_no_previous_log(api: Api) -> None
     assert (answer.status, answer.message) == (400, 'previous terminated container "base" in pod "once" not found')
 
 
-async def test_init_containers_have_logs_of_their_own(api: Api) -> None:
+async def test_init_containers_have_their_own_logs(api: Api) -> None:
     init = [{"name": "first", "image": IMAGE, "command": ["echo", "from the first"]}]
     await api.finish(pod("many", "echo from the base", initContainers=init))
     assert await api.log("many", container="first") == "from the first\n"
     assert await api.log("many", container="base") == "from the base\n"
 
 
-async def test_with_several_containers_one_must_be_named(api: Api) -> None:
+async def test_a_log_of_several_containers_needs_a_name(api: Api) -> None:
     containers = [{"name": name, "image": IMAGE, "command": ["true"]} for name in ("a", "b")]
     init = [{"name": "i", "image": IMAGE, "command": ["true"]}]
     await api.finish(pod("two", containers=containers, initContainers=init))
@@ -109,7 +109,7 @@ async def test_with_several_containers_one_must_be_named(api: Api) -> None:
     assert answer.message == "a container name must be specified for pod two, choose one of: [i a b]"
 
 
-async def test_a_container_that_waits_has_no_log_yet(api: Api) -> None:
+async def test_a_waiting_container_has_no_log_yet(api: Api) -> None:
     body = pod("held", "true")
     body["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "no-such"}}]
     await api.run(body)
@@ -152,6 +152,6 @@ async def test_bad_log_options_are_refused(api: Api, query: dict[str, str], stat
     assert message in answer.message
 
 
-async def test_the_log_of_no_pod_is_404(api: Api) -> None:
+async def test_the_log_of_a_missing_pod_is_404(api: Api) -> None:
     answer = await api.get("pods", "nobody", "log")
     assert (answer.status, answer.message) == (404, 'pods "nobody" not found')

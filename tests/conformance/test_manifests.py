@@ -1,4 +1,4 @@
-"""The manifests that the operator's parameters become, asked of an API server (`dryRun=All`, no unknown fields)."""
+"""The manifests of the operator's parameters are accepted by an API server (`dryRun=All`, no unknown fields)."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ REFUSED: Mapping[str, Mapping[str, Any]] = {
     "a label's name is illegal": {"labels": {"Example.com/a": "x"}},
     "a node selector is illegal": {"node_selector": {"a": "-"}},
     "a variable's name has an equals sign": {"env_vars": {"A=B": "1"}},
-    "hostname is no label": {"hostname": "a.b"},
-    "subdomain is no label": {"subdomain": "A"},
+    "hostname is not a label": {"hostname": "a.b"},
+    "subdomain is not a label": {"subdomain": "A"},
     "image has a space": {"image": " busybox"},
     "image_pull_policy is unknown": {"image_pull_policy": "always"},
     "dnspolicy is unknown": {"dnspolicy": "Mine"},
@@ -134,9 +134,7 @@ REFUSED: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.parametrize("values", REFUSED.values(), ids=REFUSED)
-async def test_what_is_refused_when_the_dag_is_parsed_is_refused_by_the_server(
-    api: Api, values: Mapping[str, Any]
-) -> None:
+async def test_values_that_the_parser_refuses_are_refused_by_the_server(api: Api, values: Mapping[str, Any]) -> None:
     with pytest.raises(ManifestError):
         validate(values)
     answer = await api.create("pods", manifest(api.namespace, **values), dryRun="All")

@@ -1,4 +1,4 @@
-"""Config maps, secrets, patches, replacing, validation, quotas, namespaces: what all objects have in common."""
+"""What all objects share: replacing, patches, validation, quotas, namespaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
-async def test_a_secret_turns_plain_text_into_data(api: Api) -> None:
+async def test_a_secret_converts_plain_text_to_data(api: Api) -> None:
     body = {"metadata": {"name": "hidden"}, "stringData": {"a": "b"}, "data": {"c": "ZA=="}}
     created = (await api.create("secrets", body)).body
     assert created["data"] == {"a": base64.b64encode(b"b").decode(), "c": "ZA=="}
@@ -40,7 +40,7 @@ async def test_replacing_without_a_version_overwrites(api: Api) -> None:
     assert (answer.status, answer.body["data"]) == (200, {"b": "2"})
 
 
-async def test_a_change_of_nothing_keeps_the_version(api: Api) -> None:
+async def test_an_update_without_a_change_keeps_the_version(api: Api) -> None:
     created = (await api.create("configmaps", {"metadata": {"name": "settings"}, "data": {"a": "1"}})).body
     again = (await api.merge("configmaps", "settings", {"data": {"a": "1"}})).body
     assert again["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
@@ -242,7 +242,7 @@ async def test_what_a_pod_refers_to_must_exist(api: Api, body: Object, message: 
     assert message in answer.message
 
 
-async def test_a_full_quota_is_403_and_says_so(api: Api) -> None:
+async def test_a_pod_beyond_the_quota_is_403(api: Api) -> None:
     await api.create("resourcequotas", {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}})
     async with api.watch("resourcequotas") as watch:
         await watch.until(lambda event: event.object["status"].get("used") == {"pods": "0"})
@@ -255,7 +255,7 @@ async def test_a_full_quota_is_403_and_says_so(api: Api) -> None:
     )
 
 
-async def test_a_namespace_goes_with_everything_in_it(api: Api) -> None:
+async def test_a_namespace_is_removed_with_its_contents(api: Api) -> None:
     await api.create("configmaps", {"metadata": {"name": "settings"}})
     async with api.watch("/api/v1/namespaces", fieldSelector=f"metadata.name={api.namespace}") as watch:
         answer = await api.delete(f"/api/v1/namespaces/{api.namespace}")
@@ -275,11 +275,11 @@ async def test_a_namespace_goes_with_everything_in_it(api: Api) -> None:
         pytest.param("PUT", "/api/v1/namespaces/default/pods", 405, id="method"),
     ],
 )
-async def test_what_there_is_not_is_said(api: Api, method: str, path: str, status: int) -> None:
+async def test_missing_paths_and_methods_are_404_and_405(api: Api, method: str, path: str, status: int) -> None:
     assert (await api.call(method, path, body={})).status == status
 
 
-async def test_a_body_that_is_no_json_is_400(api: Api) -> None:
+async def test_a_body_that_is_not_valid_json_is_400(api: Api) -> None:
     answer = await api.create("pods", b"{oops")
     assert answer.status == 400
     assert "couldn't get version/kind; json parse error" in answer.message

@@ -1,4 +1,4 @@
-"""The API server goes away, or stops answering, while pods end; what followers learn afterwards is true.
+"""The API server is unreachable or unresponsive while pods end; subscribers get the right exit codes afterwards.
 
 On the embedded cluster these are faults, in virtual time, with simulated pods. On a real one `KPO_CLUSTER_COMMAND`
 names the program that stops and starts its parts (`kill apiserver [SIGNAL]`, `start apiserver`); else they are skipped.
@@ -34,10 +34,10 @@ class Outages(Protocol):
     """Ways to take the API server away."""
 
     def killed(self) -> AbstractAsyncContextManager[None]:
-        """It is not there: connections are refused. Then it starts again."""
+        """Refuse connections inside the block, and start again after it."""
 
     def frozen(self) -> AbstractAsyncContextManager[None]:
-        """Connections are accepted and never answered. Then it goes on."""
+        """Accept connections without a response inside the block, and continue after it."""
 
 
 class EmbeddedOutages:
@@ -49,7 +49,7 @@ class EmbeddedOutages:
         self._cluster.faults.compact()
         async with self._cluster.faults.refuse():
             yield
-            # A server that starts knows nothing from before its start.
+            # A server that has just started has no history.
             self._cluster.faults.compact()
 
     @asynccontextmanager
@@ -68,7 +68,7 @@ class RealOutages:
         assert await process.wait() == 0
 
     async def _ready(self) -> None:
-        """Return once the server answers; nothing tells when a process that starts begins to listen."""
+        """Wait until the server responds; a starting process does not announce when it listens."""
         async with timeout(60):
             while True:
                 with suppress(aiohttp.ClientError):
@@ -100,12 +100,12 @@ def outages(local_cluster: LocalCluster | None, api: Api) -> Outages:
         return EmbeddedOutages(local_cluster)
     command = os.environ.get("KPO_CLUSTER_COMMAND")
     if not command:
-        pytest.skip("KPO_CLUSTER_COMMAND does not say how to stop the API server")
+        pytest.skip("needs KPO_CLUSTER_COMMAND, the program that stops the API server")
     return RealOutages(command, api)
 
 
 def _finishing(name: str, seconds: int, code: int) -> Object:
-    """A pod that ends by itself: simulated where the cluster can, run where it cannot."""
+    """Return a pod that ends by itself: the embedded cluster simulates it, a real one runs it."""
     body = pod(name, f"sleep {seconds}; exit {code}")
     body["metadata"] |= {
         "labels": {"suite": "outage"},
@@ -128,14 +128,14 @@ async def _verdict(subscription: Subscription) -> tuple[Presence, int | None]:
 
 
 async def _verdicts(api: Api, kubeconfig: Path, outage: AbstractAsyncContextManager[None], seconds: float) -> list[int]:
-    """The exit codes that followers of some pods learn, when the outage begins while all of them run."""
+    """Return the exit codes that subscribers get when the outage starts while all pods run."""
     async with connect(ClusterSource(config_file=str(kubeconfig))) as client, _following(api, client) as subscriptions:
         verdicts = [asyncio.ensure_future(_verdict(subscription)) for subscription in subscriptions]
         async with outage:
             await asyncio.sleep(seconds)
-        told = await asyncio.wait_for(asyncio.gather(*verdicts), 180)
-    assert {presence for presence, _ in told} == {Presence.PRESENT}
-    return [code if code is not None else -1 for _, code in told]
+        results = await asyncio.wait_for(asyncio.gather(*verdicts), 180)
+    assert {presence for presence, _ in results} == {Presence.PRESENT}
+    return [code if code is not None else -1 for _, code in results]
 
 
 @asynccontextmanager
@@ -153,23 +153,23 @@ async def _following(api: Api, client: Client) -> AsyncIterator[list[Subscriptio
         yield subscriptions
 
 
-async def test_pods_that_end_while_the_api_server_is_dead_are_told_with_their_exit_codes(
+async def test_exit_codes_of_pods_that_end_while_the_api_server_is_dead_are_known(
     api: Api, kubeconfig: Path, outages: Outages
 ) -> None:
     assert await _verdicts(api, kubeconfig, outages.killed(), 20) == list(range(PODS))
 
 
-async def test_pods_that_end_while_the_api_server_is_frozen_are_told_with_their_exit_codes(
+async def test_exit_codes_of_pods_that_end_while_the_api_server_is_frozen_are_known(
     api: Api, kubeconfig: Path, outages: Outages
 ) -> None:
     assert await _verdicts(api, kubeconfig, outages.frozen(), FROZEN_SECONDS) == list(range(PODS))
 
 
-async def test_a_watch_ends_when_the_api_server_dies_and_a_new_one_begins_when_it_is_back(
+async def test_a_watch_ends_with_the_api_server_and_a_new_one_starts_after_its_return(
     api: Api, outages: Outages
 ) -> None:
     async with api.watch() as watch, outages.killed():
-        # A server that is killed resets its connections; one that shuts down ends its watches.
+        # A killed server resets its connections; one that shuts down ends its watches.
         with suppress(aiohttp.ClientError):
             await watch.rest(60)
     async with api.watch(timeoutSeconds="1") as again:

@@ -1,4 +1,4 @@
-"""A pod's life as the API tells it: created, adopted, watched to its end."""
+"""A pod's life as the API shows it: created, adopted, watched to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.api import IMAGE, Api, Object, asleep, has_ended, pod, state
 
 
-async def test_a_created_pod_comes_back_with_uid_version_and_defaults(api: Api) -> None:
+async def test_a_created_pod_is_returned_with_uid_version_and_defaults(api: Api) -> None:
     created = (await api.create("pods", asleep("plain"))).body
 
     assert created["metadata"]["uid"]
@@ -41,19 +41,19 @@ async def test_a_created_pod_comes_back_with_uid_version_and_defaults(api: Api) 
     [
         pytest.param("repo/image", "Always", id="no tag"),
         pytest.param("repo/image:latest", "Always", id="latest"),
-        pytest.param("host:5000/image", "Always", id="a port is no tag"),
+        pytest.param("host:5000/image", "Always", id="a port is not a tag"),
         pytest.param("repo/image:1", "IfNotPresent", id="tag"),
         pytest.param("repo/image@sha256:" + "0" * 64, "IfNotPresent", id="digest"),
     ],
 )
-async def test_the_pull_policy_follows_the_tag(api: Api, image: str, policy: str) -> None:
+async def test_the_pull_policy_depends_on_the_tag(api: Api, image: str, policy: str) -> None:
     body = asleep("pulled")
     body["spec"]["containers"][0]["image"] = image
     created = (await api.create("pods", body, dryRun="All")).body
     assert created["spec"]["containers"][0]["imagePullPolicy"] == policy
 
 
-async def test_a_second_pod_of_the_name_is_409_and_the_first_can_be_adopted(api: Api) -> None:
+async def test_a_second_pod_with_the_name_is_409_and_the_first_can_be_adopted(api: Api) -> None:
     first = (await api.create("pods", asleep("mine", annotations={"owner": "me"}))).body
     second = await api.create("pods", asleep("mine"))
 
@@ -74,14 +74,14 @@ async def test_a_generated_name_keeps_its_prefix(api: Api) -> None:
     assert all(name.startswith("job-") and len(name) == len("job-") + 5 for name in names)
 
 
-async def test_a_namespace_that_does_not_exist_is_404_and_named(api: Api) -> None:
+async def test_a_missing_namespace_is_404_with_its_name(api: Api) -> None:
     answer = await api.create("/api/v1/namespaces/no-such/pods", asleep("lost"))
     assert answer.status == 404
     assert answer.message == 'namespaces "no-such" not found'
     assert answer.body["details"] == {"name": "no-such", "kind": "namespaces"}
 
 
-async def test_a_dry_run_answers_the_pod_and_creates_nothing(api: Api) -> None:
+async def test_a_dry_run_returns_the_pod_and_creates_nothing(api: Api) -> None:
     answer = await api.create("pods", asleep("dry"), dryRun="All")
     assert answer.status == 201
     assert answer.body["metadata"]["uid"]
@@ -89,7 +89,7 @@ async def test_a_dry_run_answers_the_pod_and_creates_nothing(api: Api) -> None:
     assert (await api.get("pods", "dry")).status == 404
 
 
-async def test_the_watch_tells_a_pod_from_creation_to_success(api: Api) -> None:
+async def test_a_watch_shows_a_pod_from_its_creation_to_its_success(api: Api) -> None:
     async with api.watch(fieldSelector="metadata.name=runs") as watch:
         created = await api.run(pod("runs", "sleep 1"))
         end = await watch.until(lambda event: has_ended(event.object))
@@ -109,7 +109,7 @@ async def test_the_watch_tells_a_pod_from_creation_to_success(api: Api) -> None:
 
 
 @pytest.mark.parametrize("code", [1, 3, 137, 255])
-async def test_an_exit_code_is_told_as_it_was(api: Api, code: int) -> None:
+async def test_the_status_has_the_exit_code(api: Api, code: int) -> None:
     ended = await api.finish(pod("fails", f"exit {code}"))
     assert ended["status"]["phase"] == "Failed"
     terminated = state(ended)["terminated"]
@@ -133,14 +133,14 @@ async def test_a_long_termination_message_keeps_its_last_4096_bytes(api: Api) ->
     assert message.endswith("0123456789\n")
 
 
-async def test_the_log_is_the_message_of_a_failure_when_asked_for(api: Api) -> None:
+async def test_the_log_can_be_the_message_of_a_failure(api: Api) -> None:
     body = pod("logged", "echo it broke; exit 1")
     body["spec"]["containers"][0]["terminationMessagePolicy"] = "FallbackToLogsOnError"
     ended = await api.finish(body)
     assert state(ended)["terminated"]["message"] == "it broke\n"
 
 
-async def test_init_containers_run_in_order_before_the_others(api: Api) -> None:
+async def test_init_containers_run_in_order_before_the_main_ones(api: Api) -> None:
     mount = {"name": "shared", "mountPath": "/shared"}
     init = [
         {
@@ -181,7 +181,7 @@ def _with_sidecar(name: str, line: str, sidecar: str) -> Object:
     return body
 
 
-async def test_a_native_sidecar_hands_a_file_over_after_the_main_container_has_ended(api: Api) -> None:
+async def test_a_native_sidecar_passes_a_file_on_after_the_main_containers_end(api: Api) -> None:
     sidecar = "trap 'cat /airflow/xcom/return.json > /dev/termination-log; exit 0' TERM; sleep 600 & wait $!"
     ended = await api.finish(_with_sidecar("handover", "echo '[1, 2]' > /airflow/xcom/return.json", sidecar))
     assert ended["status"]["phase"] == "Succeeded"
@@ -191,7 +191,7 @@ async def test_a_native_sidecar_hands_a_file_over_after_the_main_container_has_e
     assert terminated["message"] == "[1, 2]\n"
 
 
-async def test_the_main_container_is_told_as_ended_while_the_sidecar_still_stops(api: Api) -> None:
+async def test_the_main_containers_end_is_shown_while_the_sidecar_is_stopping(api: Api) -> None:
     sidecar = "trap 'sleep 1; exit 0' TERM; sleep 600 & wait $!"
     async with api.watch(fieldSelector="metadata.name=early") as watch:
         await api.run(_with_sidecar("early", "exit 3", sidecar))
@@ -229,7 +229,7 @@ async def test_environment_comes_from_fields_config_maps_and_secrets(api: Api) -
     assert await api.log("env") == "env blue swordfish hello-env blue\n"
 
 
-async def test_a_pod_on_no_node_stays_pending_and_says_why(api: Api) -> None:
+async def test_an_unschedulable_pod_stays_pending_with_a_reason(api: Api) -> None:
     await api.run(pod("nowhere", "true", nodeSelector={"no/such": "label"}))
     found = await api.wait("nowhere", lambda obj: bool(obj["status"].get("conditions")))
     [condition] = found["status"]["conditions"]
@@ -240,7 +240,7 @@ async def test_a_pod_on_no_node_stays_pending_and_says_why(api: Api) -> None:
     assert "nodeName" not in found["spec"]
 
 
-async def test_a_scheduling_gate_holds_a_pod_until_it_is_taken_away(api: Api) -> None:
+async def test_a_pod_is_not_scheduled_before_its_scheduling_gate_is_removed(api: Api) -> None:
     await api.run(pod("gated", "true", schedulingGates=[{"name": "example.com/wait"}]))
     held = await api.wait("gated", lambda obj: bool(obj["status"].get("conditions")))
     assert held["status"]["conditions"][0]["reason"] == "SchedulingGated"
@@ -249,7 +249,7 @@ async def test_a_scheduling_gate_holds_a_pod_until_it_is_taken_away(api: Api) ->
     assert ended["status"]["phase"] == "Succeeded"
 
 
-async def test_an_image_that_cannot_be_pulled_is_told_while_waiting(api: Api) -> None:
+async def test_an_image_that_cannot_be_pulled_is_the_waiting_reason(api: Api) -> None:
     body = pod("imageless", "true")
     body["spec"]["containers"][0]["image"] = "invalid.example/nothing:1"
     await api.run(body)

@@ -1,4 +1,4 @@
-"""WATCH, as measured on a real server: where it starts, what it replays, what it tells, how it ends."""
+"""WATCH, as measured on a real server: where it starts, what it repeats, what it sends, how it ends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.conformance.api import Api, Object, asleep
 
 
 async def _version(api: Api) -> str:
-    """The present version of the cluster."""
+    """Return the current version of the cluster."""
     version: str = (await api.get("pods")).body["metadata"]["resourceVersion"]
     return version
 
 
-async def test_a_watch_from_a_version_tells_every_later_change_in_order(api: Api) -> None:
+async def test_a_watch_from_a_version_sends_every_later_change_in_order(api: Api) -> None:
     version = await _version(api)
     await api.create("pods", asleep("one"))
     await api.merge("pods", "one", {"metadata": {"labels": {"seen": "yes"}}})
@@ -32,10 +32,10 @@ async def test_a_watch_from_a_version_tells_every_later_change_in_order(api: Api
 
 
 @pytest.mark.parametrize("version", [{}, {"resourceVersion": "0"}], ids=["unset", "zero"])
-async def test_a_watch_from_nowhere_first_adds_what_is_there(api: Api, version: dict[str, str]) -> None:
+async def test_a_watch_without_a_version_starts_with_the_current_objects(api: Api, version: dict[str, str]) -> None:
     for name in ("a", "b"):
         await api.create("pods", asleep(name))
-    # A list from the cache may miss what was just written; a consistent read waits for the cache first.
+    # A watch from the cache may miss the latest writes; a consistent read waits for the cache.
     await api.get("pods")
     async with api.watch(timeoutSeconds="1", **version) as watch:
         events = await watch.rest()
@@ -53,7 +53,7 @@ async def test_a_resumed_watch_repeats_nothing_and_loses_nothing(api: Api) -> No
     assert names == [("ADDED", "second"), ("MODIFIED", "first"), ("DELETED", "first")]
 
 
-async def test_the_version_of_a_deletion_resumes(api: Api) -> None:
+async def test_a_watch_resumes_from_the_version_of_a_deletion(api: Api) -> None:
     async with api.watch(resourceVersion=await _version(api)) as watch:
         await api.create("pods", asleep("gone"))
         await api.delete("pods", "gone")
@@ -63,7 +63,7 @@ async def test_the_version_of_a_deletion_resumes(api: Api) -> None:
         assert [event.name for event in await watch.rest()] == ["next"]
 
 
-async def test_a_label_selector_shows_entering_as_added_and_leaving_as_deleted(api: Api) -> None:
+async def test_with_a_label_selector_a_gained_label_is_added_and_a_lost_one_deleted(api: Api) -> None:
     def label(value: str | None) -> Object:
         return {"metadata": {"labels": {"colour": value}}}
 
@@ -81,7 +81,7 @@ async def test_a_label_selector_shows_entering_as_added_and_leaving_as_deleted(a
     assert "deletionTimestamp" not in gone["metadata"]
 
 
-async def test_a_field_selector_shows_one_pod_only(api: Api) -> None:
+async def test_a_field_selector_selects_one_pod(api: Api) -> None:
     async with api.watch(
         fieldSelector="metadata.name=two", resourceVersion=await _version(api), timeoutSeconds="1"
     ) as watch:
@@ -98,7 +98,7 @@ async def test_a_watch_ends_by_itself_after_its_timeout(api: Api) -> None:
     assert 0.9 <= loop.time() - begin < 10
 
 
-async def test_the_headers_of_a_quiet_watch_come_at_once(api: Api) -> None:
+async def test_the_headers_of_a_quiet_watch_arrive_immediately(api: Api) -> None:
     version = await _version(api)
     async with timeout(5), api.watch(resourceVersion=version) as watch:
         assert watch.response.headers["Content-Type"] == "application/json"
@@ -109,14 +109,14 @@ async def test_a_watch_in_a_namespace_that_does_not_exist_is_silent(api: Api) ->
         assert await watch.rest() == []
 
 
-async def test_a_version_of_the_future_is_a_silent_watch(api: Api) -> None:
+async def test_a_watch_from_a_version_in_the_future_is_silent(api: Api) -> None:
     await api.create("pods", asleep("before"))
     async with api.watch(resourceVersion="99999999999", timeoutSeconds="1") as watch:
         await api.create("pods", asleep("during"))
         assert await watch.rest() == []
 
 
-async def test_a_garbage_version_is_a_500_without_a_reason(api: Api) -> None:
+async def test_a_malformed_version_is_500_without_a_reason(api: Api) -> None:
     answer = await api.get("pods", watch="true", resourceVersion="abc")
     assert answer.status == 500
     assert "reason" not in answer.body
@@ -133,7 +133,7 @@ async def test_a_version_that_is_too_old_is_an_error_in_the_stream(api: Api) -> 
     assert event.object["message"].startswith("too old resource version: 1 (")
 
 
-async def test_bookmarks_close_the_initial_events_even_unasked(api: Api) -> None:
+async def test_a_bookmark_ends_the_initial_events(api: Api) -> None:
     await api.create("pods", asleep("there"))
     await api.get("pods")
     async with api.watch(allowWatchBookmarks="true", timeoutSeconds="1") as watch:
@@ -147,7 +147,7 @@ async def test_bookmarks_close_the_initial_events_even_unasked(api: Api) -> None
     assert events[1].object["status"] == {}
 
 
-async def test_a_watch_can_stream_its_list_first(api: Api) -> None:
+async def test_a_watch_can_start_with_a_streamed_list(api: Api) -> None:
     for name in ("a", "b"):
         await api.create("pods", asleep(name))
     async with api.watch(
@@ -165,13 +165,13 @@ async def test_a_bookmark_comes_shortly_before_the_end(api: Api) -> None:
     version = await _version(api)
     async with api.watch(resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds="4") as watch:
         events = await watch.rest()
-    # One is the server's regular bookmark, when its minute happens to be over just then.
+    # The server may send its regular bookmark, too, if its minute ends in these seconds.
     assert [event.type for event in events] in (["BOOKMARK"], ["BOOKMARK"] * 2)
     assert int(events[0].version) >= int(version)
     assert set(events[0].object["metadata"]) == {"resourceVersion"}
 
 
-async def test_the_version_of_a_bookmark_resumes(api: Api) -> None:
+async def test_a_watch_resumes_from_the_version_of_a_bookmark(api: Api) -> None:
     async with api.watch(resourceVersion=await _version(api), allowWatchBookmarks="true", timeoutSeconds="4") as watch:
         bookmark = (await watch.rest())[-1]
     await api.create("pods", asleep("after"))
@@ -194,14 +194,14 @@ async def test_the_version_of_a_bookmark_resumes(api: Api) -> None:
         ),
     ],
 )
-async def test_options_that_do_not_go_together_are_422(api: Api, query: dict[str, str], message: str) -> None:
+async def test_contradictory_watch_options_are_422(api: Api, query: dict[str, str], message: str) -> None:
     answer = await api.get("pods", watch="true", timeoutSeconds="1", **query)
     assert answer.status == 422
     assert answer.body["reason"] == "Invalid"
     assert message in answer.message
 
 
-async def test_a_watch_of_config_maps_and_of_events_works_the_same(api: Api) -> None:
+async def test_config_maps_can_be_watched(api: Api) -> None:
     async with api.watch("configmaps", fieldSelector="metadata.name=settings") as watch:
         await api.create("configmaps", {"metadata": {"name": "settings"}, "data": {"a": "1"}})
         await api.merge("configmaps", "settings", {"data": {"a": "2"}})

@@ -1,4 +1,4 @@
-"""An embedded cluster without TLS, for tests of what only the embedded one has; simulated pods need no processes."""
+"""An embedded cluster without TLS, for tests of what a real cluster does not have."""
 
 from __future__ import annotations
 

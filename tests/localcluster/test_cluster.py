@@ -1,4 +1,4 @@
-"""The cluster as its users get it: with ordinary clients, in a process of its own, and without anything left behind."""
+"""The whole cluster: with ordinary clients, in its own process, and without anything left behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_importing_the_package_loads_the_cluster_only_on_demand() -> None:
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
-async def test_the_ordinary_client_works_unchanged() -> None:
+async def test_kubernetes_asyncio_works_unchanged() -> None:
     async with LocalCluster() as cluster:
         configuration = client.Configuration()
         await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
@@ -59,7 +59,7 @@ async def test_the_ordinary_client_works_unchanged() -> None:
             assert gone.value.status == 404
 
 
-async def test_the_ordinary_client_can_exec() -> None:
+async def test_kubernetes_asyncio_can_exec() -> None:
     async with LocalCluster() as cluster:
         configuration = client.Configuration()
         await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
@@ -70,13 +70,13 @@ async def test_the_ordinary_client_can_exec() -> None:
                 async for event in events:
                     if event["object"].status.phase == "Running":
                         break
-            said = await client.CoreV1Api(streams).connect_get_namespaced_pod_exec(
+            output = await client.CoreV1Api(streams).connect_get_namespaced_pod_exec(
                 "host", "default", command=["echo", "hi"], stdout=True, stderr=True, stdin=False, tty=False
             )
-            assert said == "hi\n"
+            assert output == "hi\n"
 
 
-async def test_requests_are_counted_and_shown_as_a_real_server_shows_them(cluster: LocalCluster, api: Api) -> None:
+async def test_requests_are_counted_in_the_metrics_of_a_real_server(cluster: LocalCluster, api: Api) -> None:
     before = cluster.requests.count("LIST", "pods")
     await api.get("pods")
     await api.get("pods", "nobody")
@@ -96,7 +96,7 @@ async def test_requests_are_counted_and_shown_as_a_real_server_shows_them(cluste
         assert line in text.splitlines()
 
 
-async def test_other_identities_get_kubeconfigs_of_their_own(tmp_path: Path) -> None:
+async def test_another_user_gets_its_own_kubeconfig(tmp_path: Path) -> None:
     async with LocalCluster() as cluster:
         path = cluster.write_kubeconfig(tmp_path / "guest", cluster.authenticator.add_user("guest"), "playground")
         assert path.stat().st_mode & 0o777 == 0o600
@@ -120,7 +120,7 @@ async def test_the_end_of_the_cluster_ends_watches_pods_and_files() -> None:
     assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "987654"]]
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
+async def test_a_port_in_use_is_an_error() -> None:
     async with LocalCluster(tls=False) as first:
         with pytest.raises(OSError, match="already in use"):
             async with LocalCluster(tls=False, port=first.listener.port):
@@ -128,18 +128,18 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
 
 
 def _get_version(kubeconfig: Path) -> int:
-    """The status of a GET from outside any event loop."""
+    """Return the status of a GET; for tests without an event loop."""
 
-    async def ask() -> int:
+    async def get() -> int:
         async with aiohttp.ClientSession() as session:
             answer = await Api(session, Access.load(kubeconfig), "default").get("/version")
             await asyncio.sleep(0)
             return answer.status
 
-    return asyncio.run(ask())
+    return asyncio.run(get())
 
 
-def test_a_cluster_in_a_process_of_its_own_ends_with_its_context(tmp_path: Path) -> None:
+def test_a_cluster_in_its_own_process_ends_with_its_context(tmp_path: Path) -> None:
     with LocalClusterProcess("--kubeconfig", str(tmp_path / "kubeconfig")) as cluster:
         assert cluster.kubeconfig == tmp_path / "kubeconfig"
         assert _get_version(cluster.kubeconfig) == 200
@@ -163,7 +163,7 @@ def test_the_command_prints_its_kubeconfig_and_ends_on_a_signal(number: signal.S
     assert not path.exists()
 
 
-async def test_the_certificate_is_trusted_for_the_loopback_address_only_by_those_who_have_it() -> None:
+async def test_only_clients_with_the_certificate_trust_the_server() -> None:
     async with LocalCluster() as cluster, aiohttp.ClientSession() as session:
         access = Access.load(cluster.kubeconfig)
         assert isinstance(access.tls, ssl.SSLContext)

@@ -1,4 +1,4 @@
-"""Faults do what they say, to the requests they name, and nothing once they are over."""
+"""Faults affect the requests that they select, and none after their end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Api, asleep
 
 
-async def test_a_throttled_request_is_429_with_retry_after_and_then_it_is_over(cluster: LocalCluster, api: Api) -> None:
+async def test_a_throttled_request_is_429_with_retry_after_until_the_fault_ends(
+    cluster: LocalCluster, api: Api
+) -> None:
     with cluster.faults.throttle(retry_after=3) as fault:
         answer = await api.get("pods")
         assert answer.status == 429
@@ -24,7 +26,7 @@ async def test_a_throttled_request_is_429_with_retry_after_and_then_it_is_over(c
     assert (await api.get("pods")).status == 200
 
 
-async def test_a_fault_strikes_only_what_it_names(cluster: LocalCluster, api: Api) -> None:
+async def test_a_fault_affects_only_the_selected_requests(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.fail(503, verb="list", resource="pods"):
         assert (await api.get("pods")).status == 503
         assert (await api.get("configmaps")).status == 200
@@ -32,20 +34,20 @@ async def test_a_fault_strikes_only_what_it_names(cluster: LocalCluster, api: Ap
         assert (await api.get("pods", "fine")).status == 200
 
 
-async def test_a_fault_strikes_only_so_often(cluster: LocalCluster, api: Api) -> None:
+async def test_a_fault_strikes_at_most_as_often_as_it_may(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.fail(500, times=2) as fault:
         assert [(await api.get("pods")).status for _ in range(4)] == [500, 500, 200, 200]
     assert fault.hits == 2
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])
-async def test_a_failing_server_answers_a_status(cluster: LocalCluster, api: Api, code: int) -> None:
+async def test_a_failing_server_responds_with_a_status(cluster: LocalCluster, api: Api, code: int) -> None:
     with cluster.faults.fail(code):
         answer = await api.get("pods")
     assert (answer.status, answer.body["kind"], answer.body["code"]) == (code, "Status", code)
 
 
-async def test_rights_and_credentials_can_be_gone_for_a_while(cluster: LocalCluster, api: Api) -> None:
+async def test_rights_and_credentials_can_be_missing(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.forbid(verb="watch list"):
         refused = await api.get("pods")
     assert refused.status == 403
@@ -65,9 +67,7 @@ async def test_an_expired_list_is_410_by_status_and_a_watch_in_its_stream(cluste
     assert (event.type, event.object["code"]) == ("ERROR", 410)
 
 
-async def test_open_watches_survive_a_compaction_and_new_ones_from_before_do_not(
-    cluster: LocalCluster, api: Api
-) -> None:
+async def test_open_watches_survive_a_compaction_and_earlier_versions_do_not(cluster: LocalCluster, api: Api) -> None:
     version = str(cluster.store.version)
     async with api.watch(resourceVersion=version) as old:
         await api.create("pods", asleep("one"))
@@ -80,7 +80,7 @@ async def test_open_watches_survive_a_compaction_and_new_ones_from_before_do_not
     assert event.object["reason"] == "Expired"
 
 
-async def test_a_refusing_server_cuts_what_is_open_and_comes_back_on_its_port(cluster: LocalCluster, api: Api) -> None:
+async def test_a_refusing_server_resets_connections_and_returns_on_its_port(cluster: LocalCluster, api: Api) -> None:
     url = cluster.url
     async with api.watch() as watch, cluster.faults.refuse():
         with pytest.raises(aiohttp.ClientError):
@@ -92,7 +92,7 @@ async def test_a_refusing_server_cuts_what_is_open_and_comes_back_on_its_port(cl
 
 
 @pytest.mark.parametrize("keep_history", [True, False])
-async def test_a_restart_ends_watches_and_may_forget_history(
+async def test_a_restart_ends_watches_and_may_discard_history(
     cluster: LocalCluster, api: Api, keep_history: bool
 ) -> None:
     version = str(cluster.store.version)
@@ -106,7 +106,7 @@ async def test_a_restart_ends_watches_and_may_forget_history(
     assert first.type == ("ADDED" if keep_history else "ERROR")
 
 
-async def test_a_half_open_connection_says_nothing_and_then_goes_on(cluster: LocalCluster, api: Api) -> None:
+async def test_a_half_open_connection_sends_nothing_and_then_continues(cluster: LocalCluster, api: Api) -> None:
     async with api.watch() as watch:
         with cluster.faults.half_open() as fault:
             pending = asyncio.ensure_future(api.get("pods"))
@@ -121,7 +121,7 @@ async def test_a_half_open_connection_says_nothing_and_then_goes_on(cluster: Loc
 
 async def test_a_half_open_connection_may_end_with_a_reset(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.half_open(reset=True) as fault:
-        # No GET: aiohttp repeats those by itself when a connection was lost.
+        # Not a GET: aiohttp repeats it when the connection is lost.
         pending = asyncio.ensure_future(api.create("pods", asleep("unheard")))
         async with timeout(5):
             await fault.struck()
@@ -129,14 +129,14 @@ async def test_a_half_open_connection_may_end_with_a_reset(cluster: LocalCluster
         await pending
 
 
-async def test_a_reset_is_no_answer_at_all(cluster: LocalCluster, api: Api) -> None:
+async def test_a_reset_request_gets_no_response(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.reset(verb="create"):
         with pytest.raises(aiohttp.ClientError):
             await api.create("pods", asleep("maybe"))
         assert (await api.get("pods", "maybe")).status == 404
 
 
-async def test_a_cut_leaves_half_a_line(cluster: LocalCluster, api: Api) -> None:
+async def test_a_cut_sends_half_a_line(cluster: LocalCluster, api: Api) -> None:
     async with api.watch() as watch:
         with cluster.faults.cut(verb="watch", times=1):
             await api.create("pods", asleep("halved"))
@@ -144,7 +144,7 @@ async def test_a_cut_leaves_half_a_line(cluster: LocalCluster, api: Api) -> None
                 await watch.next()
 
 
-async def test_a_delayed_list_is_slow_and_right(cluster: LocalCluster, api: Api) -> None:
+async def test_a_delayed_list_is_slow_and_correct(cluster: LocalCluster, api: Api) -> None:
     loop = asyncio.get_running_loop()
     begin = loop.time()
     with cluster.faults.delay(0.2, verb="list"):
@@ -152,14 +152,14 @@ async def test_a_delayed_list_is_slow_and_right(cluster: LocalCluster, api: Api)
     assert loop.time() - begin >= 0.2
 
 
-async def test_single_bytes_still_make_whole_events(cluster: LocalCluster, api: Api) -> None:
+async def test_a_stream_of_single_bytes_has_whole_events(cluster: LocalCluster, api: Api) -> None:
     async with api.watch() as watch:
         with cluster.faults.fragment(1, verb="watch"):
             await api.create("pods", asleep("tiny"))
             assert (await watch.until(lambda event: event.name == "tiny")).type == "ADDED"
 
 
-async def test_events_can_be_lost_and_told_twice(cluster: LocalCluster, api: Api) -> None:
+async def test_events_can_be_lost_and_sent_twice(cluster: LocalCluster, api: Api) -> None:
     async with api.watch("configmaps") as watch:
         await watch.until(lambda event: event.name == "kube-root-ca.crt")
         with cluster.faults.drop(times=1):
@@ -174,7 +174,7 @@ async def test_events_can_be_lost_and_told_twice(cluster: LocalCluster, api: Api
     assert names == ["kube-root-ca.crt", "kept", "twice", "twice", "once"]
 
 
-async def test_a_cache_that_lags_misses_what_is_new(cluster: LocalCluster, api: Api) -> None:
+async def test_a_stale_cache_misses_new_objects(cluster: LocalCluster, api: Api) -> None:
     await api.create("pods", asleep("old"))
     with cluster.faults.lag(verb="list"):
         await api.create("pods", asleep("new"))
@@ -185,7 +185,7 @@ async def test_a_cache_that_lags_misses_what_is_new(cluster: LocalCluster, api: 
     assert int(cached["metadata"]["resourceVersion"]) < int(true["metadata"]["resourceVersion"])
 
 
-async def test_versions_can_go_back(cluster: LocalCluster, api: Api) -> None:
+async def test_versions_can_be_lowered(cluster: LocalCluster, api: Api) -> None:
     await api.create("pods", asleep("restored"))
     before = int((await api.get("pods")).body["metadata"]["resourceVersion"])
     cluster.faults.rewind(3)
@@ -197,7 +197,7 @@ async def test_versions_can_go_back(cluster: LocalCluster, api: Api) -> None:
         assert [event.name for event in await watch.rest()] == ["later"]
 
 
-async def test_faults_add_up(cluster: LocalCluster, api: Api) -> None:
+async def test_faults_can_be_combined(cluster: LocalCluster, api: Api) -> None:
     with cluster.faults.delay(0.05), cluster.faults.fail(500, times=1), cluster.faults.forbid():
         assert (await api.get("pods")).status == 500
         assert (await api.get("pods")).status == 403

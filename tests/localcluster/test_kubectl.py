@@ -1,4 +1,4 @@
-"""kubectl against the embedded cluster, where there is one: `KPO_KUBECTL` names it, or the PATH has it."""
+"""kubectl on the embedded cluster. Skipped without a kubectl, in `KPO_KUBECTL` or on the PATH."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ data: {{a: b}}
 
 @pytest.fixture
 async def kubectl() -> AsyncIterator[Kubectl]:
-    """Runs kubectl with arguments and gives what it printed."""
+    """Runs kubectl with arguments and returns its output."""
     program = shlex.split(os.environ.get("KPO_KUBECTL", "")) or [found for found in [shutil.which("kubectl")] if found]
     if not program:
-        pytest.skip("there is no kubectl: set KPO_KUBECTL")
+        pytest.skip("no kubectl found: set KPO_KUBECTL")
     async with LocalCluster() as cluster:
         environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "HOME": str(cluster.directory)}
 
@@ -84,7 +84,7 @@ async def test_manifests_are_validated_applied_changed_and_deleted(kubectl: Kube
     assert "deleted" in await kubectl("delete", "-f", "-", stdin=MANIFEST)
 
 
-async def test_rights_are_made_and_asked_for(kubectl: Kubectl) -> None:
+async def test_roles_are_created_and_checked(kubectl: Kubectl) -> None:
     await kubectl("create", "serviceaccount", "worker")
     await kubectl("create", "role", "reader", "--verb=get", "--resource=pods")
     await kubectl("create", "rolebinding", "readers", "--role=reader", "--serviceaccount=default:worker")

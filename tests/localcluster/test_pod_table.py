@@ -1,4 +1,4 @@
-"""What `kubectl get pods` says of a pod, as a real server's table does."""
+"""The tables of `kubectl get`, as on a real server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOW = times.parse("2026-01-10T00:00:00Z")
 
 
 def _pod(phase: str, *states: Object, init: list[Object] | None = None, **more: Any) -> Object:
-    """A pod whose containers are in these states; `init` is a list of (state, sidecar, started) as dicts."""
+    """A pod whose containers have these states; each of `init` is a dict with `state`, `sidecar` and `started`."""
     init = init or []
     names = [f"c{index}" for index in range(len(states))]
     spec = {
@@ -108,12 +108,12 @@ INITIALIZED = {"conditions": [{"type": "Initialized", "status": "True"}, {"type"
         ),
     ],
 )
-def test_a_pod_in_one_line(pod: Object, ready: str, status: str) -> None:
+def test_the_row_of_a_pod(pod: Object, ready: str, status: str) -> None:
     summary = summarize(pod)
     assert (f"{summary.ready}/{summary.total}", summary.reason) == (ready, status)
 
 
-def test_restarts_are_counted_and_the_last_is_dated() -> None:
+def test_restarts_have_a_count_and_an_age() -> None:
     pod = _pod("Running", {"running": {}, "restarts": 2})
     pod["status"]["containerStatuses"][0]["lastState"] = {"terminated": {"finishedAt": "2026-01-09T23:55:00Z"}}
     row = table("pods", [pod], {}, NOW)["rows"][0]
@@ -135,7 +135,7 @@ def test_restarts_are_counted_and_the_last_is_dated() -> None:
         ("2020-01-10T00:00:00Z", "6y"),
     ],
 )
-def test_ages_are_written_as_kubectl_writes_them(instant: str | None, shown: str) -> None:
+def test_ages_have_the_format_of_kubectl(instant: str | None, shown: str) -> None:
     assert age(instant, NOW) == shown
 
 
@@ -172,7 +172,7 @@ def test_other_tables(resource: str, obj: Object, cells: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(("include", "kind"), [("", "PartialObjectMetadata"), ("Object", None), ("None", None)])
-def test_rows_carry_as_much_of_the_object_as_was_asked_for(include: str, kind: str | None) -> None:
+def test_rows_contain_the_requested_part_of_the_object(include: str, kind: str | None) -> None:
     row = table("configmaps", [{"metadata": BORN}], {}, NOW, include=include)["rows"][0]["object"]
     assert (row or {}).get("kind") == kind
     assert (row is None) is (include == "None")

@@ -1,4 +1,4 @@
-"""How requests are read: bodies of all kinds, quantities, times, patches."""
+"""Parsing of requests: bodies of all kinds, quantities, times, patches, paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_quantities_are_exact(text: str, number: Fraction) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "m", "1Q", "one"])
-def test_what_is_no_quantity_is_an_error(text: str) -> None:
+def test_an_invalid_quantity_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         quantity.parse(text)
 
@@ -45,19 +45,19 @@ def test_times_keep_their_nanoseconds() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-01-02", "2026-01-02T03:04:05"])
-def test_what_is_no_time_is_an_error(text: str) -> None:
+def test_an_invalid_time_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not an RFC 3339 time"):
         times.parse(text)
 
 
-def test_zero_values_are_left_out_as_gos_encoder_does() -> None:
+def test_zero_values_are_omitted_as_by_gos_encoder() -> None:
     read = schema.decode(
         {"metadata": {"labels": {}, "name": "x"}, "spec": {"hostname": "", "nodeSelector": None, "volumes": []}}, "Pod"
     )
     assert read.object == {"metadata": {"name": "x"}, "spec": {}}
 
 
-def test_unknown_fields_are_named_with_their_place() -> None:
+def test_unknown_fields_are_reported_with_their_path() -> None:
     read = schema.decode({"spec": {"containers": [{"name": "a", "imagee": "b"}], "x": 1}, "y": 2}, "Pod")
     assert read.unknown == ["spec.containers[0].imagee", "spec.x", "y"]
 
@@ -78,7 +78,7 @@ def test_unknown_fields_are_named_with_their_place() -> None:
         ({"metadata": {"creationTimestamp": "now"}}, 'parsing time "now"'),
     ],
 )
-def test_wrong_types_are_refused_in_gos_words(value: Any, message: str) -> None:
+def test_wrong_types_are_refused_with_gos_message(value: Any, message: str) -> None:
     with pytest.raises(StatusError) as refused:
         schema.decode(value, "Pod")
     assert refused.value.code == 400
@@ -98,7 +98,7 @@ def _envelope(version: str, kind: str, message: bytes) -> bytes:
     return b"k8s\x00" + _field(1, kind_of) + _field(2, message) + _field(3, b"") + _field(4, b"")
 
 
-def test_a_protobuf_body_is_read_like_json() -> None:
+def test_a_protobuf_body_is_decoded_like_json() -> None:
     entry = _field(1, b"a") + _field(2, b"b")
     binary = _field(1, b"raw") + _field(2, b"\x00\xff")
     born = _field(8, _number(1, 60))
@@ -129,7 +129,7 @@ def test_inlined_messages_of_protobuf_become_fields() -> None:
 @pytest.mark.parametrize(
     "raw", [b"not protobuf", _envelope("v1", "Nothing", b""), _envelope("v1", "Pod", b"\x0a\x7f")], ids=str
 )
-def test_a_broken_protobuf_body_is_400(raw: bytes) -> None:
+def test_an_invalid_protobuf_body_is_400(raw: bytes) -> None:
     with pytest.raises(StatusError) as refused:
         bodies.load(raw, protobuf.MEDIA_TYPE, "Pod")
     assert refused.value.code == 400
@@ -144,17 +144,17 @@ def test_a_broken_protobuf_body_is_400(raw: bytes) -> None:
         (b"a: [", "application/yaml", "yaml parse error"),
     ],
 )
-def test_a_body_that_cannot_be_read_is_400(raw: bytes, kind: str, message: str) -> None:
+def test_a_body_that_cannot_be_parsed_is_400(raw: bytes, kind: str, message: str) -> None:
     with pytest.raises(StatusError) as refused:
         bodies.load(raw, kind, "Pod")
     assert (refused.value.code, message in refused.value.message) == (400, True)
 
 
-def test_yaml_is_as_good_as_json() -> None:
+def test_a_body_can_be_yaml() -> None:
     assert bodies.load(b"metadata: {name: x}", "application/yaml", "Pod") == {"metadata": {"name": "x"}}
 
 
-def test_another_media_type_is_415_and_too_much_is_413() -> None:
+def test_an_unknown_media_type_is_415_and_a_large_body_is_413() -> None:
     with pytest.raises(StatusError) as refused:
         bodies.load(b"", "text/plain", "Pod")
     assert refused.value.code == 415
@@ -240,7 +240,7 @@ def test_strategic_merge_patches(target: Any, patch: Any, result: Any) -> None:
     assert patches.strategic(target, patch, "Pod") == result
 
 
-def test_a_strategic_patch_without_its_key_is_an_error() -> None:
+def test_a_strategic_patch_without_its_merge_key_is_an_error() -> None:
     with pytest.raises(patches.PatchError, match="does not contain declared merge key: name"):
         patches.strategic(_containers(), _containers({"image": "x"}), "Pod")
 
@@ -272,13 +272,13 @@ def test_json_patches(operations: list[Any], result: Any) -> None:
         {"path": "/a"},
     ],
 )
-def test_json_patches_that_cannot_be_done(operation: Any) -> None:
+def test_json_patches_that_cannot_be_applied(operation: Any) -> None:
     with pytest.raises(patches.PatchError):
         patches.json_patch({"a": []}, [operation])
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "query", "told"),
+    ("method", "path", "query", "expected"),
     [
         ("GET", "/api/v1/pods", {}, ("list", "", "", "")),
         ("GET", "/api/v1/namespaces/n/pods", {"watch": "1"}, ("watch", "n", "", "")),
@@ -289,7 +289,7 @@ def test_json_patches_that_cannot_be_done(operation: Any) -> None:
         ("PUT", "/api/v1/namespaces/n/status", {}, ("update", "", "n", "status")),
     ],
 )
-def test_routes(method: str, path: str, query: dict[str, str], told: tuple[str, ...]) -> None:
+def test_routes(method: str, path: str, query: dict[str, str], expected: tuple[str, ...]) -> None:
     found = request_info.parse(method, path, query)
     assert found is not None
-    assert (found.verb, found.namespace, found.name, found.subresource) == told
+    assert (found.verb, found.namespace, found.name, found.subresource) == expected

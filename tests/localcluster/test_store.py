@@ -1,4 +1,4 @@
-"""The store: versions, history, subscriptions."""
+"""The store: versions, history, watches."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def store() -> Store:
     return Store(clock=lambda: 0)
 
 
-def test_what_is_stored_gets_a_uid_a_time_and_a_version(store: Store) -> None:
+def test_a_stored_object_gets_a_uid_a_time_and_a_version(store: Store) -> None:
     metadata = store.create("things", _object("a"))["metadata"]
     assert metadata["creationTimestamp"] == "1970-01-01T00:00:00Z"
     assert metadata["uid"]
     assert metadata["resourceVersion"] == str(store.version)
 
 
-def test_each_write_has_a_version_of_its_own_over_all_resources(store: Store) -> None:
+def test_each_write_has_its_own_version_across_all_resources(store: Store) -> None:
     versions = [
         store.create("things", _object("a"))["metadata"]["resourceVersion"],
         store.create("others", _object("a"))["metadata"]["resourceVersion"],
@@ -45,7 +45,7 @@ def test_each_write_has_a_version_of_its_own_over_all_resources(store: Store) ->
     assert versions == [str(version) for version in range(2, 6)]
 
 
-def test_refusals_name_the_object(store: Store) -> None:
+def test_errors_name_the_object(store: Store) -> None:
     store.create("things", _object("a"))
     with pytest.raises(ObjectExists, match='things "a" already exists'):
         store.create("things", _object("a"))
@@ -58,13 +58,13 @@ def test_an_equal_object_is_not_written(store: Store) -> None:
     assert store.update("things", created) is created
 
 
-def test_what_was_handed_out_does_not_change_with_later_writes(store: Store) -> None:
+def test_later_writes_do_not_change_a_returned_object(store: Store) -> None:
     first = store.create("things", _object("a", colour="red"))
     store.update("things", {**first, "colour": "blue"})
     assert first["colour"] == "red"
 
 
-async def test_a_subscription_hears_of_its_selection_only(store: Store) -> None:
+async def test_a_watch_gets_only_the_events_of_its_filter(store: Store) -> None:
     everything = store.watch("things")
     one_namespace = store.watch("things", watch_filter=WatchFilter("ns"))
     one_object = store.watch("things", watch_filter=WatchFilter("ns", "a"))
@@ -72,17 +72,17 @@ async def test_a_subscription_hears_of_its_selection_only(store: Store) -> None:
     for name, namespace in (("a", "ns"), ("b", "ns"), ("a", "other")):
         store.create("things", _object(name, namespace))
 
-    async def heard(watch: StoreWatch) -> list[str]:
+    async def received(watch: StoreWatch) -> list[str]:
         changes = await watch.batch()
         return [f"{change.object['metadata']['namespace']}/{change.object['metadata']['name']}" for change in changes]
 
-    assert await heard(everything) == ["ns/a", "ns/b", "other/a"]
-    assert await heard(one_namespace) == ["ns/a", "ns/b"]
-    assert await heard(one_object) == ["ns/a"]
-    assert await heard(one_name) == ["ns/a", "other/a"]
+    assert await received(everything) == ["ns/a", "ns/b", "other/a"]
+    assert await received(one_namespace) == ["ns/a", "ns/b"]
+    assert await received(one_object) == ["ns/a"]
+    assert await received(one_name) == ["ns/a", "other/a"]
 
 
-async def test_a_subscription_from_a_version_begins_with_what_came_after(store: Store) -> None:
+async def test_a_watch_from_a_version_starts_with_the_later_events(store: Store) -> None:
     version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     store.update("things", _object("a", colour="red"))
     store.remove("things", "ns", "a")
@@ -91,7 +91,7 @@ async def test_a_subscription_from_a_version_begins_with_what_came_after(store: 
     assert [change.previous is not None for change in changes] == [True, True]
 
 
-def test_history_that_was_compacted_is_expired(store: Store) -> None:
+def test_a_version_before_a_compaction_is_expired(store: Store) -> None:
     version = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     store.update("things", _object("a", colour="red"))
     store.compact()
@@ -102,7 +102,7 @@ def test_history_that_was_compacted_is_expired(store: Store) -> None:
         store.watch("never seen before", version)
 
 
-def test_old_history_makes_room_for_new(store: Store) -> None:
+def test_the_oldest_history_is_discarded(store: Store) -> None:
     first = int(store.create("things", _object("a"))["metadata"]["resourceVersion"])
     for number in range(HISTORY_LIMIT + 1):
         store.update("things", _object("a", number=number))
@@ -111,14 +111,14 @@ def test_old_history_makes_room_for_new(store: Store) -> None:
     assert len(store.history("things", store.version - 100)) == 100
 
 
-async def test_a_compaction_does_not_touch_those_who_listen(store: Store) -> None:
+async def test_a_compaction_does_not_affect_open_watches(store: Store) -> None:
     subscription = store.watch("things")
     store.create("things", _object("a"))
     store.compact()
     assert len(await subscription.batch()) == 1
 
 
-async def test_who_lags_too_far_behind_is_cut_off(store: Store) -> None:
+async def test_a_watch_that_lags_too_far_behind_is_closed(store: Store) -> None:
     slow = store.watch("things")
     store.create("things", _object("a"))
     for number in range(BACKLOG_LIMIT):
@@ -128,7 +128,7 @@ async def test_who_lags_too_far_behind_is_cut_off(store: Store) -> None:
     assert await slow.batch() == []
 
 
-async def test_iteration_waits_for_changes_and_ends_with_the_subscription(store: Store) -> None:
+async def test_iteration_waits_for_events_and_ends_with_the_watch(store: Store) -> None:
     subscription = store.watch("things")
     seen: list[str] = []
 
@@ -145,7 +145,7 @@ async def test_iteration_waits_for_changes_and_ends_with_the_subscription(store:
     assert seen == ["a", "b"]
 
 
-def test_an_event_is_encoded_once_for_all_watchers(store: Store) -> None:
+def test_an_event_is_encoded_once_for_all_watches(store: Store) -> None:
     first, second = store.watch("things"), store.watch("things")
     store.create("things", _object("a"))
     [change] = store.history("things", 0)

@@ -120,7 +120,7 @@ class ExpireWatches(Fault):
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         self.hit()
         expired = watching.error_event(errors.expired("too old resource version: 1 (2)"))
-        return [watching.render_json(expired), Cut.HERE]
+        return [watching.render_json(expired), Cut.RESET]
 
 
 class Delay(Fault):
@@ -156,7 +156,7 @@ class HalfOpen(Fault):
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         self.hit()
         await self.wait_over()
-        return [Cut.HERE] if self._reset else frames
+        return [Cut.RESET] if self._reset else frames
 
 
 class Reset(Fault):
@@ -178,13 +178,13 @@ class Reset(Fault):
 class Cut(Fault):
     """Ends a stream in the middle of a line."""
 
-    HERE: ClassVar[bytes] = bytes(bytearray(b"<cut>"))
+    RESET: ClassVar[bytes] = bytes(bytearray(b"<cut>"))
     """Marks the reset among the frames; compared by identity."""
 
     async def on_frames(self, frames: list[bytes]) -> list[bytes]:
         self.hit()
         frame = b"".join(frames)
-        return [frame[: max(1, len(frame) // 2)], Cut.HERE]
+        return [frame[: max(1, len(frame) // 2)], Cut.RESET]
 
 
 class Fragment(Fault):

@@ -198,7 +198,7 @@ class Faults:
                 if fault.affects(info):
                     pieces = await fault.on_frames(pieces)
             for piece in pieces:
-                if piece is Cut.HERE:
+                if piece is Cut.RESET:
                     await Reset.now(request)
                 yield piece
 

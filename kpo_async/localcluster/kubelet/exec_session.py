@@ -133,24 +133,26 @@ async def start_exec(
     if run is None or run.process is None:
         raise BadExecRequest(f'container not found ("{container.record.name}")')
     spec = ProcessSpec(command, run.spec.env, run.spec.cwd, mounts=run.spec.mounts)
-    ours, theirs = _terminal() if tty else _pipes(stdin=stdin)
+    kept, passed = _terminal() if tty else _pipes(stdin=stdin)
     try:
-        process = await runtime.exec(run.process, spec, theirs, tty=tty)
+        process = await runtime.exec(run.process, spec, passed, tty=tty)
     except StartError as error:
-        for descriptor in ours:
+        for descriptor in kept:
             if descriptor >= 0:
                 os.close(descriptor)
         raise ExecNotStarted(f"{_NOT_STARTED}{error}: unknown") from error
-    return LocalExecSession(process, *ours, tty=tty)
+    return LocalExecSession(process, *kept, tty=tty)
 
 
 def _terminal() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    ours, theirs = os.openpty()
-    return (os.dup(ours), ours, -1), (theirs, os.dup(theirs), os.dup(theirs))
+    """Return the session's and the command's ends of stdin, stdout and stderr: a terminal."""
+    master, slave = os.openpty()
+    return (os.dup(master), master, -1), (slave, os.dup(slave), os.dup(slave))
 
 
 def _pipes(*, stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    their_input, our_input = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), -1)
-    our_output, their_output = os.pipe()
-    our_errors, their_errors = os.pipe()
-    return (our_input, our_output, our_errors), (their_input, their_output, their_errors)
+    """Return the session's and the command's ends of stdin, stdout and stderr: pipes."""
+    read_stdin, write_stdin = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), -1)
+    read_stdout, write_stdout = os.pipe()
+    read_stderr, write_stderr = os.pipe()
+    return (write_stdin, read_stdout, read_stderr), (read_stdin, write_stdout, write_stderr)

@@ -182,7 +182,7 @@ class Launcher:
             del self.keys[pid], self.pids[key]
             self._reply(id=key, event="failed", message=failure.decode(errors="replace"))
         else:
-            self._reply(id=key, event="started", pid=pid)
+            self._reply(id=key, event="started")
 
     def _reap(self) -> None:
         while True:

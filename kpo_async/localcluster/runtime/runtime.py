@@ -77,7 +77,6 @@ class ContainerProcess:
     def __init__(self, runtime: Runtime, key: int) -> None:
         loop = asyncio.get_running_loop()
         self.key = key
-        self.pid = 0
         self.started: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[int] = loop.create_future()
         self._runtime = runtime
@@ -169,12 +168,6 @@ class Runtime:
         self._disconnect()
         self.lost.cancel()
 
-    @property
-    def launcher_pid(self) -> int:
-        """The process id of the launcher."""
-        assert self._launcher is not None
-        return self._launcher.pid
-
     def working_directory(self, scratch: Path) -> str:
         """Return the default working directory of a container: without isolation, not one of the host's."""
         return "/" if self.isolation is Isolation.NAMESPACES else str(scratch)
@@ -260,7 +253,6 @@ class Runtime:
             return
         process = self._processes[reply["id"]]
         if event == "started":
-            process.pid = reply["pid"]
             if not process.started.done():
                 process.started.set_result(None)
         elif event == "failed":

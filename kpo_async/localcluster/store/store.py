@@ -29,25 +29,21 @@ BACKLOG_LIMIT = 50_000
 encode = msgspec.json.Encoder().encode
 
 
-class StoreError(Exception):
-    """Base of the errors that the store raises."""
-
-
-class ObjectNotFound(StoreError):
+class ObjectNotFound(Exception):
     """The store has no such object."""
 
     def __init__(self, resource: str, name: str) -> None:
         super().__init__(f'{resource} "{name}" not found')
 
 
-class ObjectExists(StoreError):
+class ObjectExists(Exception):
     """An object of that name is stored already."""
 
     def __init__(self, resource: str, name: str) -> None:
         super().__init__(f'{resource} "{name}" already exists')
 
 
-class VersionExpired(StoreError):
+class VersionExpired(Exception):
     """Some of the events after the requested version have been discarded."""
 
     def __init__(self, version: int, oldest: int) -> None:

@@ -1,4 +1,4 @@
-"""A node without an API server: pods go straight into the store, and their processes are real."""
+"""A kubelet without an API server: tests write pods to the store, and the kubelet runs real processes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _marks = itertools.count(os.getpid() * 1000)
 
 
 def container(script: str = "", name: str = "base", **more: Any) -> dict[str, Any]:
-    """A container that runs a shell script."""
+    """Return a container that runs a shell script."""
     return {"name": name, "image": "busybox:1.36", **({"command": ["sh", "-c", script]} if script else {}), **more}
 
 
-class Lab:
-    """A store with a running kubelet, and short words for what tests do with them."""
+class KubeletHarness:
+    """A store with a kubelet, and the steps of its tests."""
 
     def __init__(self, directory: Path, isolation: Isolation | None, settings: KubeletSettings) -> None:
         self.mark = str(next(_marks))
         self.store = Store()
         self.directory = directory
         self.task: asyncio.Task[None] | None = None
-        """The kubelet at work."""
+        """The kubelet's task."""
         self._deletions: dict[str, StoreWatch] = {}
         registry = Registry(self.store)
         client = InProcessClient(registry, Reviews(registry, TokenAuthenticator(self.store), Authorizer(self.store)))
@@ -51,7 +51,7 @@ class Lab:
         )
 
     def create(self, name: str, *containers: dict[str, Any], annotations: Any = None, **spec: Any) -> Object:
-        """Put a pod on the node."""
+        """Create a pod that is bound to the node."""
         body = {"restartPolicy": "Never", "nodeName": NODE_NAME, "containers": list(containers), **spec}
         metadata = {"name": name, "namespace": NAMESPACE, "generation": 1, "annotations": annotations or {}}
         since = {"lastProbeTime": None, "lastTransitionTime": self.store.timestamp()}
@@ -67,7 +67,7 @@ class Lab:
         return self.store.get("pods", NAMESPACE, name)
 
     async def states(self, name: str) -> AsyncIterator[Object]:
-        """The pod now, and after each change, to its removal."""
+        """Yield the pod as it is, and after each change until its removal."""
         subscription = self.store.watch("pods", watch_filter=WatchFilter(NAMESPACE, name))
         try:
             yield self.pod(name)
@@ -79,7 +79,7 @@ class Lab:
             subscription.close()
 
     async def until(self, name: str, condition: Callable[[Object], bool]) -> Object:
-        """The first state of a pod that meets a condition."""
+        """Wait until a pod meets a condition, and return it."""
 
         async def wait() -> Object:
             async for pod in self.states(name):
@@ -90,23 +90,23 @@ class Lab:
         return await asyncio.wait_for(wait(), _PATIENCE)
 
     async def finished(self, name: str) -> Object:
-        """A pod that has ended."""
+        """Wait until a pod has ended, and return it."""
         return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
 
     async def running(self, name: str) -> Object:
-        """A pod whose main containers all run."""
+        """Wait until all main containers of a pod run, and return it."""
         return await self.until(
             name,
             lambda pod: all("running" in s["state"] for s in pod["status"].get("containerStatuses") or [{"state": ()}]),
         )
 
     async def waiting(self, name: str, reason: str) -> dict[str, Any]:
-        """What the first container waits for, once that is `reason`."""
+        """Wait until the first container waits for `reason`, and return its state."""
         pod = await self.until(name, lambda pod: waiting_reason(pod) == reason)
         return dict(pod["status"]["containerStatuses"][0]["state"]["waiting"])
 
     def delete(self, name: str, grace: int) -> None:
-        """What the API server does on DELETE."""
+        """Mark a pod as the API server does on DELETE."""
         if name not in self._deletions:
             self._deletions[name] = self.store.watch("pods", watch_filter=WatchFilter(NAMESPACE, name))
         pod = self.pod(name)
@@ -114,28 +114,28 @@ class Lab:
         self.store.update("pods", {**pod, "metadata": {**pod["metadata"], **mark}})
 
     async def removed(self, name: str) -> Object:
-        """The last state of a pod that was deleted."""
+        """Wait until a deleted pod is removed, and return its last state."""
 
         async def wait() -> Object:
             async for change in self._deletions.pop(name):
                 if change.type is WatchEventType.DELETED:
                     return change.object
-            raise AssertionError("the subscription has ended")
+            raise AssertionError("the watch has ended")
 
         return await asyncio.wait_for(wait(), _PATIENCE)
 
     async def log(self, name: str, container: str = "base", **options: Any) -> str:
-        """A container's log."""
+        """Return a container's log."""
         chunks = self.kubelet.log(self.pod(name), LogOptions(container, **options))
         return b"".join([chunk async for chunk in chunks]).decode()
 
     async def output(self, name: str) -> str:
-        """The log of a pod that ends by itself."""
+        """Wait until a pod has ended, and return its log."""
         await self.finished(name)
         return await self.log(name)
 
     async def logged(self, name: str, text: str, container: str = "base") -> None:
-        """Return once the container has logged a text."""
+        """Wait until a container has logged a text."""
         await self.until(name, lambda pod: "containerStatuses" in pod["status"] and has_run(pod, container))
         seen = ""
         chunks = self.kubelet.log(self.pod(name), LogOptions(container, follow=True))
@@ -146,12 +146,12 @@ class Lab:
         raise AssertionError(f"{text!r} is not in the log: {seen!r}")
 
     def events(self, name: str) -> list[tuple[str, str]]:
-        """Reasons and messages of a pod's events."""
+        """Return the reasons and messages of a pod's events."""
         found = [event for event in self.store.list("events") if event["involvedObject"]["name"] == name]
         return [(event["reason"], event["message"]) for event in found]
 
     def processes(self) -> list[int]:
-        """Processes of this machine that belong to the lab's containers, or run them."""
+        """Return the ids of the processes that belong to the kubelet's containers, or run them."""
         found = []
         for pid in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
             try:
@@ -164,7 +164,7 @@ class Lab:
 
 
 def waiting_reason(pod: Object) -> str:
-    """Why the first container waits."""
+    """Return the reason for which the first container waits."""
     statuses = pod["status"].get("containerStatuses") or [{"state": {}}]
     return str(statuses[0]["state"].get("waiting", {}).get("reason", ""))
 
@@ -175,38 +175,38 @@ def has_run(pod: Object, name: str) -> bool:
 
 
 def terminated(pod: Object, name: str = "base") -> dict[str, Any]:
-    """How a container ended."""
+    """Return the end of a container."""
     return dict(container_status(pod, name)["state"]["terminated"])
 
 
 def container_status(pod: Object, name: str = "base") -> dict[str, Any]:
-    """The status of a container or an init container."""
+    """Return the status of a container or an init container."""
     status = pod["status"]
     every = [*status.get("initContainerStatuses", ()), *status["containerStatuses"]]
     return dict(next(entry for entry in every if entry["name"] == name))
 
 
 def condition(pod: Object, name: str) -> dict[str, Any]:
-    """A condition of a pod, without its times."""
+    """Return a condition of a pod, without its times."""
     found = next(entry for entry in pod["status"]["conditions"] if entry["type"] == name)
     return {key: found[key] for key in ("status", "reason", "message") if key in found}
 
 
 @asynccontextmanager
-async def open_lab(
+async def running_kubelet(
     directory: Path, isolation: Isolation | None = None, settings: KubeletSettings = PROMPTLY
-) -> AsyncIterator[Lab]:
-    """A lab whose kubelet runs. A process that is left behind is an error."""
-    lab = Lab(directory, isolation, settings)
-    task = lab.task = asyncio.create_task(lab.kubelet.run())
-    started = asyncio.create_task(lab.kubelet.started.wait())
+) -> AsyncIterator[KubeletHarness]:
+    """Run a kubelet. Fails if a process outlives it."""
+    node = KubeletHarness(directory, isolation, settings)
+    task = node.task = asyncio.create_task(node.kubelet.run())
+    started = asyncio.create_task(node.kubelet.started.wait())
     await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
     try:
-        yield lab
+        yield node
     finally:
         started.cancel()
         task.cancel()
         await asyncio.wait({task})
         if not task.cancelled() and task.exception() is not None:
             raise task.exception()
-        assert not lab.processes()
+        assert not node.processes()

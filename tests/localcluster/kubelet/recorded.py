@@ -1,6 +1,6 @@
-"""Pods, and the status that a real kubelet (Kubernetes 1.34.4, containerd) ended up with for each.
+"""Pods, and the final status of each on a real kubelet (Kubernetes 1.34.4, containerd).
 
-`python -m tests.localcluster.kubelet.recorded KUBECONFIG` records them anew into `recorded.json`.
+`python -m tests.localcluster.kubelet.recorded KUBECONFIG` records them again into `recorded.json`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ WAITING_ENDS = ("CrashLoopBackOff", "CreateContainerConfigError", "InvalidImageN
 
 
 def has_settled(name: str, pod: dict[str, Any]) -> bool:
-    """Whether the status is the one to record."""
+    """Whether the pod has the status to record."""
     status = pod["status"]
     if name == "runs":
         return bool(status["phase"] == "Running")
@@ -77,7 +77,7 @@ def has_settled(name: str, pod: dict[str, Any]) -> bool:
 
 
 def normal(value: Any, key: str = "") -> Any:
-    """A status without what differs from run to run, or belongs to the container runtime."""
+    """Return a status without the values that differ between runs or container runtimes."""
     if isinstance(value, dict):
         cleaned = {name: normal(entry, name) for name, entry in value.items()}
         return {name: entry for name, entry in cleaned.items() if name != "volumeMounts" or entry}
@@ -97,7 +97,7 @@ def _is_token(mount: Any) -> bool:
 
 
 async def record(kubeconfig: Path) -> dict[str, Any]:
-    """Run all pods on a real cluster; what became of them."""
+    """Run all pods on a real cluster, and return the status of each."""
     async with aiohttp.ClientSession() as session:
         api = Api(session, Access.load(kubeconfig), f"kpo-recorded-{uuid.uuid4().hex[:6]}")
         await api.create("/api/v1/namespaces", {"metadata": {"name": api.namespace}})

@@ -1,4 +1,4 @@
-"""Main containers: what runs, how it ends, and what the status says."""
+"""Main containers: what they run, how they end, and their status."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ import pytest
 
 from kpo_async.localcluster.runtime.runtime import Isolation
 from kpo_async.localcluster.store.objects import Object
-from tests.localcluster.kubelet.kubelet_harness import Lab, condition, container, container_status, terminated
+from tests.localcluster.kubelet.kubelet_harness import (
+    KubeletHarness,
+    condition,
+    container,
+    container_status,
+    terminated,
+)
 
 
-async def test_a_pod_that_exits_with_0_succeeds(any_lab: Lab) -> None:
-    any_lab.create("ok", container("echo hello"))
-    pod = await any_lab.finished("ok")
+async def test_a_pod_that_exits_with_0_succeeds(any_node: KubeletHarness) -> None:
+    any_node.create("ok", container("echo hello"))
+    pod = await any_node.finished("ok")
     assert pod["status"]["phase"] == "Succeeded"
     end = terminated(pod)
     assert (end["exitCode"], end["reason"]) == (0, "Completed")
-    assert await any_lab.log("ok") == "hello\n"
+    assert await any_node.log("ok") == "hello\n"
 
 
-async def test_the_end_of_the_last_container_is_shown_before_the_end_of_the_pod(lab: Lab) -> None:
-    lab.create("ok", container("exit 0"))
+async def test_the_status_shows_the_last_containers_end_before_the_pods(node: KubeletHarness) -> None:
+    node.create("ok", container("exit 0"))
     phases = []
-    async for pod in lab.states("ok"):
+    async for pod in node.states("ok"):
         statuses = pod["status"].get("containerStatuses")
         if statuses and "terminated" in statuses[0]["state"]:
             phases.append(pod["status"]["phase"])
@@ -32,10 +38,10 @@ async def test_the_end_of_the_last_container_is_shown_before_the_end_of_the_pod(
     assert phases in (["Running", "Succeeded"], ["Pending", "Succeeded"])
 
 
-async def test_the_status_goes_through_the_conditions_of_a_real_kubelet(lab: Lab) -> None:
-    lab.create("ok", container("sleep 0.2"))
+async def test_the_conditions_change_as_on_a_real_kubelet(node: KubeletHarness) -> None:
+    node.create("ok", container("sleep 0.2"))
     seen: list[Object] = []
-    async for pod in lab.states("ok"):
+    async for pod in node.states("ok"):
         if pod["status"].get("containerStatuses"):
             seen.append(pod)
         if pod["status"]["phase"] == "Succeeded":
@@ -53,10 +59,10 @@ async def test_the_status_goes_through_the_conditions_of_a_real_kubelet(lab: Lab
     assert seen[-1]["status"]["observedGeneration"] == 1
 
 
-async def test_a_transition_time_changes_only_with_its_status(lab: Lab) -> None:
-    lab.create("ok", container("sleep 1.1"))
-    running = await lab.running("ok")
-    pod = await lab.finished("ok")
+async def test_a_transition_time_changes_only_with_the_status(node: KubeletHarness) -> None:
+    node.create("ok", container("sleep 1.1"))
+    running = await node.running("ok")
+    pod = await node.finished("ok")
 
     def since(pod: Object, name: str) -> str:
         return next(str(c["lastTransitionTime"]) for c in pod["status"]["conditions"] if c["type"] == name)
@@ -73,9 +79,9 @@ async def test_a_transition_time_changes_only_with_its_status(lab: Lab) -> None:
         pytest.param("nosuch", 127, id="command not found by the shell"),
     ],
 )
-async def test_a_pod_fails_with_the_exit_code_of_its_container(lab: Lab, script: str, code: int) -> None:
-    lab.create("fail", container(script))
-    pod = await lab.finished("fail")
+async def test_a_pod_fails_with_the_exit_code_of_its_container(node: KubeletHarness, script: str, code: int) -> None:
+    node.create("fail", container(script))
+    pod = await node.finished("fail")
     assert pod["status"]["phase"] == "Failed"
     assert (terminated(pod)["exitCode"], terminated(pod)["reason"]) == (code, "Error")
     assert condition(pod, "Ready") == {"status": "False", "reason": "PodFailed"}
@@ -97,10 +103,10 @@ async def test_a_pod_fails_with_the_exit_code_of_its_container(lab: Lab, script:
     ],
 )
 async def test_a_process_that_cannot_start_is_a_start_error(
-    any_lab: Lab, container_part: dict[str, object], message: str
+    any_node: KubeletHarness, container_part: dict[str, object], message: str
 ) -> None:
-    any_lab.create("bad", container(**container_part))
-    end = terminated(await any_lab.finished("bad"))
+    any_node.create("bad", container(**container_part))
+    end = terminated(await any_node.finished("bad"))
     assert (end["exitCode"], end["reason"], end["startedAt"]) == (128, "StartError", "1970-01-01T00:00:00Z")
     assert end["message"] == (
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
@@ -126,90 +132,90 @@ async def test_a_process_that_cannot_start_is_a_start_error(
         pytest.param({"command": ["python3", "-c", "import sys; print(sys.stdin.read())"]}, "", id="no stdin"),
     ],
 )
-async def test_the_command_is_what_the_spec_says(lab: Lab, spec: dict[str, object], expected: str) -> None:
-    lab.create("pod", container(**spec))
-    assert (await lab.output("pod")).strip() == expected
+async def test_the_command_is_what_the_spec_says(node: KubeletHarness, spec: dict[str, object], expected: str) -> None:
+    node.create("pod", container(**spec))
+    assert (await node.output("pod")).strip() == expected
 
 
-async def test_the_host_name_is_the_pods(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+async def test_the_host_name_is_the_pods_name(node: KubeletHarness) -> None:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
         pytest.skip("needs a namespace for the host name")
-    lab.create("pod", container("hostname; echo $HOSTNAME"))
-    assert await lab.output("pod") == "pod\npod\n"
+    node.create("pod", container("hostname; echo $HOSTNAME"))
+    assert await node.output("pod") == "pod\npod\n"
 
 
 @pytest.mark.parametrize("image", ["python:3.11-slim", "busybox", "docker.io/library/debian:bookworm-slim"])
-async def test_an_image_of_a_known_name_has_a_command_of_its_own(lab: Lab, image: str) -> None:
-    lab.create("pod", {"name": "base", "image": image})
-    assert (await lab.finished("pod"))["status"]["phase"] == "Succeeded"
+async def test_an_image_with_a_known_name_has_its_own_command(node: KubeletHarness, image: str) -> None:
+    node.create("pod", {"name": "base", "image": image})
+    assert (await node.finished("pod"))["status"]["phase"] == "Succeeded"
 
 
-async def test_an_image_that_cannot_be_pulled_keeps_the_pod_pending(lab: Lab) -> None:
-    lab.create("pod", {"name": "base", "image": "invalid.example/team/app:1"})
-    first = await lab.waiting("pod", "ErrImagePull")
+async def test_an_image_that_cannot_be_pulled_keeps_the_pod_pending(node: KubeletHarness) -> None:
+    node.create("pod", {"name": "base", "image": "invalid.example/team/app:1"})
+    first = await node.waiting("pod", "ErrImagePull")
     assert first["message"].startswith('failed to pull and unpack image "invalid.example/team/app:1"')
-    second = await lab.waiting("pod", "ImagePullBackOff")
+    second = await node.waiting("pod", "ImagePullBackOff")
     assert second["message"] == f'Back-off pulling image "invalid.example/team/app:1": ErrImagePull: {first["message"]}'
-    await lab.waiting("pod", "ErrImagePull")
-    assert lab.pod("pod")["status"]["phase"] == "Pending"
-    assert ("Failed", "Error: ImagePullBackOff") in lab.events("pod")
+    await node.waiting("pod", "ErrImagePull")
+    assert node.pod("pod")["status"]["phase"] == "Pending"
+    assert ("Failed", "Error: ImagePullBackOff") in node.events("pod")
 
 
 @pytest.mark.parametrize("image", ["Upper/case", "white space", "a::b", ""])
-async def test_a_name_that_is_no_image_reference_is_said_to_be_one(lab: Lab, image: str) -> None:
-    lab.create("pod", {"name": "base", "image": image})
-    assert "couldn't parse image name" in (await lab.waiting("pod", "InvalidImageName"))["message"]
+async def test_an_invalid_image_reference_is_invalid_image_name(node: KubeletHarness, image: str) -> None:
+    node.create("pod", {"name": "base", "image": image})
+    assert "couldn't parse image name" in (await node.waiting("pod", "InvalidImageName"))["message"]
 
 
-async def test_all_containers_run_at_once_and_the_pod_ends_with_the_last(lab: Lab) -> None:
-    lab.create("two", container("exit 1", "a"), container("trap 'exit 0' TERM; sleep 0.1", "b"))
-    pod = await lab.finished("two")
+async def test_all_containers_run_at_once_and_the_pod_ends_with_the_last(node: KubeletHarness) -> None:
+    node.create("two", container("exit 1", "a"), container("trap 'exit 0' TERM; sleep 0.1", "b"))
+    pod = await node.finished("two")
     assert pod["status"]["phase"] == "Failed"
     assert [terminated(pod, name)["exitCode"] for name in "ab"] == [1, 0]
 
 
-async def test_a_pod_with_policy_on_failure_restarts_until_it_succeeds(lab: Lab) -> None:
+async def test_a_pod_with_policy_on_failure_restarts_until_it_succeeds(node: KubeletHarness) -> None:
     claim = [{"name": "data", "emptyDir": {}}]
     script = "echo run >> /data/runs; test $(wc -l < /data/runs) -eq 3 || exit 7"
     mounted = container(script, volumeMounts=[{"name": "data", "mountPath": "/data"}])
-    lab.create("again", mounted, restartPolicy="OnFailure", volumes=claim)
-    pod = await lab.finished("again")
+    node.create("again", mounted, restartPolicy="OnFailure", volumes=claim)
+    pod = await node.finished("again")
     status = container_status(pod)
     assert (pod["status"]["phase"], status["restartCount"]) == ("Succeeded", 2)
     assert status["lastState"]["terminated"]["exitCode"] == 7
 
 
-async def test_a_container_that_keeps_failing_is_backed_off(lab: Lab) -> None:
-    pod = lab.create("crash", container("exit 3"), restartPolicy="Always")
-    waiting = await lab.waiting("crash", "CrashLoopBackOff")
+async def test_a_container_that_keeps_failing_is_backed_off(node: KubeletHarness) -> None:
+    pod = node.create("crash", container("exit 3"), restartPolicy="Always")
+    waiting = await node.waiting("crash", "CrashLoopBackOff")
     where = f"crash_ns({pod['metadata']['uid']})"
     assert waiting["message"] == f"back-off 0s restarting failed container=base pod={where}"
-    last = container_status(lab.pod("crash"))["lastState"]["terminated"]
+    last = container_status(node.pod("crash"))["lastState"]["terminated"]
     assert last["exitCode"] == 3
-    assert lab.pod("crash")["status"]["phase"] == "Running"
-    assert ("BackOff", f"Back-off restarting failed container base in pod {where}") in lab.events("crash")
+    assert node.pod("crash")["status"]["phase"] == "Running"
+    assert ("BackOff", f"Back-off restarting failed container base in pod {where}") in node.events("crash")
 
 
-async def test_a_deadline_ends_the_pod(lab: Lab) -> None:
-    lab.create("late", container("trap 'exit 0' TERM; sleep 60 & wait"), activeDeadlineSeconds=1)
-    pod = await lab.finished("late")
+async def test_a_deadline_ends_the_pod(node: KubeletHarness) -> None:
+    node.create("late", container("trap 'exit 0' TERM; sleep 60 & wait"), activeDeadlineSeconds=1)
+    pod = await node.finished("late")
     assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "DeadlineExceeded")
     assert pod["status"]["message"] == "Pod was active on the node longer than the specified deadline"
     assert terminated(pod)["exitCode"] == 0
 
 
-async def test_events_tell_what_happened(lab: Lab) -> None:
-    lab.create("ok", container("exit 0"))
-    await lab.finished("ok")
-    assert lab.events("ok") == [
+async def test_events_record_the_start_of_a_container(node: KubeletHarness) -> None:
+    node.create("ok", container("exit 0"))
+    await node.finished("ok")
+    assert node.events("ok") == [
         ("Pulled", 'Container image "busybox:1.36" already present on machine'),
         ("Created", "Created container: base"),
         ("Started", "Started container base"),
     ]
 
 
-async def test_many_pods_start_together(lab: Lab) -> None:
+async def test_many_pods_start_together(node: KubeletHarness) -> None:
     names = [f"pod-{number}" for number in range(30)]
     for name in names:
-        lab.create(name, container(f"echo {name}"))
-    assert await asyncio.gather(*map(lab.output, names)) == [f"{name}\n" for name in names]
+        node.create(name, container(f"echo {name}"))
+    assert await asyncio.gather(*map(node.output, names)) == [f"{name}\n" for name in names]

@@ -1,4 +1,4 @@
-"""Graceful and forced deletion, signals, hooks, and that no process is ever left."""
+"""Graceful and forced deletion, signals and hooks; no process is left behind."""
 
 from __future__ import annotations
 
@@ -8,177 +8,178 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kpo_async.localcluster.runtime.runtime import Isolation, RuntimeLost
-from tests.localcluster.kubelet.kubelet_harness import Lab, container, open_lab, terminated
+from tests.localcluster.kubelet.kubelet_harness import KubeletHarness, container, running_kubelet, terminated
 
 POLITE = "trap 'echo bye; exit 9' TERM; echo up; while true; do sleep 1 & wait $!; done"
 STUBBORN = "trap '' TERM; echo up; while true; do sleep 1; done"
 
 
-async def test_a_deleted_pod_gets_sigterm_and_is_removed_after_its_last_status(any_lab: Lab) -> None:
-    any_lab.create("pod", container(POLITE))
-    await any_lab.logged("pod", "up")
-    any_lab.delete("pod", 30)
-    pod = await any_lab.removed("pod")
+async def test_a_deleted_pod_gets_sigterm_and_is_removed_after_its_last_status(any_node: KubeletHarness) -> None:
+    any_node.create("pod", container(POLITE))
+    await any_node.logged("pod", "up")
+    any_node.delete("pod", 30)
+    pod = await any_node.removed("pod")
     assert terminated(pod)["exitCode"] == 9
     assert pod["status"]["phase"] == "Failed"
     assert pod["metadata"]["deletionTimestamp"]
-    assert ("Killing", "Stopping container base") in any_lab.events("pod")
+    assert ("Killing", "Stopping container base") in any_node.events("pod")
 
 
-async def test_after_its_grace_a_container_is_killed(any_lab: Lab) -> None:
-    any_lab.create("pod", container(STUBBORN))
-    await any_lab.logged("pod", "up")
-    any_lab.delete("pod", 1)
-    assert terminated(await any_lab.removed("pod"))["exitCode"] == 137
+async def test_a_container_is_killed_after_its_grace(any_node: KubeletHarness) -> None:
+    any_node.create("pod", container(STUBBORN))
+    await any_node.logged("pod", "up")
+    any_node.delete("pod", 1)
+    assert terminated(await any_node.removed("pod"))["exitCode"] == 137
 
 
-async def test_the_first_process_of_a_container_ignores_sigterm_by_default(any_lab: Lab) -> None:
-    any_lab.create("pod", container("echo up; exec sleep 60"))
-    await any_lab.logged("pod", "up")
-    any_lab.delete("pod", 1)
-    assert terminated(await any_lab.removed("pod"))["exitCode"] == 137
+async def test_the_first_process_of_a_container_ignores_sigterm_by_default(any_node: KubeletHarness) -> None:
+    any_node.create("pod", container("echo up; exec sleep 60"))
+    await any_node.logged("pod", "up")
+    any_node.delete("pod", 1)
+    assert terminated(await any_node.removed("pod"))["exitCode"] == 137
 
 
-async def test_a_second_deletion_may_shorten_the_grace(lab: Lab) -> None:
-    lab.create("pod", container(STUBBORN))
-    await lab.logged("pod", "up")
-    lab.delete("pod", 60)
-    await lab.until("pod", lambda pod: "deletionTimestamp" in pod["metadata"])
+async def test_a_second_deletion_may_shorten_the_grace(node: KubeletHarness) -> None:
+    node.create("pod", container(STUBBORN))
+    await node.logged("pod", "up")
+    node.delete("pod", 60)
+    await node.until("pod", lambda pod: "deletionTimestamp" in pod["metadata"])
     await asyncio.sleep(0)
-    lab.delete("pod", 0)
-    assert terminated(await lab.removed("pod"))["exitCode"] == 137
+    node.delete("pod", 0)
+    assert terminated(await node.removed("pod"))["exitCode"] == 137
 
 
-async def test_a_pod_that_disappears_from_the_store_is_killed(any_lab: Lab) -> None:
-    any_lab.create("pod", container(STUBBORN))
-    await any_lab.logged("pod", "up")
-    follower = asyncio.create_task(any_lab.log("pod", follow=True))
+async def test_a_pod_that_is_removed_from_the_store_is_killed(any_node: KubeletHarness) -> None:
+    any_node.create("pod", container(STUBBORN))
+    await any_node.logged("pod", "up")
+    follower = asyncio.create_task(any_node.log("pod", follow=True))
     await asyncio.sleep(0)
-    any_lab.store.remove("pods", "ns", "pod")
+    any_node.store.remove("pods", "ns", "pod")
     assert await follower == "up\n"
 
 
-async def test_a_pod_that_still_waits_can_be_deleted(lab: Lab) -> None:
-    lab.create("pod", container("exit 0"), initContainers=[{"name": "init", "image": "invalid.example/x"}])
-    await lab.until("pod", lambda pod: "ErrImagePull" in str(pod["status"]))
-    lab.delete("pod", 30)
-    await lab.removed("pod")
+async def test_a_waiting_pod_can_be_deleted(node: KubeletHarness) -> None:
+    node.create("pod", container("exit 0"), initContainers=[{"name": "init", "image": "invalid.example/x"}])
+    await node.until("pod", lambda pod: "ErrImagePull" in str(pod["status"]))
+    node.delete("pod", 30)
+    await node.removed("pod")
 
 
-async def test_a_pod_that_is_deleted_before_it_is_seen_is_removed(lab: Lab) -> None:
-    lab.create("pod", container("exit 0"))
-    lab.delete("pod", 30)
-    await lab.removed("pod")
+async def test_a_pod_that_is_deleted_before_its_start_is_removed(node: KubeletHarness) -> None:
+    node.create("pod", container("exit 0"))
+    node.delete("pod", 30)
+    await node.removed("pod")
 
 
-async def test_a_name_can_be_used_again(lab: Lab) -> None:
+async def test_a_pods_name_can_be_reused(node: KubeletHarness) -> None:
     for number in range(3):
-        lab.create("pod", container(f"echo {number}; {POLITE}"))
-        await lab.logged("pod", "up")
-        assert await lab.log("pod") == f"{number}\nup\n"
-        lab.delete("pod", 30)
-        await lab.removed("pod")
+        node.create("pod", container(f"echo {number}; {POLITE}"))
+        await node.logged("pod", "up")
+        assert await node.log("pod") == f"{number}\nup\n"
+        node.delete("pod", 30)
+        await node.removed("pod")
 
 
-async def test_finalizers_keep_a_pod_that_has_ended(lab: Lab) -> None:
-    pod = lab.create("pod", container(POLITE))
-    lab.store.update("pods", {**pod, "metadata": {**pod["metadata"], "finalizers": ["example.com/keep"]}})
-    await lab.logged("pod", "up")
-    lab.delete("pod", 30)
-    await lab.finished("pod")
-    assert lab.pod("pod")["metadata"]["finalizers"]
+async def test_finalizers_keep_a_pod_that_has_ended(node: KubeletHarness) -> None:
+    pod = node.create("pod", container(POLITE))
+    node.store.update("pods", {**pod, "metadata": {**pod["metadata"], "finalizers": ["example.com/keep"]}})
+    await node.logged("pod", "up")
+    node.delete("pod", 30)
+    await node.finished("pod")
+    assert node.pod("pod")["metadata"]["finalizers"]
 
 
-async def test_sidecars_are_told_to_stop_after_the_main_containers(any_lab: Lab) -> None:
+async def test_sidecars_are_stopped_after_the_main_containers(any_node: KubeletHarness) -> None:
     side = container(
         "trap 'printf last > /dev/termination-log; exit' TERM; while :; do sleep 1 & wait $!; done", "side"
     )
-    any_lab.create("pod", container(STUBBORN), initContainers=[{**side, "restartPolicy": "Always"}])
-    await any_lab.logged("pod", "up")
-    any_lab.delete("pod", 1)
-    pod = await any_lab.removed("pod")
+    any_node.create("pod", container(STUBBORN), initContainers=[{**side, "restartPolicy": "Always"}])
+    await any_node.logged("pod", "up")
+    any_node.delete("pod", 1)
+    pod = await any_node.removed("pod")
     assert terminated(pod)["exitCode"] == 137
     assert terminated(pod, "side")["message"] == "last"
 
 
-async def test_a_pre_stop_hook_runs_before_sigterm(lab: Lab) -> None:
+async def test_a_pre_stop_hook_runs_before_sigterm(node: KubeletHarness) -> None:
     hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /proc/1/fd/1"]}}}
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
         pytest.skip("the hook finds the container's output through its PID namespace")
-    lab.create("pod", container(POLITE, lifecycle=hook))
-    await lab.logged("pod", "up")
-    follower = asyncio.create_task(lab.log("pod", follow=True))
+    node.create("pod", container(POLITE, lifecycle=hook))
+    await node.logged("pod", "up")
+    follower = asyncio.create_task(node.log("pod", follow=True))
     await asyncio.sleep(0)
-    lab.delete("pod", 30)
+    node.delete("pod", 30)
     assert await follower == "up\nhook\nbye\n"
 
 
-async def test_a_pre_stop_hook_that_hangs_ends_with_the_grace(lab: Lab) -> None:
+async def test_a_pre_stop_hook_that_hangs_ends_with_the_grace(node: KubeletHarness) -> None:
     hook = {"preStop": {"exec": {"command": ["sleep", "60"]}}}
-    lab.create("pod", container(POLITE, lifecycle=hook))
-    await lab.logged("pod", "up")
-    lab.delete("pod", 1)
-    assert terminated(await lab.removed("pod"))["exitCode"] in (9, 137)
+    node.create("pod", container(POLITE, lifecycle=hook))
+    await node.logged("pod", "up")
+    node.delete("pod", 1)
+    assert terminated(await node.removed("pod"))["exitCode"] in (9, 137)
 
 
-async def test_a_post_start_hook_that_fails_kills_the_container(lab: Lab) -> None:
+async def test_a_post_start_hook_that_fails_kills_the_container(node: KubeletHarness) -> None:
     hook = {"postStart": {"exec": {"command": ["false"]}}}
-    lab.create("pod", container(POLITE, lifecycle=hook))
-    assert terminated(await lab.finished("pod"))["exitCode"] == 137
-    assert "FailedPostStartHook" in dict(lab.events("pod"))
+    node.create("pod", container(POLITE, lifecycle=hook))
+    assert terminated(await node.finished("pod"))["exitCode"] == 137
+    assert "FailedPostStartHook" in dict(node.events("pod"))
 
 
-async def test_a_container_that_fails_its_liveness_probe_is_restarted(lab: Lab) -> None:
+async def test_a_container_that_fails_its_liveness_probe_is_restarted(node: KubeletHarness) -> None:
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 0.02, "failureThreshold": 2}
-    lab.create("pod", container(POLITE, livenessProbe=probe), restartPolicy="Always")
-    pod = await lab.until("pod", lambda pod: "'restartCount': 1" in str(pod["status"]))
+    node.create("pod", container(POLITE, livenessProbe=probe), restartPolicy="Always")
+    pod = await node.until("pod", lambda pod: "'restartCount': 1" in str(pod["status"]))
     assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 9
 
 
-async def test_a_readiness_probe_decides_on_ready(lab: Lab) -> None:
+async def test_a_readiness_probe_sets_ready(node: KubeletHarness) -> None:
     probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 0.02}
-    lab.create("pod", container(f"sleep 0.2; touch /tmp/ready; {POLITE}", readinessProbe=probe))
-    pod = await lab.running("pod")
+    node.create("pod", container(f"sleep 0.2; touch /tmp/ready; {POLITE}", readinessProbe=probe))
+    pod = await node.running("pod")
     assert pod["status"]["containerStatuses"][0]["ready"] is False
-    await lab.until("pod", lambda pod: bool(pod["status"]["containerStatuses"][0]["ready"]))
-    lab.delete("pod", 0)
-    await lab.removed("pod")
+    await node.until("pod", lambda pod: bool(pod["status"]["containerStatuses"][0]["ready"]))
+    node.delete("pod", 0)
+    await node.removed("pod")
 
 
 BACKGROUND = "nohup setsid sleep 61 >/dev/null 2>&1 & (trap '' HUP TERM; sleep 62) & echo up; sleep 63"
 
 
-async def test_nothing_is_left_of_a_container_that_has_ended(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
-        pytest.skip("without PID namespaces a daemon lives as long as the node")
-    before = set(lab.processes())
-    lab.create("pod", container("setsid sleep 61 & (trap '' HUP TERM; sleep 62) & echo up"))
-    await lab.finished("pod")
-    assert set(lab.processes()) == before
+async def test_no_process_outlives_its_container(node: KubeletHarness) -> None:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+        pytest.skip("without PID namespaces a daemon runs until the kubelet ends")
+    before = set(node.processes())
+    node.create("pod", container("setsid sleep 61 & (trap '' HUP TERM; sleep 62) & echo up"))
+    await node.finished("pod")
+    assert set(node.processes()) == before
 
 
-async def test_nothing_is_left_when_the_node_stops(any_lab: Lab) -> None:
+async def test_no_process_outlives_the_kubelet(any_node: KubeletHarness) -> None:
     for number in range(5):
-        any_lab.create(f"pod-{number}", container(BACKGROUND))
-        await any_lab.logged(f"pod-{number}", "up")
-    assert len(any_lab.processes()) > 15  # the fixture asserts that there are none afterwards
+        any_node.create(f"pod-{number}", container(BACKGROUND))
+        await any_node.logged(f"pod-{number}", "up")
+    assert len(any_node.processes()) > 15  # The fixture asserts that none is left.
 
 
 NODE_IN_A_PROCESS = """
 import asyncio, sys
 from pathlib import Path
 from kpo_async.localcluster.runtime.runtime import Isolation
-from tests.localcluster.kubelet.kubelet_harness import container, open_lab
+from tests.localcluster.kubelet.kubelet_harness import container, running_kubelet
 
 async def main():
-    async with open_lab(Path(sys.argv[1]), Isolation(sys.argv[2])) as lab:
+    async with running_kubelet(Path(sys.argv[1]), Isolation(sys.argv[2])) as node:
         for number in range(3):
-            lab.create(f"pod-{number}", container(sys.argv[3]))
-            await lab.logged(f"pod-{number}", "up")
-        print(lab.mark, flush=True)
+            node.create(f"pod-{number}", container(sys.argv[3]))
+            await node.logged(f"pod-{number}", "up")
+        print(node.mark, flush=True)
         await asyncio.sleep(3600)
 
 asyncio.run(main())
@@ -187,10 +188,10 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("isolation", list(Isolation))
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_containers_die_with_the_process_of_the_cluster(
-    tmp_path: Path, isolation: Isolation, number: signal.Signals, lab: Lab
+async def test_containers_end_with_the_clusters_process(
+    tmp_path: Path, isolation: Isolation, number: signal.Signals, node: KubeletHarness
 ) -> None:
-    if isolation is Isolation.NAMESPACES is not lab.kubelet.runtime.isolation:
+    if isolation is Isolation.NAMESPACES is not node.kubelet.runtime.isolation:
         pytest.skip("needs namespaces")
     directory = tmp_path / "other"
     process = await asyncio.create_subprocess_exec(
@@ -199,7 +200,7 @@ async def test_containers_die_with_the_process_of_the_cluster(
     )
     assert process.stdout is not None
     mark = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
-    other = Lab(directory, isolation, lab.kubelet.settings)
+    other = KubeletHarness(directory, isolation, node.kubelet.settings)
     other.mark = mark
     pids = other.processes()
     assert len(pids) > 10
@@ -215,23 +216,23 @@ async def test_containers_die_with_the_process_of_the_cluster(
 UNPRIVILEGED = """
 import asyncio, sys
 from pathlib import Path
-from tests.localcluster.kubelet.kubelet_harness import container, open_lab
+from tests.localcluster.kubelet.kubelet_harness import container, running_kubelet
 
 SCRIPT = "touch /etc/made /usr/share/made && cat /opt/own/dir/file && hostname && echo $PPID"
 
 async def main():
-    async with open_lab(Path(sys.argv[1])) as lab:
-        lab.put("configmaps", "map", data={"file": "mounted "})
+    async with running_kubelet(Path(sys.argv[1])) as node:
+        node.put("configmaps", "map", data={"file": "mounted "})
         mounts = [{"name": "v", "mountPath": "/opt/own/dir"}]
         volumes = [{"name": "v", "configMap": {"name": "map"}}]
-        lab.create("pod", container(SCRIPT, volumeMounts=mounts), volumes=volumes)
-        print((await lab.output("pod")).split())
+        node.create("pod", container(SCRIPT, volumeMounts=mounts), volumes=volumes)
+        print((await node.output("pod")).split())
 
 asyncio.run(main())
 """
 
 
-async def test_user_namespaces_do_where_the_rights_of_root_are_missing(tmp_path: Path) -> None:
+async def test_user_namespaces_replace_the_privileges_of_root(tmp_path: Path) -> None:
     drop = ("setpriv", "--bounding-set", "-sys_admin")
     try:
         probe = await asyncio.create_subprocess_exec(*drop, "unshare", "--user", "--map-root-user", "--mount", "true")
@@ -255,15 +256,16 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-async def test_a_node_whose_launcher_dies_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_kubelet_whose_launcher_dies_raises_and_leaves_no_process(tmp_path: Path) -> None:
     async def kill_the_launcher() -> None:
-        async with open_lab(tmp_path / "node") as lab:
-            lab.create("pod", container(BACKGROUND))
-            await lab.logged("pod", "up")
-            assert lab.kubelet.runtime is not None
-            os.kill(lab.kubelet.runtime.launcher_pid, signal.SIGKILL)
-            assert lab.task is not None
-            await asyncio.wait({lab.task})
+        async with running_kubelet(tmp_path / "node") as node:
+            node.create("pod", container(BACKGROUND))
+            await node.logged("pod", "up")
+            children = psutil.Process().children()
+            [launcher] = [child for child in children if str(node.directory) in " ".join(child.cmdline())]
+            launcher.kill()
+            assert node.task is not None
+            await asyncio.wait({node.task})
 
     with pytest.raises(RuntimeLost):
         await kill_the_launcher()

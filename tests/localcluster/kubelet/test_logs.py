@@ -1,4 +1,4 @@
-"""Reading a container's log in every way that the API has, and following it."""
+"""Reading a container's log with each of the API's options, and following it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from kpo_async.localcluster.kubelet.logfile import PART, LogFile
 from kpo_async.localcluster.node import BadLogRequest, LogOptions
 from kpo_async.localcluster.store import times
-from tests.localcluster.kubelet.kubelet_harness import Lab, container
+from tests.localcluster.kubelet.kubelet_harness import KubeletHarness, container
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[LogFile]:
-    """A log whose clock stands at 1970-01-01T00:00:01Z."""
+    """A log whose clock always shows 1970-01-01T00:00:01Z."""
     made = LogFile(tmp_path / "log", lambda: times.SECOND)
     yield made
     made.close()
@@ -39,9 +39,7 @@ async def test_every_line_has_a_later_timestamp_than_the_one_before(log: LogFile
 
 
 @pytest.mark.parametrize("size", [100, 101, 128, 200])
-async def test_lines_are_whole_wherever_the_blocks_end(
-    log: LogFile, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lines_are_whole_for_every_block_size(log: LogFile, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kpo_async.localcluster.kubelet.logfile._BLOCK", size)
     log.write(b"one\n\nthree and more\n1970-01-01T00:00:01.000000009Z F looks like an entry\n")
     log.close()
@@ -53,7 +51,7 @@ async def test_lines_are_whole_wherever_the_blocks_end(
     ("count", "expected"),
     [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n"), (9, "one\ntwo\nthree\n")],
 )
-async def test_a_tail_has_the_last_lines(
+async def test_tail_lines_selects_the_last_lines(
     log: LogFile, count: int, expected: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kpo_async.localcluster.kubelet.logfile._BLOCK", block)
@@ -61,7 +59,7 @@ async def test_a_tail_has_the_last_lines(
     assert await read(log, tail_lines=count) == expected
 
 
-async def test_a_tail_counts_a_last_line_without_its_end(log: LogFile) -> None:
+async def test_tail_lines_counts_a_last_line_without_a_newline(log: LogFile) -> None:
     log.write(b"one\ntwo")
     log.close()
     assert await read(log, tail_lines=1) == "two"
@@ -76,28 +74,28 @@ async def test_since_time_finds_the_first_line_at_or_after_it(log: LogFile, coun
         assert await read(log, since_time=since) == "".join(everything[max(0, number) :])
 
 
-async def test_since_seconds_counts_back_from_now(tmp_path: Path) -> None:
+async def test_since_seconds_counts_back_from_the_current_time(tmp_path: Path) -> None:
     clock = itertools.count(0, 10 * times.SECOND)
     log = LogFile(tmp_path / "log", lambda: next(clock))
     for line in (b"at 0\n", b"at 10\n", b"at 20\n"):
-        log.write(line)  # and the request comes at 30
+        log.write(line)  # The log is read at 30.
     assert await read(log, since_seconds=15) == "at 20\n"
     log.close()
 
 
-async def test_of_since_and_tail_the_one_that_gives_less_wins(log: LogFile) -> None:
+async def test_since_time_and_tail_lines_select_the_shorter_log(log: LogFile) -> None:
     log.write(b"one\ntwo\nthree\n")
     assert await read(log, since_time=times.SECOND + 1, tail_lines=1) == "three\n"
     assert await read(log, since_time=times.SECOND + 2, tail_lines=2) == "three\n"
 
 
-async def test_limit_bytes_cuts_in_the_middle_of_a_line(log: LogFile) -> None:
+async def test_limit_bytes_ends_in_the_middle_of_a_line(log: LogFile) -> None:
     log.write(b"one\ntwo\n")
     assert await read(log, limit_bytes=6) == "one\ntw"
     assert await read(log, limit_bytes=32, timestamps=True) == stamped("one\n")[:32]
 
 
-async def test_an_unfinished_line_is_held_back_until_a_part_is_full(log: LogFile) -> None:
+async def test_an_unfinished_line_is_logged_when_a_part_is_full(log: LogFile) -> None:
     log.write(b"start")
     assert await read(log) == ""
     log.write(b"x" * PART)
@@ -107,20 +105,20 @@ async def test_an_unfinished_line_is_held_back_until_a_part_is_full(log: LogFile
     assert (await read(log, timestamps=True)).count("1970-") == 2
 
 
-async def test_tail_and_since_may_begin_with_a_part_of_a_long_line(log: LogFile) -> None:
+async def test_tail_lines_and_since_time_may_start_in_a_long_line(log: LogFile) -> None:
     log.write(b"a" * PART + b"b" * PART + b"c\nnext\n")
     first = (await read(log, timestamps=True)).index("a")
     assert await read(log, tail_lines=2, timestamps=True) == stamped("", "", "c\n", "next\n")[2 * first :]
     assert await read(log, since_time=times.SECOND + 1) == "b" * PART + "c\nnext\n"
 
 
-async def test_what_is_left_of_a_line_is_logged_at_the_end(log: LogFile) -> None:
+async def test_an_unfinished_line_is_logged_at_the_end(log: LogFile) -> None:
     log.write(b"one\nno newline")
     log.close()
     assert await read(log, timestamps=True) == stamped("one\n", "no newline")
 
 
-async def test_who_follows_gets_every_byte_once_and_ends_with_the_container(log: LogFile) -> None:
+async def test_following_yields_every_byte_once_and_ends_with_the_container(log: LogFile) -> None:
     log.write(b"before\n")
     reader = asyncio.create_task(read(log, follow=True))
     for number in range(100):
@@ -131,13 +129,13 @@ async def test_who_follows_gets_every_byte_once_and_ends_with_the_container(log:
     assert await reader == "before\n" + "".join(f"line {number}\n" for number in range(100))
 
 
-async def test_following_a_closed_log_ends_at_once(log: LogFile) -> None:
+async def test_following_a_closed_log_ends_immediately(log: LogFile) -> None:
     log.write(b"x\n")
     log.close()
     assert await read(log, follow=True) == "x\n"
 
 
-async def test_a_reader_may_leave_in_the_middle(log: LogFile) -> None:
+async def test_a_reader_can_stop_in_the_middle(log: LogFile) -> None:
     log.write(b"one\n")
     chunks = log.read(LogOptions("base", follow=True))
     assert await anext(chunks) == b"one\n"
@@ -146,40 +144,40 @@ async def test_a_reader_may_leave_in_the_middle(log: LogFile) -> None:
     assert await read(log) == "one\ntwo\n"
 
 
-async def test_both_outputs_of_a_container_are_logged_in_their_order(any_lab: Lab) -> None:
-    any_lab.create("pod", container("for i in 1 2 3; do echo out $i; echo err $i >&2; done"))
-    assert await any_lab.output("pod") == "".join(f"out {i}\nerr {i}\n" for i in (1, 2, 3))
+async def test_both_outputs_of_a_container_are_logged_in_order(any_node: KubeletHarness) -> None:
+    any_node.create("pod", container("for i in 1 2 3; do echo out $i; echo err $i >&2; done"))
+    assert await any_node.output("pod") == "".join(f"out {i}\nerr {i}\n" for i in (1, 2, 3))
 
 
-async def test_a_log_can_be_followed_while_the_container_writes_it(lab: Lab) -> None:
-    lab.create("pod", container("for i in 1 2 3; do echo $i; sleep 0.05; done"))
-    await lab.running("pod")
-    assert await lab.log("pod", follow=True) == "1\n2\n3\n"
+async def test_a_log_can_be_followed_while_the_container_writes_it(node: KubeletHarness) -> None:
+    node.create("pod", container("for i in 1 2 3; do echo $i; sleep 0.05; done"))
+    await node.running("pod")
+    assert await node.log("pod", follow=True) == "1\n2\n3\n"
 
 
-async def test_a_big_log_is_complete(lab: Lab) -> None:
-    lab.create("pod", container("python3 -c 'for i in range(200000): print(i)'"))
-    assert await lab.output("pod") == "".join(f"{number}\n" for number in range(200_000))
+async def test_a_big_log_is_complete(node: KubeletHarness) -> None:
+    node.create("pod", container("python3 -c 'for i in range(200000): print(i)'"))
+    assert await node.output("pod") == "".join(f"{number}\n" for number in range(200_000))
 
 
-async def test_what_background_processes_wrote_before_the_end_is_there(lab: Lab) -> None:
-    lab.create("pod", container("(echo child; sleep 30) & sleep 0.1; echo parent"))
-    assert await lab.output("pod") == "child\nparent\n"
+async def test_output_of_background_processes_is_logged(node: KubeletHarness) -> None:
+    node.create("pod", container("(echo child; sleep 30) & sleep 0.1; echo parent"))
+    assert await node.output("pod") == "child\nparent\n"
 
 
-async def test_the_log_of_the_run_before_can_be_asked_for(lab: Lab) -> None:
+async def test_previous_selects_the_log_of_the_run_before(node: KubeletHarness) -> None:
     volumes = [{"name": "v", "emptyDir": {}}]
     script = "echo run >> /v/runs; echo run $(wc -l < /v/runs); test $(wc -l < /v/runs) -eq 2 || exit 1"
     body = container(script, volumeMounts=[{"name": "v", "mountPath": "/v"}])
-    lab.create("pod", body, restartPolicy="OnFailure", volumes=volumes)
-    assert await lab.output("pod") == "run 2\n"
-    assert await lab.log("pod", previous=True) == "run 1\n"
+    node.create("pod", body, restartPolicy="OnFailure", volumes=volumes)
+    assert await node.output("pod") == "run 2\n"
+    assert await node.log("pod", previous=True) == "run 1\n"
 
 
-async def test_the_log_of_a_container_that_is_backed_off_is_that_of_its_last_run(lab: Lab) -> None:
-    lab.create("pod", container("echo $(date +%s%N); exit 1"), restartPolicy="Always")
-    await lab.waiting("pod", "CrashLoopBackOff")
-    assert await lab.log("pod") == await lab.log("pod", previous=True) != ""
+async def test_during_a_back_off_the_log_is_that_of_the_last_run(node: KubeletHarness) -> None:
+    node.create("pod", container("echo $(date +%s%N); exit 1"), restartPolicy="Always")
+    await node.waiting("pod", "CrashLoopBackOff")
+    assert await node.log("pod") == await node.log("pod", previous=True) != ""
 
 
 @pytest.mark.parametrize(
@@ -189,25 +187,25 @@ async def test_the_log_of_a_container_that_is_backed_off_is_that_of_its_last_run
         pytest.param("In/valid", "InvalidImageName", "InvalidImageName", id="invalid"),
     ],
 )
-async def test_a_container_that_waits_has_no_log(lab: Lab, image: str, reason: str, text: str) -> None:
-    lab.create("pod", {"name": "base", "image": image})
-    await lab.waiting("pod", reason)
+async def test_a_waiting_container_has_no_log(node: KubeletHarness, image: str, reason: str, text: str) -> None:
+    node.create("pod", {"name": "base", "image": image})
+    await node.waiting("pod", reason)
     with pytest.raises(BadLogRequest, match=f'^container "base" in pod "pod" is waiting to start: {text}$'):
-        await lab.log("pod")
+        await node.log("pod")
 
 
-async def test_there_is_no_log_of_a_run_that_never_was(lab: Lab) -> None:
-    lab.create("pod", container("exit 0"))
-    await lab.finished("pod")
+async def test_without_a_previous_run_there_is_no_previous_log(node: KubeletHarness) -> None:
+    node.create("pod", container("exit 0"))
+    await node.finished("pod")
     with pytest.raises(BadLogRequest, match='previous terminated container "base" in pod "pod" not found'):
-        await lab.log("pod", previous=True)
+        await node.log("pod", previous=True)
 
 
-async def test_following_ends_when_the_pod_is_deleted(lab: Lab) -> None:
-    lab.create("pod", container("echo up; sleep 60"))
-    await lab.logged("pod", "up")
-    follower = asyncio.create_task(lab.log("pod", follow=True))
+async def test_following_ends_when_the_pod_is_deleted(node: KubeletHarness) -> None:
+    node.create("pod", container("echo up; sleep 60"))
+    await node.logged("pod", "up")
+    follower = asyncio.create_task(node.log("pod", follow=True))
     await asyncio.sleep(0)
-    lab.delete("pod", 0)
+    node.delete("pod", 0)
     assert await follower == "up\n"
-    await lab.removed("pod")
+    await node.removed("pod")

@@ -1,4 +1,4 @@
-"""Paths that plain containers find elsewhere, and image names."""
+"""The paths of plain containers, and image names."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_without_mounts_only_the_path_changes() -> None:
         "a__b",
     ],
 )
-def test_ordinary_names_are_images(name: str) -> None:
+def test_valid_names_are_images(name: str) -> None:
     assert images.find(name).name == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "Team/app", "a b", "a:", "-a", "a//b", "a:b:c", "a@sha256:12"])
-def test_other_names_are_not(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(images.ImageError, match="couldn't parse image name"):
         images.find(name)

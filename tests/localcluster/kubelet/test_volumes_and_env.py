@@ -1,4 +1,4 @@
-"""Volumes at their mount paths and environment variables, from every source."""
+"""Volumes and environment variables from every source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kpo_async.localcluster.runtime.runtime import Isolation
-from tests.localcluster.kubelet.kubelet_harness import Lab, container, terminated
+from tests.localcluster.kubelet.kubelet_harness import KubeletHarness, container, terminated
 
 
 def encoded(text: str) -> str:
@@ -20,9 +20,9 @@ def mounted(script: str, path: str = "/data", **more: Any) -> dict[str, Any]:
     return container(script, volumeMounts=[{"name": "v", "mountPath": path, **more}])
 
 
-def fill(lab: Lab) -> None:
-    lab.put("configmaps", "settings", data={"a": "alpha", "b": "beta"}, binaryData={"raw": encoded("bytes")})
-    lab.put("secrets", "keys", data={"user": encoded("me"), "pass": encoded("s3cret")})
+def fill(node: KubeletHarness) -> None:
+    node.put("configmaps", "settings", data={"a": "alpha", "b": "beta"}, binaryData={"raw": encoded("bytes")})
+    node.put("secrets", "keys", data={"user": encoded("me"), "pass": encoded("s3cret")})
 
 
 @pytest.mark.parametrize(
@@ -64,49 +64,51 @@ def fill(lab: Lab) -> None:
         pytest.param({"persistentVolumeClaim": {"claimName": "c"}}, "echo x > /data/f; cat /data/f", "x\n", id="claim"),
     ],
 )
-async def test_a_volume_is_at_its_mount_path(any_lab: Lab, volume: dict[str, Any], script: str, expected: str) -> None:
-    fill(any_lab)
-    any_lab.create("pod", mounted(script), volumes=[{"name": "v", **volume}], annotations={"say": 'a "b"'})
-    assert await any_lab.output("pod") == expected
+async def test_a_volume_is_at_its_mount_path(
+    any_node: KubeletHarness, volume: dict[str, Any], script: str, expected: str
+) -> None:
+    fill(any_node)
+    any_node.create("pod", mounted(script), volumes=[{"name": "v", **volume}], annotations={"say": 'a "b"'})
+    assert await any_node.output("pod") == expected
 
 
-async def test_a_host_path_is_the_hosts_own(any_lab: Lab, tmp_path: Path) -> None:
+async def test_a_host_path_is_the_hosts_directory(any_node: KubeletHarness, tmp_path: Path) -> None:
     (tmp_path / "given").write_text("from the host")
     volume = {"name": "v", "hostPath": {"path": str(tmp_path)}}
-    any_lab.create("pod", mounted("cat /data/given; echo back > /data/made"), volumes=[volume])
-    assert await any_lab.output("pod") == "from the host"
+    any_node.create("pod", mounted("cat /data/given; echo back > /data/made"), volumes=[volume])
+    assert await any_node.output("pod") == "from the host"
     assert (tmp_path / "made").read_text() == "back\n"
 
 
-async def test_a_sub_path_mounts_a_part(any_lab: Lab) -> None:
-    fill(any_lab)
+async def test_a_sub_path_mounts_a_part_of_a_volume(any_node: KubeletHarness) -> None:
+    fill(any_node)
     volume = {"name": "v", "configMap": {"name": "settings"}}
-    any_lab.create("pod", mounted("cat /etc/app/a.txt", "/etc/app/a.txt", subPath="a"), volumes=[volume])
-    assert await any_lab.output("pod") == "alpha"
+    any_node.create("pod", mounted("cat /etc/app/a.txt", "/etc/app/a.txt", subPath="a"), volumes=[volume])
+    assert await any_node.output("pod") == "alpha"
 
 
-async def test_a_claim_outlives_its_pod(lab: Lab) -> None:
+async def test_a_claim_outlives_its_pod(node: KubeletHarness) -> None:
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
-    lab.create("writer", mounted("echo kept > /data/f"), volumes=volumes)
-    await lab.finished("writer")
-    lab.create("reader", mounted("cat /data/f"), volumes=volumes)
-    assert await lab.output("reader") == "kept\n"
+    node.create("writer", mounted("echo kept > /data/f"), volumes=volumes)
+    await node.finished("writer")
+    node.create("reader", mounted("cat /data/f"), volumes=volumes)
+    assert await node.output("reader") == "kept\n"
 
 
-async def test_a_read_only_mount_cannot_be_written(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+async def test_a_read_only_mount_cannot_be_written(node: KubeletHarness) -> None:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
         pytest.skip("needs mount namespaces")
-    lab.create("pod", mounted("touch /data/f || echo refused", readOnly=True), volumes=[{"name": "v", "emptyDir": {}}])
-    assert "refused" in await lab.output("pod")
+    node.create("pod", mounted("touch /data/f || echo refused", readOnly=True), volumes=[{"name": "v", "emptyDir": {}}])
+    assert "refused" in await node.output("pod")
 
 
-async def test_a_container_leaves_no_trace_on_the_host(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+async def test_a_container_leaves_no_trace_on_the_host(node: KubeletHarness) -> None:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
         pytest.skip("needs mount namespaces")
-    name = f"kpo-trace-{lab.mark}"
+    name = f"kpo-trace-{node.mark}"
     script = f"mkdir -p /airflow/{name}; for d in / /tmp /etc /usr/share /opt /var /root; do touch $d/{name}; done"
-    lab.create("pod", mounted(script, f"/opt/{name}.d/x/y"), volumes=[{"name": "v", "emptyDir": {}}])
-    assert (await lab.finished("pod"))["status"]["phase"] == "Succeeded"
+    node.create("pod", mounted(script, f"/opt/{name}.d/x/y"), volumes=[{"name": "v", "emptyDir": {}}])
+    assert (await node.finished("pod"))["status"]["phase"] == "Succeeded"
     directories = ("/", "/airflow", "/tmp", "/etc", "/usr/share", "/opt", "/var", "/root")
     assert traces([*(f"{directory}/{name}" for directory in directories), f"/opt/{name}.d"]) == []
 
@@ -115,32 +117,32 @@ def traces(paths: list[str]) -> list[str]:
     return [path for path in paths if Path(path).exists()]
 
 
-async def test_tmp_belongs_to_the_pod(lab: Lab) -> None:
-    if lab.kubelet.runtime.isolation is not Isolation.NAMESPACES:
+async def test_tmp_belongs_to_the_pod(node: KubeletHarness) -> None:
+    if node.kubelet.runtime.isolation is not Isolation.NAMESPACES:
         pytest.skip("needs mount namespaces")
-    lab.create("one", container("ls /tmp; touch /tmp/mine"), initContainers=[container("touch /tmp/before", "init")])
-    assert await lab.output("one") == "before\n"
-    lab.create("two", container("ls /tmp"))
-    assert await lab.output("two") == ""
+    node.create("one", container("ls /tmp; touch /tmp/mine"), initContainers=[container("touch /tmp/before", "init")])
+    assert await node.output("one") == "before\n"
+    node.create("two", container("ls /tmp"))
+    assert await node.output("two") == ""
 
 
-async def test_a_volume_that_is_missing_is_waited_for(lab: Lab) -> None:
-    lab.create("pod", mounted("cat /data/a"), volumes=[{"name": "v", "configMap": {"name": "settings"}}])
-    await lab.waiting("pod", "ContainerCreating")
-    subscription = lab.store.watch("events", 0)
+async def test_a_pod_waits_for_a_missing_volume(node: KubeletHarness) -> None:
+    node.create("pod", mounted("cat /data/a"), volumes=[{"name": "v", "configMap": {"name": "settings"}}])
+    await node.waiting("pod", "ContainerCreating")
+    subscription = node.store.watch("events", 0)
     async for change in subscription:
         if change.object["reason"] == "FailedMount":
             break
     subscription.close()
     message = 'MountVolume.SetUp failed for volume "v" : configmap "settings" not found'
-    assert lab.events("pod") == [("FailedMount", message)]
-    fill(lab)
-    assert await lab.output("pod") == "alpha"
+    assert node.events("pod") == [("FailedMount", message)]
+    fill(node)
+    assert await node.output("pod") == "alpha"
 
 
-async def test_volumes_that_no_container_mounts_do_not_matter(lab: Lab) -> None:
-    lab.create("pod", container("exit 0"), volumes=[{"name": "v", "secret": {"secretName": "none"}}])
-    await lab.finished("pod")
+async def test_a_pod_does_not_wait_for_a_volume_that_no_container_mounts(node: KubeletHarness) -> None:
+    node.create("pod", container("exit 0"), volumes=[{"name": "v", "secret": {"secretName": "none"}}])
+    await node.finished("pod")
 
 
 def from_field(path: str) -> dict[str, Any]:
@@ -164,30 +166,34 @@ def from_field(path: str) -> dict[str, Any]:
         pytest.param({"configMapKeyRef": {"name": "no", "key": "a", "optional": True}}, "unset", id="optional map"),
     ],
 )
-async def test_a_variable_has_the_value_of_its_source(lab: Lab, source: dict[str, Any], expected: str) -> None:
-    fill(lab)
+async def test_a_variable_has_the_value_of_its_source(
+    node: KubeletHarness, source: dict[str, Any], expected: str
+) -> None:
+    fill(node)
     resources = {"limits": {"memory": "64Mi"}, "requests": {"cpu": "250m"}}
     env = [{"name": "A", "valueFrom": source}]
     body = container("echo ${A-unset}", env=env, resources=resources)
-    lab.create("pod", body, annotations={"key": "value"})
-    assert await lab.output("pod") == f"{expected}\n"
+    node.create("pod", body, annotations={"key": "value"})
+    assert await node.output("pod") == f"{expected}\n"
 
 
-async def test_whole_maps_and_secrets_become_variables_with_a_prefix(lab: Lab) -> None:
-    fill(lab)
+async def test_whole_maps_and_secrets_become_variables_with_a_prefix(node: KubeletHarness) -> None:
+    fill(node)
     sources = [
         {"prefix": "C_", "configMapRef": {"name": "settings"}},
         {"secretRef": {"name": "keys"}},
         {"secretRef": {"name": "none", "optional": True}},
     ]
-    lab.create("pod", container("echo $C_a $user $own", envFrom=sources, env=[{"name": "own", "value": "$(C_b)!"}]))
-    assert await lab.output("pod") == "alpha me beta!\n"
+    node.create("pod", container("echo $C_a $user $own", envFrom=sources, env=[{"name": "own", "value": "$(C_b)!"}]))
+    assert await node.output("pod") == "alpha me beta!\n"
 
 
-async def test_the_hosts_environment_stays_outside(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_container_does_not_see_the_hosts_environment(
+    node: KubeletHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET_OF_THE_HOST", "1")
-    lab.create("pod", container("env | cut -d= -f1 | sort"))
-    names = (await lab.output("pod")).split()
+    node.create("pod", container("env | cut -d= -f1 | sort"))
+    names = (await node.output("pod")).split()
     allowed = {"HOME", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "PATH", "PWD", "SHLVL", "_"}
     assert set(names) <= allowed | {"OLDPWD", "TMPDIR"}
 
@@ -213,20 +219,20 @@ async def test_the_hosts_environment_stays_outside(lab: Lab, monkeypatch: pytest
         pytest.param({"envFrom": [{"secretRef": {"name": "no"}}]}, 'secret "no" not found', id="no secret"),
     ],
 )
-async def test_a_missing_source_is_a_config_error(lab: Lab, part: dict[str, Any], message: str) -> None:
-    fill(lab)
-    lab.create("pod", container("exit 0", **part))
-    assert await lab.waiting("pod", "CreateContainerConfigError") == {
+async def test_a_missing_source_is_a_config_error(node: KubeletHarness, part: dict[str, Any], message: str) -> None:
+    fill(node)
+    node.create("pod", container("exit 0", **part))
+    assert await node.waiting("pod", "CreateContainerConfigError") == {
         "reason": "CreateContainerConfigError",
         "message": message,
     }
-    assert ("Failed", f"Error: {message}") in lab.events("pod")
+    assert ("Failed", f"Error: {message}") in node.events("pod")
 
 
-async def test_a_container_is_created_once_its_missing_source_appears(lab: Lab) -> None:
+async def test_a_container_is_created_once_its_missing_source_appears(node: KubeletHarness) -> None:
     env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]
-    lab.create("pod", container("echo $A", env=env))
-    await lab.waiting("pod", "CreateContainerConfigError")
-    fill(lab)
-    assert await lab.output("pod") == "alpha\n"
-    assert terminated(lab.pod("pod"))["exitCode"] == 0
+    node.create("pod", container("echo $A", env=env))
+    await node.waiting("pod", "CreateContainerConfigError")
+    fill(node)
+    assert await node.output("pod") == "alpha\n"
+    assert terminated(node.pod("pod"))["exitCode"] == 0
