@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -44,6 +44,22 @@ class LogPlan(msgspec.Struct, frozen=True):
     def select(self, state: PodState) -> tuple[Container, ...]:
         """Return the containers to follow, in the order of the spec, init containers first."""
         return tuple(container for container in state.containers if self._selects(container))
+
+    def mistakes(self, state: PodState) -> Iterator[str]:
+        """Yield a sentence for each name that the pod in `state` does not have among its containers of that kind."""
+        main = [container.name for container in state.containers if container.kind is ContainerKind.MAIN]
+        init = [container.name for container in state.containers if container.name not in (*main, XCOM_SIDECAR)]
+        for parameter, wanted, names, others in (
+            ("container_logs", self.containers, main, init),
+            ("init_container_logs", self.init_containers, init, main),
+        ):
+            # Without its base container the pod fails, which says enough.
+            for name in () if isinstance(wanted, bool) else {*wanted} - {*names, state.base}:
+                where = f"among {', '.join(map(repr, names))}" if names else "in the pod, which has none"
+                hint = ""
+                if name in others:
+                    hint = f": put it in {'init_container_logs' if others is init else 'container_logs'}"
+                yield f"{parameter} names {name!r}, which is not {where}{hint}"
 
     def _selects(self, container: Container) -> bool:
         if container.name == XCOM_SIDECAR:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpo_async import lifecycle
+from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
 from kpo_async.exceptions import KpoError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
@@ -28,6 +29,7 @@ from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.killable_run import KillableRun
 from kpo_async.operators.manifest import cluster_ref
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
+from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 
@@ -164,6 +166,9 @@ class TaskRun:
             await lifecycle.abandon(self.client, manifest, owner)
             raise
         self.pod_task = pod_task_of(self.operator, pod, self.deadline)
+        if self.pod_task.logs is not None:
+            for mistake in self.pod_task.logs.mistakes(assess(pod_from_dict(pod), self.pod_task.base_container)):
+                self.operator.log.warning("%s", mistake)
         self.context["ti"].xcom_push(key="pod_name", value=self.pod_task.name)
         self.context["ti"].xcom_push(key="pod_namespace", value=self.pod_task.namespace)
         async with self._pod_killed_with_task():

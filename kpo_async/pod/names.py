@@ -159,6 +159,15 @@ def is_pod_name(name: str) -> bool:
     return len(name) <= SUBDOMAIN_LIMIT and _SUBDOMAIN.fullmatch(name) is not None
 
 
+OVERWRITTEN_LABELS = frozenset(
+    {
+        *("dag_id", "task_id", "run_id", "kubernetes_pod_operator", "try_number"),
+        *("airflow_version", "airflow_kpo_in_cluster", MANAGED_LABEL),
+    }
+)
+"""Labels that every pod of a task gets, whatever value the user gives them."""
+
+
 def task_labels(task: TaskIdentity) -> dict[str, str]:
     """Return the incumbent's labels, by which people and dashboards find a task's pods."""
     labels = {

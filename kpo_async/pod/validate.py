@@ -66,6 +66,12 @@ def _spelt(name: str, value: Any) -> None:
 
 
 def _labels(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if key not in names.OVERWRITTEN_LABELS}
+    _selector(name, value)
+
+
+def _selector(name: str, value: Any) -> None:
     for key, item in _pairs(name, value):
         _key(name, key, key)
         if item and not names.is_label_value(item):
@@ -162,7 +168,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     "hostname": _dns_label,
     "subdomain": _dns_label,
     "labels": _labels,
-    "node_selector": _labels,
+    "node_selector": _selector,
     "annotations": _annotations,
     "cmds": _strings,
     "arguments": _strings,

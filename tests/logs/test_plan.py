@@ -40,6 +40,37 @@ def test_the_wanted_containers_are_followed_but_never_the_xcom_sidecar(plan: Log
     assert [container.name for container in plan.select(STATE)] == names
 
 
+@pytest.mark.parametrize(
+    ("plan", "mistakes"),
+    [
+        pytest.param(LogPlan(), [], id="the default"),
+        pytest.param(LogPlan(containers=["companion", "base"], init_containers=["mesh"]), [], id="right names"),
+        pytest.param(LogPlan(containers=True, init_containers=True), [], id="all"),
+        pytest.param(
+            LogPlan(containers=["sidekick"]),
+            ["container_logs names 'sidekick', which is not among 'base', 'companion'"],
+            id="a wrong name",
+        ),
+        pytest.param(
+            LogPlan(containers=["mesh"], init_containers=["companion"]),
+            [
+                "container_logs names 'mesh', which is not among 'base', 'companion': put it in init_container_logs",
+                "init_container_logs names 'companion', which is not among 'fetch', 'mesh': put it in container_logs",
+            ],
+            id="names of the other kind",
+        ),
+    ],
+)
+def test_a_name_that_the_pod_does_not_have_is_a_mistake(plan: LogPlan, mistakes: list[str]) -> None:
+    assert list(plan.mistakes(STATE)) == mistakes
+
+
+def test_a_pod_without_init_containers_has_none_to_name() -> None:
+    state = assess(pod_from_dict({"spec": {"containers": [{"name": "base"}]}}), "base")
+    (mistake,) = LogPlan(init_containers=["fetch"]).mistakes(state)
+    assert mistake == "init_container_logs names 'fetch', which is not in the pod, which has none"
+
+
 def test_a_line_carries_the_name_of_its_container() -> None:
     assert line_format()("base", "x") == "[base] x"
 

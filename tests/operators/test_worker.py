@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -99,6 +100,15 @@ def test_a_failed_pod_raises_one_sentence_and_its_result_is_pushed(kubeconfig: s
 def test_an_exit_code_can_skip_the_task(kubeconfig: str, codes: Any) -> None:
     with pytest.raises(AirflowSkipException, match="exited with 99"):
         run(operator(kubeconfig, "exit 99", skip_on_exit_code=codes))
+
+
+def test_a_container_that_the_pod_does_not_have_is_named_in_the_log(
+    kubeconfig: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = operator(kubeconfig, "true", container_logs=["base", "sidekick"])
+    task._cached_logger = logging.getLogger("tests.task")
+    run(task)
+    assert "container_logs names 'sidekick', which is not among 'base'" in caplog.messages
 
 
 def test_exit_code_0_can_skip_the_task_as_any_other(kubeconfig: str) -> None:
