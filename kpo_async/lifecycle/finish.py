@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PHASE_TIMEOUT = 5.0
 """Seconds to wait for a pod's last phase, which follows the end of its base container."""
-_DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True"}}}
+DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True"}}}
 """The patch that takes a kept pod out of the shared watch; `already_checked` is the incumbent's label."""
 
 
@@ -105,7 +105,7 @@ async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:
     pod = pod_of(client, task)
     if await _is_kept(pod, task, outcome):
         with suppress(NotFoundError, ConflictError):
-            await pod.patch(_DONE)
+            await pod.patch(DONE)
     else:
         await pod.delete(grace_period=task.grace_period)
 

@@ -1,0 +1,128 @@
+"""Where this Airflow's tasks have created pods, from Airflow's database.
+
+A deferred task names its cluster and namespace in its trigger's row. Any other has them in its rendered template fields
+and in its XCom `pod_namespace`, which stay when the task has ended; `in_cluster` is not among them, so there a place is
+what the connection says. What was found is kept in an Airflow Variable, because a deleted DAG run takes its traces with
+it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.variable import Variable
+from airflow.models.xcom import XComModel
+from airflow.serialization.decoders import smart_decode_trigger_kwargs
+from airflow.utils.session import create_session
+from airflow.utils.state import State
+from sqlalchemy import and_, select
+
+from kpo_async.exceptions import KpoError
+from kpo_async.pod_task import ClusterRef, PodTask
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "kpo_async_places"
+TRIGGERS = "kpo_async.triggers."
+CLUSTER_FIELDS = {"conn_id": "kubernetes_conn_id", "config_file": "config_file", "context": "cluster_context"}
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """A namespace of a cluster."""
+
+    namespace: str
+    cluster: ClusterRef
+
+    def __str__(self) -> str:
+        """Return words for people."""
+        given = msgspec.to_builtins(self.cluster)
+        words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+        return f"namespace {self.namespace!r} ({words or 'default kubeconfig'})"
+
+
+class Places:
+    """All places that are known. `read` looks for new ones; it blocks, and raises SQLAlchemy's errors."""
+
+    def __init__(self) -> None:
+        self.known: set[Place] = set()
+        self._last_trigger = -1
+        self._read_before = False
+
+    def read(self) -> set[Place]:
+        """Return all known places. The first call looks at all tasks, later ones at those that have not ended."""
+        with create_session() as session:
+            stored = _stored(session)
+            found = self.known | stored | set(self._of_triggers(session))
+            found |= set(_of_task_instances(session, unfinished=self._read_before))
+            if found - stored:
+                description = "kpo-async: where pods were created; its reconciler looks there for abandoned ones"
+                Variable.set(VARIABLE, _to_json(found), description=description, session=session)
+        self._read_before, self.known = True, found
+        return found
+
+    def _of_triggers(self, session: Session) -> Iterator[Place]:
+        """Yield the places of the triggers that are new since the last call."""
+        query = select(Trigger).where(Trigger.classpath.startswith(TRIGGERS), Trigger.id > self._last_trigger)
+        for trigger in session.scalars(query.order_by(Trigger.id)):
+            self._last_trigger = trigger.id
+            arguments = smart_decode_trigger_kwargs(trigger.kwargs)
+            try:
+                task = PodTask.from_dict(arguments["pod_task"])
+            except (KeyError, TypeError, KpoError):  # another version's row, or a subclass's
+                continue
+            yield Place(task.namespace, task.cluster)
+
+
+def _of_task_instances(session: Session, *, unfinished: bool) -> Iterator[Place]:
+    """Yield the places of tasks that have pushed a pod's namespace."""
+    fields, xcom, ti = RenderedTaskInstanceFields, XComModel, TaskInstance
+    columns = [fields.rendered_fields[name].as_string() for name in CLUSTER_FIELDS.values()]
+    query = (
+        select(xcom.value, *columns)
+        .join(fields, _same_task_instance(xcom, fields))
+        .where(xcom.key == "pod_namespace")
+        .distinct()
+    )
+    if unfinished:
+        states = [state for state in State.unfinished if state is not None]
+        query = query.join(ti, _same_task_instance(xcom, ti)).where(ti.state.in_(states))
+    for value, *cluster in session.execute(query):
+        if namespace := _namespace(value):
+            given = {
+                name: text for name, text in zip(CLUSTER_FIELDS, cluster, strict=True) if text not in (None, "None")
+            }
+            yield Place(namespace, ClusterRef(**given))
+
+
+def _same_task_instance(one: Any, other: Any) -> Any:
+    return and_(*(getattr(one, name) == getattr(other, name) for name in ("dag_id", "task_id", "run_id", "map_index")))
+
+
+def _namespace(value: Any) -> str | None:
+    """Return a namespace as XComs are stored: JSON text of a string, or that string."""
+    if isinstance(value, str) and value.startswith('"'):
+        value = json.loads(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _stored(session: Session) -> set[Place]:
+    text = session.scalar(select(Variable).where(Variable.key == VARIABLE))
+    try:
+        return set(msgspec.json.decode(text.get_val() or "[]", type=list[Place])) if text is not None else set()
+    except msgspec.MsgspecError as error:
+        log.warning("The Variable %s is not valid and is written again: %s", VARIABLE, error)
+        return set()
+
+
+def _to_json(places: Iterable[Place]) -> str:
+    return msgspec.json.encode(sorted(places, key=str)).decode()
