@@ -49,7 +49,7 @@ class Terminated:
     message: str = ""
 
 
-_State = Waiting | Running | Terminated
+_ContainerState = Waiting | Running | Terminated
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ContainerRecord:
 
     spec: Object
     type: ContainerType
-    state: _State
+    state: _ContainerState
     last: Terminated | None = None
     """The end of the run before the current one."""
     container_id: str = ""
@@ -276,7 +276,7 @@ def _mount_status(mount: Object) -> Object:
     return {**status, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else status
 
 
-def _state(state: _State, message_bytes: int) -> Object:
+def _state(state: _ContainerState, message_bytes: int) -> Object:
     match state:
         case Waiting(reason, message):
             return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
