@@ -7,12 +7,14 @@ from pathlib import Path
 
 import yaml
 
+from kpo_async.localcluster.store.objects import Object
+
 NAME = "kpo-async-local"
 
 
-def document(url: str, token: str, certificate: Path | None = None, namespace: str = "default") -> dict[str, object]:
+def document(url: str, token: str, certificate: Path | None = None, namespace: str = "default") -> Object:
     """Return a kubeconfig with one cluster, one user and one context."""
-    cluster: dict[str, object] = {"server": url}
+    cluster: Object = {"server": url}
     if certificate is not None:
         cluster["certificate-authority"] = str(certificate)
     return {
@@ -25,7 +27,7 @@ def document(url: str, token: str, certificate: Path | None = None, namespace: s
     }
 
 
-def write(path: Path, content: dict[str, object]) -> None:
+def write(path: Path, content: Object) -> None:
     """Write a kubeconfig atomically, with mode 0600, because it contains a token."""
     part = path.with_name(path.name + ".part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

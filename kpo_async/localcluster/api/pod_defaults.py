@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Any
+from fractions import Fraction
 
 from kpo_async.localcluster.store import quantity
 from kpo_async.localcluster.store.objects import Object
@@ -141,7 +141,7 @@ def qos_class(spec: Object) -> str:
     return "Guaranteed" if guaranteed else "Burstable"
 
 
-def _compute(amounts: dict[str, str]) -> dict[str, Any]:
+def _compute(amounts: dict[str, str]) -> dict[str, Fraction]:
     found = {key: quantity.parse(amounts[key]) for key in ("cpu", "memory") if key in amounts}
     return {key: amount for key, amount in found.items() if amount}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 async def wait_first(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Return when the first of them has ended, and cancel the others. Raises the exception of the first."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    tasks = [asyncio.create_task(coroutine, name=f"wait for the first: {coroutine!r}") for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
