@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
 from kpo_async.compat import StrEnum, timeout
-from kpo_async.exceptions import KpoError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,6 +51,7 @@ class KubernetesPodOperatorCallback:
     """Base of callback classes. Every function may be `async`. Return values are ignored.
 
     `client` is a `kubernetes.client.CoreV1Api`, `mode` an `ExecutionMode`. In the triggerer `operator` is None.
+    A function that takes `client` needs the package `kubernetes`: `pip install 'kpo-async[models]'`.
     """
 
     @staticmethod
@@ -159,7 +159,7 @@ class Callbacks:
         """Call `on_pod_manifest_created`, and return the manifest as the callbacks left it."""
         if not self.wants(CallbackEvent.POD_MANIFEST_CREATED):
             return manifest
-        pod = await asyncio.to_thread(_to_v1pod, manifest)
+        pod = await asyncio.to_thread(models.to_v1pod, manifest)
         before = models.to_dict(pod)
         await self._fire(CallbackEvent.POD_MANIFEST_CREATED, {"pod_request": pod})
         after: dict[str, Any] = models.to_dict(pod)
@@ -219,7 +219,7 @@ class Callbacks:
         """Return `pod` converted. The same object is converted once, not again for every line of log."""
         if self._converted is None or self._converted[0] is not pod:
             # In a thread: the first conversion imports the client, which takes most of a second.
-            self._converted = pod, await asyncio.to_thread(_to_v1pod, pod)
+            self._converted = pod, await asyncio.to_thread(models.to_v1pod, pod)
         return self._converted[1]
 
 
@@ -257,12 +257,3 @@ def _overrides(classes: Sequence[object], event: CallbackEvent) -> tuple[_Overri
 
 def _of_line(function: Callable[[str], Any]) -> Callable[..., Any]:
     return lambda line: function(line)
-
-
-def _to_v1pod(pod: Mapping[str, Any]) -> V1Pod:
-    try:
-        return models.to_v1pod(pod)
-    except ModuleNotFoundError as error:
-        raise KpoError(
-            f"callbacks are given a V1Pod, but package {error.name!r} is not installed: `pip install kubernetes`"
-        ) from error

@@ -24,9 +24,10 @@ HEAD = """\
 
 All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`, `execution_timeout`, ...) come on top.
 
-- **Type**: a `Model` is a Kubernetes object as a dict in the API's spelling (`{"containerPort": 80}`), or as a model of
-  the `kubernetes` or `kubernetes_asyncio` package; both may be mixed.
+- **Type**: a `Model` is a Kubernetes object as a dict in the API's spelling (`{"containerPort": 80}`) or in snake_case,
+  or as a model of the `kubernetes` or `kubernetes_asyncio` package; all may be mixed. Unknown fields are refused.
 - **T**: the value is a template, in models in the fields that the incumbent renders. Template fields take XComArgs.
+  Under `render_template_as_native_obj=True` only a whole parameter becomes a list or dict; text within it stays text.
 - **Mode**: `both`, or only when `deferred`; `-` is accepted so that no DAG must be changed, and does nothing.
 - **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; an empty cell means none.
 

@@ -177,6 +177,17 @@ def test_a_manifest_goes_through_a_v1pod_unchanged() -> None:
     assert to_dict(pod) == manifest
 
 
+def test_without_kubernetes_a_v1pod_is_that_of_kubernetes_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = pytest.importorskip("kubernetes_asyncio.client")
+    for name in ("kubernetes", "kubernetes.client"):
+        monkeypatch.setitem(sys.modules, name, None)
+    manifest = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "base", "tty": True}]}}
+    pod = to_v1pod(manifest)
+    assert isinstance(pod, client.V1Pod)
+    pod.spec.tolerations = [client.V1Toleration(key="k", toleration_seconds=5)]
+    assert to_dict(pod)["spec"]["tolerations"] == [{"key": "k", "tolerationSeconds": 5}]
+
+
 def test_a_manifest_that_is_not_a_v1pod_is_refused() -> None:
     with pytest.raises(ManifestError, match="not a valid V1Pod"):
         to_v1pod({"spec": {"containers": [{"image": "x"}]}})

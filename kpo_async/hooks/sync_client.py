@@ -50,7 +50,10 @@ def api_client(source: ClusterSource) -> ApiClient:
     try:
         from kubernetes.client import ApiClient
     except ModuleNotFoundError as error:
-        raise KpoError(f"the synchronous client needs the package {error.name!r}: `pip install kubernetes`") from error
+        raise KpoError(
+            f"a callback that takes `client`, and KubernetesHook.get_conn(), need the package {error.name!r}, which is "
+            "not installed: pip install 'kpo-async[models]'"
+        ) from error
     config = run_sync(load(source))
     configuration = _configuration(config)
     api = ApiClient(configuration)

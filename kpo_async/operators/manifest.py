@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
+from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync import run_sync
@@ -96,6 +97,14 @@ def _mutated(manifest: Json) -> Json:
     if hook is None:
         return manifest
     pod = models.to_v1pod(manifest)
-    hook(pod)
+    try:
+        hook(pod)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "kubernetes":
+            raise
+        raise ConfigError(
+            f"the deployment's pod_mutation_hook imports {error.name!r}, which is not installed: "
+            "pip install 'kpo-async[models]'"
+        ) from error
     mutated: Json = models.to_dict(pod)
     return mutated

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow import settings
 from airflow.sdk import DAG
 
-from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.exceptions import ConfigError, KpoError, ManifestError
 from kpo_async.hooks.airflow import AirflowException
+from kpo_async.hooks.sync_client import core_v1
+from kpo_async.kube.auth import ClusterSource
 from kpo_async.models import to_v1pod
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod_task import OnFinishAction
@@ -152,6 +155,45 @@ def test_a_subclass_may_change_the_pod_as_a_model(capsys: pytest.CaptureFixture[
 
     Operator(task_id="task", image="busybox").dry_run()
     assert "terminationGracePeriodSeconds: 7" in capsys.readouterr().out
+
+
+@pytest.fixture
+def without_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `import kubernetes` fail as where the package is not installed."""
+    for name in ("kubernetes", "kubernetes.client"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("without_kubernetes")
+def test_a_mutation_hook_gets_a_v1pod_without_the_package_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(pod: Any) -> None:
+        pod.spec.containers[0].image_pull_policy = "Always"
+        pod.metadata.labels["team"] = "data"
+
+    monkeypatch.setattr(settings, "pod_mutation_hook", hook)
+    built = KubernetesPodOperator(task_id="task", image="busybox").build_pod_request_obj()
+    assert built["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+    assert built["metadata"]["labels"]["team"] == "data"
+
+
+@pytest.mark.usefixtures("without_kubernetes")
+def test_a_mutation_hook_that_needs_the_package_kubernetes_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hook(pod: Any) -> None:
+        from kubernetes.client import V1Toleration
+
+        pod.spec.tolerations = [V1Toleration(key="a")]
+
+    monkeypatch.setattr(settings, "pod_mutation_hook", hook)
+    with pytest.raises(ConfigError, match=r"pod_mutation_hook imports 'kubernetes.*pip install 'kpo-async\[models\]'"):
+        KubernetesPodOperator(task_id="task", image="busybox").build_pod_request_obj()
+
+
+@pytest.mark.usefixtures("without_kubernetes")
+def test_a_client_without_the_package_kubernetes_says_what_to_install() -> None:
+    with pytest.raises(KpoError, match=r"'kubernetes.* is not installed: pip install 'kpo-async\[models\]'"):
+        core_v1(ClusterSource())
 
 
 def test_an_override_that_is_never_called_warns_at_the_class_definition() -> None:
