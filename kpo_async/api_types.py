@@ -83,7 +83,6 @@ class ContainerStatus(_Struct, frozen=True):
     state: ContainerState | None = None
     last_state: ContainerState | None = None
     restart_count: int = 0
-    ready: bool = False
     started: bool | None = None
 
 
