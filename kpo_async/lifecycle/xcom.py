@@ -34,6 +34,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.remote_command import ExecResult
 from kpo_async.kube.retry import Backoff
 from kpo_async.kube.watch import Subscription, View
+from kpo_async.lifecycle import result_json
 from kpo_async.pod.containers import TERMINAL_PHASES
 from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, XComTransport, done_script, exec_script
@@ -120,12 +121,14 @@ def parse(content: bytes, where: str) -> XComResult:
     if not text.strip():
         return XComResult(Kind.EMPTY)
     try:
-        return XComResult(Kind.VALUE, text, json.loads(text))
+        return XComResult(Kind.VALUE, text, result_json.load(text))
     except json.JSONDecodeError as error:
         raise XComError(
             f"{where}: {RESULT_PATH} is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} "
             f"(character {error.pos} of {len(text)}); write one JSON value, for example with json.dump()"
         ) from None
+    except ValueError as error:
+        raise XComError(f"{where}: {RESULT_PATH} has a value that Airflow cannot store: {error}") from None
     except RecursionError:
         raise XComError(f"{where}: {RESULT_PATH} is nested too deeply to be parsed; write flatter JSON") from None
 
@@ -220,6 +223,10 @@ class _Reader:
         header = _header(line)
         if header is None:
             raise XComError(f"{self.where}: container {CONTAINER} left {line[:80]!r}, which kpo-async does not write")
+        if header.where == "irregular":
+            raise XComError(
+                f"{self.where}: {RESULT_PATH} is not a file but a directory or the like; write a file of this name"
+            )
         if header.where == "unreadable":
             raise XComError(
                 f"{self.where}: container {CONTAINER} may not read {RESULT_PATH}; let the program make it readable for "

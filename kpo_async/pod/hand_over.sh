@@ -6,6 +6,7 @@ hand_over() {
   trap '' TERM INT
   file=${XCOM_FILE}; message=${XCOM_MESSAGE}
   [ -e "$file" ] || { say absent > "$message"; return; }
+  [ -f "$file" ] || { say irregular > "$message"; return; }
   [ -r "$file" ] || { say unreadable > "$message"; return; }
   [ -s "$file" ] || { say empty > "$message"; return; }
   size=$(($(wc -c < "$file")))

@@ -6,6 +6,7 @@ the first line of its termination message, which arrives with the pod's status:
 
     kpo-async/1 absent                               the file does not exist
     kpo-async/1 empty                                the file has no bytes
+    kpo-async/1 irregular                            it is a directory, or anything else but a file
     kpo-async/1 unreadable                           the sidecar's user may not read the file
     kpo-async/1 text SIZE SHA256\nCONTENT            ASCII that fits into the message
     kpo-async/1 base64 SIZE SHA256\nCONTENT          other bytes that fit

@@ -58,6 +58,8 @@ def test_json_is_parsed_and_an_empty_file_has_no_value(content: bytes, result: X
         pytest.param(b'{"a": \n', "Expecting value at line 2 column 1", id="cut"),
         pytest.param(b'"\xff"', "not valid UTF-8: byte 0xff at offset 1", id="no UTF-8"),
         pytest.param(b"[" * 100_000, "nested too deeply", id="too deep"),
+        pytest.param(b'{"a": [NaN]}', "has a value that Airflow cannot store: NaN at $.a[0]; write null", id="NaN"),
+        pytest.param(b"9" * 5000, "has a value that Airflow cannot store: Exceeds the limit", id="5000 digits"),
     ],
 )
 def test_an_invalid_result_is_an_error_with_the_position_of_the_mistake(content: bytes, says: str) -> None:
@@ -130,6 +132,14 @@ async def test_what_the_program_left_is_the_result(
     async with followed_pod(local_client, script, transport=transport) as (pod, feed):
         result = await read(pod, feed, transport=transport)
     assert (result.kind, result.value) == (kind, value)
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
+async def test_a_result_that_is_not_a_file_is_an_error(local_client: Client, transport: str, make: str) -> None:
+    async with followed_pod(local_client, f"{make} /airflow/xcom/return.json", transport=transport) as (pod, feed):
+        with pytest.raises(XComError, match=r"return\.json is not a file but a directory or the like"):
+            await read(pod, feed, transport=transport)
 
 
 @TRANSPORTS

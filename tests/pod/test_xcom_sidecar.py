@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +126,14 @@ def test_a_message_that_the_kubelet_may_cut_is_also_in_the_log(shell: list[str],
     handed_over = hand_over(shell, tmp_path, content)
     assert handed_over.message == header("text", content) + content
     assert handed_over.log.startswith(header("begin gzip", content))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_directory_or_a_pipe_is_no_result(shell: list[str], tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "return.json")
+    handed_over = hand_over(shell, tmp_path, None)
+    assert (handed_over.message, handed_over.log) == (b"kpo-async/1 irregular\n", b"")
 
 
 def test_an_unreadable_file_is_not_an_absent_one(tmp_path: Path) -> None:
