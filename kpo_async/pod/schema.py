@@ -5,7 +5,7 @@ snake_case, which both clients' `to_dict()` writes, into Kubernetes' own spellin
 
 Templates are written in YAML, where `1`, `true` and dates are not strings, but a label must be one. The incumbent
 passes them through the client's models, which coerce by type and raise for missing fields. `coerce`
-does the same with the table below, without importing a client (0.8 s). The table is that of Kubernetes 1.36; a test
+does the same with the table below, without importing a client (0.8 s). The table is that of `VERSION`; a test
 compares it with the models of the installed client.
 
     Type = field field:type field!:type      a field is a string unless a type is given; `!` marks a required one
@@ -23,6 +23,8 @@ from kpo_async.exceptions import ManifestError
 from kpo_async.models import ModelDict, is_model
 
 Warn = Callable[[str], object]
+VERSION = "Kubernetes 1.36"
+"""The version whose fields are in the table."""
 _SCALARS = frozenset({str, int, float, bool})
 _LEAVES = _SCALARS | {type(None)}
 
@@ -131,7 +133,8 @@ def _spelling(key: object, kind: str, path: str) -> str:
 
     inner = [f"{name}.{key}" for name, field in fields()[kind].items() if key in fields().get(field.type, ())]
     near = inner if len(inner) == 1 else [names[found] for found in get_close_matches(letters, names, n=1)]
-    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields()[kind])}"
+    others = f"its fields (as of {VERSION}; a newer client's model may have more) are {', '.join(fields()[kind])}"
+    hint = f"did you mean {near[0]}?" if near else others
     raise ManifestError(f"{path}.{key} is not a field of a {kind} in Kubernetes: {hint}")
 
 
