@@ -14,11 +14,15 @@ import os
 import stat
 import struct
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-POLL_INTERVAL = 0.02
+POLL_INTERVAL = 0.01
 """Seconds between two looks at the socket: the kernel does not notify when something was read."""
 READ_TIMEOUT = 30.0
 """Seconds after which a supervisor that does not read any more is not waited for."""
+_written = 0
+"""What `counting_written_bytes` has counted, by the kernel's count. Grows only."""
 
 
 def unread_bytes() -> int:
@@ -33,17 +37,29 @@ def unread_bytes() -> int:
     return 0
 
 
+@contextmanager
+def counting_written_bytes() -> Iterator[None]:
+    """Count what the block writes, so that `wait_until_read` can tell how much is read meanwhile."""
+    global _written
+    before = unread_bytes()
+    try:
+        yield
+    finally:
+        _written += max(0, unread_bytes() - before)
+
+
 async def wait_until_read() -> None:
     """Wait until all records logged so far have been read, whatever is logged meanwhile. Gives up silently."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READ_TIMEOUT
-    awaited = last = unread_bytes()
-    while awaited > 0 and last > 0 and loop.time() < deadline:
+    awaited = unread = unread_bytes()
+    written = _written
+    while awaited > 0 and unread > 0 and loop.time() < deadline:
         await asyncio.sleep(POLL_INTERVAL)
-        now = unread_bytes()
+        before, unread = unread, unread_bytes()
         # Records are read in the order in which they were written: what was read by now was there before.
-        awaited -= max(0, last - now)
-        last = now
+        awaited -= max(0, before + (_written - written) - unread)
+        written = _written
 
 
 def _socket_of(handler: logging.Handler) -> int | None:

@@ -102,7 +102,8 @@ class EmissionScheduler:
             source = self._choose()
             single = self._bucket.tokens >= self.buffered_pieces
             self._bucket.spend()
-            used = source.emit(RECORD_BYTES if alone else SHARED_RECORD_BYTES, single=single)
+            with channel.counting_written_bytes():
+                used = source.emit(RECORD_BYTES if alone else SHARED_RECORD_BYTES, single=single)
             self._requeue(source, used + ENVELOPE_BYTES)
         self._schedule()
 

@@ -19,11 +19,16 @@ class Supervisor:
     def read(self) -> int:
         """Read all there is. Return how much that was."""
         size = 0
-        while True:
-            try:
-                size += len(self._socket.recv(4096))
-            except BlockingIOError:
-                return size
+        while read := self.read_some():
+            size += read
+        return size
+
+    def read_some(self) -> int:
+        """Read 4 KiB at most. Return how much that was."""
+        try:
+            return len(self._socket.recv(4096))
+        except BlockingIOError:
+            return 0
 
 
 @contextmanager

@@ -53,6 +53,27 @@ async def test_records_logged_meanwhile_are_not_waited_for(supervisor: Superviso
     assert channel.unread_bytes() > 0
 
 
+async def test_records_are_waited_for_no_longer_while_others_write_as_much_as_is_read(supervisor: Supervisor) -> None:
+    """A supervisor that never catches up still reads in the order of writing."""
+
+    def sink(record: LogRecord) -> None:
+        log.info(record.text)
+
+    emitter = Emitter(line_format(prefix=False), sink)
+    emitter.put([LogLine("base", "", "x" * 1000)] * 200)
+    await asyncio.sleep(0.2)
+    unread = channel.unread_bytes()
+    waiting = asyncio.create_task(channel.wait_until_read())
+    received = 0
+    while not waiting.done():
+        received += supervisor.read_some()
+        assert received <= unread + 2 * 4096
+        await asyncio.sleep(2 * channel.POLL_INTERVAL)
+    assert channel.unread_bytes() > unread / 2
+    supervisor.read()
+    await emitter.aclose()
+
+
 async def test_a_long_log_does_not_fill_the_socket(supervisor: Supervisor) -> None:
     """Writing into a full socket would block the loop; in this test, it would lose the record."""
 
