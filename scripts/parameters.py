@@ -144,7 +144,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Deferral": {
         "deferrable": Entry("give the worker slot back while the pod runs"),
         "end_from_trigger": Entry(
-            "the triggerer ends the task, without a worker; not with `outlets` or `on_operator_resuming`",
+            "the triggerer ends the task, without a worker; not with `outlets` or `on_operator_resuming`, nor if the "
+            "log is far behind",
             "new",
             Mode.DEFERRED,
         ),

@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 pod_log = logging.getLogger("kpo_async.pod_log")
 """The logger of the containers' own lines, as users see it in the task's log."""
 
-LOGS_TIMEOUT = 60.0
-"""Seconds that an ended pod's logs may take to arrive before a worker has to emit the remaining ones."""
+LOGS_TIMEOUT = 15.0
+"""Seconds that an ended pod's logs may take to arrive before a worker has to emit the remaining ones: the triggerer's
+log takes less than many pods can write, a worker has one of its own."""
 REMAINING_LOGS_TIMEOUT = 600.0
-"""Seconds for those, and for all of them where no worker follows."""
+"""Seconds for those."""
 RESTARTED_AFTER = 20.0
 """Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
 SAVE_TIMEOUT = 5.0
@@ -76,22 +77,22 @@ async def streaming_logs(
 
 
 async def wait_for_logs(task: PodTask, streaming: asyncio.Task[bool] | None, *, at_limit: bool) -> bool:
-    """Give the logs of an ended pod time to arrive, and return whether they are complete.
+    """Give the logs of an ended pod time to arrive, and return whether no worker has to emit remaining ones.
 
     `at_limit`: the wait ended at a limit, so the pod still runs and its log has no end to wait for.
     """
     if streaming is None:
-        return False
-    allowed = REMAINING_LOGS_TIMEOUT if task.end_from_trigger else LOGS_TIMEOUT
-    await asyncio.wait([streaming], timeout=0 if at_limit else allowed)
+        return task.end_from_trigger
+    await asyncio.wait([streaming], timeout=0 if at_limit else LOGS_TIMEOUT)
     if not streaming.done():
-        if task.end_from_trigger and not at_limit:
-            log.warning("The log ends here: the rest did not arrive within %.0f s of the end of the pod", allowed)
+        if not at_limit:
+            log.info("A worker continues the log: the rest did not arrive within %.0f s of the pod's end", LOGS_TIMEOUT)
         return at_limit
     if error := streaming.exception():
         log.warning("The log is incomplete: %s", error)
         return True
-    return streaming.result()
+    # What could not be read here is not worth a worker to a task that needs none otherwise.
+    return streaming.result() or task.end_from_trigger
 
 
 async def emit_remaining_logs(

@@ -89,7 +89,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
                     outcome = await self._load_verdict() or outcome
                 fails = not (outcome.succeeded or task.skips(outcome))
-                if task.end_from_trigger and (FAILING_IN_TRIGGERER_RETRIES or not fails):
+                if task.end_from_trigger and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
             outcome = Outcome(

@@ -18,11 +18,18 @@ from kpo_async.logs.lines import LogLine
 from kpo_async.logs.plan import line_format
 from kpo_async.logs.records import LogRecord
 from kpo_async.logs.scheduler import UNREAD_BYTES
-from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_task
+from tests.factories import NO_CALLBACKS, create_pod, pod_task
 from tests.logs.supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not say what is unread")
 log = logging.getLogger("a task")
+
+
+async def read_all(supervisor: Supervisor) -> None:
+    """Read all there is, for ever."""
+    while True:
+        supervisor.read()
+        await asyncio.sleep(channel.POLL_INTERVAL)
 
 
 async def test_a_log_without_a_socket_is_not_waited_for() -> None:
@@ -95,14 +102,28 @@ async def test_a_long_log_does_not_fill_the_socket(supervisor: Supervisor) -> No
     await emitter.aclose()
 
 
-@pytest.mark.usefixtures("supervisor")
-async def test_a_log_that_the_supervisor_does_not_read_is_cut_off_with_a_warning(
-    local_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end_from_trigger", [False, True])
+async def test_the_verdict_does_not_wait_for_a_log_that_is_far_behind_and_a_worker_emits_the_rest(
+    local_client: Client,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    end_from_trigger: bool,
 ) -> None:
-    monkeypatch.setattr(task_log, "REMAINING_LOGS_TIMEOUT", 0.5)
+    monkeypatch.setattr(task_log, "LOGS_TIMEOUT", 0.5)
     caplog.set_level(logging.INFO, logger="kpo_async")
-    task = identity()
-    pod = await lifecycle.ensure_pod(local_client, manifest(task, "seq 30000"), owner(task))
-    outcome = await lifecycle.wait(local_client, pod_task(pod, end_from_trigger=True), NO_CALLBACKS)
+    task = pod_task(await create_pod(local_client, "seq 30000"), end_from_trigger=end_from_trigger)
+    outcome = await lifecycle.wait(local_client, task, NO_CALLBACKS)
+    assert outcome.succeeded
     assert not outcome.logs_complete
-    assert any("The log ends here" in message for message in caplog.messages)
+    assert any("A worker continues the log" in message for message in caplog.messages)
+    assert any("more lines were read and not shown" in message for message in caplog.messages)
+    reading = asyncio.create_task(read_all(supervisor))
+    await lifecycle.emit_remaining_logs(local_client, task, outcome, NO_CALLBACKS)
+    reading.cancel()
+    await asyncio.wait([reading])
+    records = [record.message for record in caplog.records if record.name == "kpo_async.pod_log"]
+    shown = [
+        line.removeprefix("[base] ") for record in records for line in record.split("\n") if "kpo-async" not in line
+    ]
+    assert shown == [str(number) for number in range(1, 30001)]

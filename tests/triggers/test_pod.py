@@ -16,10 +16,11 @@ from kpo_async.compat import timeout
 from kpo_async.exceptions import KpoError
 from kpo_async.hooks.airflow import deferral_settles_after
 from kpo_async.kube.client import Client
+from kpo_async.lifecycle import task_log
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
-from tests.factories import identity, manifest, owner, pod_task
+from tests.factories import identity, manifest, owner, pod_exists, pod_task
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -113,6 +114,18 @@ async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
     assert isinstance(event, TaskSkippedEvent)
     assert f"Pod default/{task.name} exited with {code}: skipping the task" in caplog.messages
     assert not any("::group::" in message for message in caplog.messages)
+
+
+async def test_a_worker_ends_the_task_of_a_pod_whose_log_did_not_arrive_in_time(
+    local_cluster: LocalCluster, local_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_log, "LOGS_TIMEOUT", 0.0)
+    task = await task_for(local_cluster, local_client, "seq 30000", end_from_trigger=True)
+    [event] = await fired(task)
+    assert event["status"] == "success"
+    outcome = Outcome.from_dict(event["outcome"])
+    assert not outcome.logs_complete
+    assert await pod_exists(local_client, await local_client.get("pods", task.name, "default"))
 
 
 def test_a_row_of_another_version_is_refused_with_what_to_do() -> None:
