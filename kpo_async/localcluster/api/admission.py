@@ -12,7 +12,7 @@ _BUILT_IN_PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-c
 
 
 def check_namespace(store: Store, resource: Resource, obj: Object) -> None:
-    """Raises NotFound without the namespace, and StatusError (403) when it is being deleted."""
+    """Raise NotFound without the namespace, and StatusError (403) when it is being deleted."""
     where = obj["metadata"].get("namespace", "")
     try:
         namespace = store.get("namespaces", "", where)
@@ -81,7 +81,7 @@ def counted_pods(store: Store, namespace: str) -> int:
 
 
 def check_quota(store: Store, pod: Object) -> None:
-    """Raises StatusError (403) when one more pod would exceed a ResourceQuota."""
+    """Raise StatusError (403) when one more pod would exceed a ResourceQuota."""
     metadata = pod["metadata"]
     for quota in store.list("resourcequotas", metadata["namespace"]):
         for key in ("pods", "count/pods"):

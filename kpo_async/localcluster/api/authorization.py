@@ -45,7 +45,7 @@ class Authorizer:
         self._store = store
 
     def check(self, user: UserInfo, info: RequestInfo) -> None:
-        """Raises StatusError (403) with a real server's text."""
+        """Raise StatusError (403) with a real server's text."""
         if self.allows(user, ResourceAttributes.of(info)):
             return
         resource = info.resource
@@ -58,7 +58,7 @@ class Authorizer:
         raise errors.forbidden(resource.name, name, message, resource.group)
 
     def check_path(self, user: UserInfo, method: str, path: str) -> None:
-        """Raises StatusError (403) for a path that is not a resource's."""
+        """Raise StatusError (403) for a path that is not a resource's."""
         allowed = _PUBLIC_PATHS if "system:authenticated" not in user.groups else _DISCOVERY_PATHS
         if MASTERS in user.groups or any(path == known or path.startswith(f"{known}/") for known in allowed):
             return

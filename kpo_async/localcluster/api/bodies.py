@@ -17,7 +17,7 @@ _YAML = ("application/yaml", "application/apply-patch+yaml", "text/yaml")
 
 
 def check_size(size: int) -> None:
-    """Raises StatusError (413) for more bytes than a real server accepts."""
+    """Raise StatusError (413) for more bytes than a real server accepts."""
     if size > SIZE_LIMIT:
         raise errors.StatusError(413, f"Request entity too large: limit is {SIZE_LIMIT}", details={})
 

@@ -77,7 +77,7 @@ class ListOptions:
 
 
 def check_version_match(version: str, match: str) -> None:
-    """Raises StatusError (422) for a `resourceVersionMatch` that the version does not allow."""
+    """Raise StatusError (422) for a `resourceVersionMatch` that the version does not allow."""
     if not match:
         return
     if not version:

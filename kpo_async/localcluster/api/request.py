@@ -92,7 +92,7 @@ class ApiRequest:
 
     @property
     def dry_run(self) -> bool:
-        """Raises StatusError (422) for a `dryRun` other than All."""
+        """Whether `dryRun` is All. Raises StatusError (422) for any other value."""
         return deletion.check_dry_run(self.options_kind, self.http.query.getall("dryRun", []))
 
     def response(self, obj: Object, code: int = 200) -> web.Response:

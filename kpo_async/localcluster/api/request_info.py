@@ -36,7 +36,7 @@ class RequestInfo:
         return "namespace" if self.namespace else "cluster"
 
     def check_method(self) -> None:
-        """Raises StatusError (404 or 405) when the resource has no such subresource or verb."""
+        """Raise StatusError (404 or 405) when the resource has no such subresource or verb."""
         if not self.subresource:
             verbs = self.resource.verbs
         else:

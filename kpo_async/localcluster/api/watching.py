@@ -95,7 +95,7 @@ class Watch:
     """One watch of a resource, from its first event to its end."""
 
     def __init__(self, store: Store, resource: Resource, namespace: str | None, options: WatchOptions) -> None:
-        """Raises StatusError (500) for a malformed version; one that is too old becomes an ERROR event."""
+        """Raise StatusError (500) for a malformed version; one that is too old becomes an ERROR event."""
         self._store = store
         self._resource = resource
         self._options = options
