@@ -25,9 +25,9 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
 
     localcluster                     an API server and a kubelet for tests and demos. Shares no code with the rest
 
-Only `kube` and `localcluster` import aiohttp. Only `kube` imports `kubernetes_asyncio`, and only for credentials that
-need it. `kubernetes` is imported inside functions that give its objects to users' code. Importing
-`kpo_async.operators.pod` loads none of them, because Airflow parses DAG files again and again.
+Only `kube` and `localcluster` import aiohttp. `kubernetes_asyncio` exchanges OIDC tokens and has the V1Pod for hooks and
+callbacks, `kubernetes` has the synchronous client for callbacks; each is imported inside the function that needs it.
+Importing `kpo_async.operators.pod` loads none of them, because Airflow parses DAG files again and again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The id by which this Airflow's pods are told from those of other Airflows that use the same cluster."""
+"""The id that distinguishes the pods of this Airflow from those of other Airflows on the same cluster."""
 
 from __future__ import annotations
 

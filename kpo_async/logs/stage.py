@@ -24,7 +24,7 @@ class Stage(IntEnum):
 
 
 class ContainerStage:
-    """The current stage of one container. Whoever watches the pod raises it, the log's follower waits for it."""
+    """The current stage of one container. The watcher of the pod raises it, the follower of the log waits for it."""
 
     def __init__(self) -> None:
         self.current = Stage.WAITING
