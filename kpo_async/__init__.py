@@ -25,8 +25,8 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
 
     localcluster                     an API server and a kubelet for tests and demos. Shares no code with the rest
 
-Only `kube` and `localcluster` import aiohttp. `kubernetes_asyncio` exchanges OIDC tokens and has the V1Pod for hooks and
-callbacks, `kubernetes` has the synchronous client for callbacks; each is imported inside the function that needs it.
+Only `kube` and `localcluster` import aiohttp. `kubernetes_asyncio` exchanges OIDC tokens and defines V1Pod for hooks
+and callbacks, `kubernetes` the synchronous client for callbacks; each is imported inside the function that needs it.
 Importing `kpo_async.operators.pod` loads none of them, because Airflow parses DAG files again and again.
 """
 
