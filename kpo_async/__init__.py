@@ -10,6 +10,7 @@ the last line too. The story is written once, in `lifecycle`, and is async: work
 Layers. Each imports only what is below it; import-linter enforces this for every module (pyproject.toml):
 
     cli, demo, migrate               the command `kpo-async`
+    plugin, reconciler               delete pods whose try is over, once no worker or trigger is left to do it
     decorators                       @task.kubernetes_async, @task.kubernetes_cmd_async
     operators                        parameters, templates, and what a worker does
     triggers                         what a triggerer does
