@@ -121,8 +121,8 @@ class TaskRun:
     def _postpone_alarm(self) -> None:
         """Set back the alarm by which Airflow enforces the execution_timeout, if Airflow has set it.
 
-        The event loop keeps the deadline itself and ends the task in good order. The alarm raises an exception at
-        whatever line the main thread happens to be, so it stays only as a last resort.
+        The event loop keeps the deadline itself and deletes the pod. The alarm raises an exception at whatever line the
+        main thread happens to be; there, the event loop may swallow it, or may not be able to delete the pod any more.
         """
         airflows_alarm, _ = signal.getitimer(signal.ITIMER_REAL)
         if self.deadline is not None and airflows_alarm:

@@ -163,16 +163,6 @@ def test_a_kill_from_a_signal_handler_deletes_the_pod(kubeconfig: str) -> None:
     assert pods(kubeconfig) == []
 
 
-def test_an_exception_of_airflows_alarm_deletes_the_pod(kubeconfig: str) -> None:
-    def ring(*_: object) -> None:
-        raise AirflowTaskTimeout("as Airflow's `timeout` does")
-
-    signal.signal(signal.SIGUSR1, ring)
-    with pytest.raises(AirflowTaskTimeout, match="as Airflow's"):
-        run(operator(kubeconfig, "sleep 1000", callbacks=KilledWhenItStarts))
-    assert pods(kubeconfig) == []
-
-
 def test_a_kill_while_the_manifest_is_built_leaves_no_pod(kubeconfig: str) -> None:
     class Operator(KubernetesPodOperator):
         def build_pod_request_obj(self, context: Any = None, **kwargs: Any) -> Any:
