@@ -21,7 +21,7 @@ DIFFERENCES = (
     Difference(
         "name suffix",
         "8 random characters",
-        "8 characters that follow from the task instance's id and its try number",
+        "8 characters that follow from the task instance and its try number",
         "A create whose answer was lost is repeated without ever making a second pod.",
     ),
     Difference(

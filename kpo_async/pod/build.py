@@ -146,7 +146,7 @@ def _set_identity(
     metadata = manifest["metadata"]
     unique = None
     if params.random_name_suffix:
-        unique = names.suffix(task.id, task.try_number) if task else names.random_suffix()
+        unique = names.suffix(task) if task else names.random_suffix()
     metadata["name"] = names.pod_name(metadata.get("name") or names.from_task_id(params.task_id), unique)
     metadata["namespace"] = metadata.get("namespace") or connection.namespace or DEFAULT_NAMESPACE
 

@@ -8,10 +8,12 @@ is deterministic except `random_suffix`, for pods that belong to no task.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import secrets
 import string
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -75,14 +77,36 @@ def mark(metadata: dict[str, Any], owner: str, *, installation: str | None = Non
         metadata[field] = {**(metadata.get(field) or {}), **given}
 
 
-def suffix(ti_id: str, try_number: int) -> str:
-    """Return eight characters of [a-z0-9], always the same for this try."""
-    number = int.from_bytes(hashlib.sha256(f"{ti_id}/{try_number}".encode()).digest(), "big")
+def suffix(task: TaskIdentity, number: int = 0) -> str:
+    """Return eight characters of [a-z0-9], always the same for this try; another `number` gives it another name.
+
+    Task instances have a new `id` in each try. It is not used, so that a try can name the pods of the earlier ones.
+    """
+    parts = [task.dag_id, task.task_id, task.run_id, str(task.map_index), str(task.try_number)]
+    seed = "\n".join([*parts, str(number)] if number else parts)
+    value = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest(), "big")
     digits = []
     for _ in range(SUFFIX_LENGTH):
-        number, digit = divmod(number, len(_ALPHABET))
+        value, digit = divmod(value, len(_ALPHABET))
         digits.append(_ALPHABET[digit])
     return "".join(digits)
+
+
+def names_of_try(name: str, task: TaskIdentity) -> Iterator[str]:
+    """Yield `name`, a pod's of this try, and then those that take its place when it belongs to another pod for good.
+
+    There is none in its place when it does not end in the try's suffix: it is the user's own.
+    """
+    yield name
+    head = name.removesuffix(suffix(task))
+    if head != name:
+        yield from (head + suffix(task, number) for number in itertools.count(1))
+
+
+def name_in_try(name: str, task: TaskIdentity, try_number: int) -> str:
+    """Return the first name that the pod called `name` in the try `task` has in another one."""
+    head = name.removesuffix(suffix(task))
+    return name if head == name else head + suffix(replace(task, try_number=try_number))
 
 
 def random_suffix() -> str:

@@ -107,11 +107,11 @@ def test_a_secret_volume_is_mounted_read_only_and_its_name_never_changes() -> No
 @pytest.mark.parametrize(
     ("values", "name"),
     [
-        ({"name": "Hello_Bob"}, "hello-bob-" + names.suffix("0190c6f2", 2)),
+        ({"name": "Hello_Bob"}, "hello-bob-" + names.suffix(TASK)),
         ({"name": "Hello_Bob", "random_name_suffix": False}, "hello-bob"),
-        ({}, "group-task-" + names.suffix("0190c6f2", 2)),
+        ({}, "group-task-" + names.suffix(TASK)),
         ({"random_name_suffix": False}, "group-task"),
-        ({"pod_template_dict": TEMPLATE}, "from-template-" + names.suffix("0190c6f2", 2)),
+        ({"pod_template_dict": TEMPLATE}, "from-template-" + names.suffix(TASK)),
         ({"pod_template_dict": TEMPLATE, "name": "mine", "random_name_suffix": False}, "mine"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -80,21 +82,43 @@ def test_a_pods_name_is_repaired_only_where_it_would_be_refused(base: str, uniqu
 
 @given(st.text(max_size=300), st.booleans())
 def test_a_pods_name_is_always_legal(base: str, with_suffix: bool) -> None:
-    name = names.pod_name(base, names.suffix("id", 1) if with_suffix else None)
+    name = names.pod_name(base, names.suffix(TASK) if with_suffix else None)
     assert names.is_pod_name(name)
     assert not with_suffix or len(name) <= 63
 
 
 def test_the_suffix_is_stable_for_a_try_and_differs_between_tries() -> None:
-    assert names.suffix("id", 1) == names.suffix("id", 1) == "gtsu2e3a"
-    assert names.suffix("id", 1) != names.suffix("id", 2) != names.suffix("other", 2)
+    assert names.suffix(TASK) == names.suffix(replace(TASK, id="another")) == "3gxxz3w3"
+    others = [replace(TASK, try_number=4), replace(TASK, map_index=3), replace(TASK, run_id="r"), TASK]
+    assert len({names.suffix(other) for other in others} | {names.suffix(TASK, 1), names.suffix(TASK, 2)}) == 6
 
 
-@given(st.text(), st.integers(0, 99))
-def test_a_suffix_is_eight_lower_case_letters_and_digits(ti_id: str, try_number: int) -> None:
-    for suffix in (names.suffix(ti_id, try_number), names.random_suffix()):
+@given(st.text(), st.integers(0, 99), st.integers(0, 99))
+def test_a_suffix_is_eight_lower_case_letters_and_digits(run_id: str, try_number: int, number: int) -> None:
+    task = replace(TASK, run_id=run_id, try_number=try_number)
+    for suffix in (names.suffix(task, number), names.random_suffix()):
         assert len(suffix) == 8
         assert set(suffix) <= set(string.ascii_lowercase + string.digits)
+
+
+def test_a_name_that_is_taken_for_good_is_replaced_by_another_of_the_same_try() -> None:
+    name = names.pod_name("job", names.suffix(TASK))
+    chain = list(itertools.islice(names.names_of_try(name, TASK), 4))
+    assert chain[0] == name
+    assert len(set(chain)) == 4
+    assert all(names.is_pod_name(other) and other.startswith("job-") for other in chain)
+
+
+def test_a_users_own_name_is_not_replaced() -> None:
+    assert list(names.names_of_try("fixed", TASK)) == ["fixed"]
+    assert names.name_in_try("fixed", TASK, 1) == "fixed"
+
+
+@given(st.text(string.ascii_lowercase + "-.", max_size=100), st.integers(1, 9))
+def test_a_try_knows_the_names_of_the_earlier_ones(base: str, try_number: int) -> None:
+    earlier = replace(TASK, id="another", try_number=try_number)
+    name = names.pod_name(base, names.suffix(TASK))
+    assert names.name_in_try(name, TASK, try_number) == names.pod_name(base, names.suffix(earlier))
 
 
 @pytest.mark.parametrize(
