@@ -24,7 +24,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 1
+MINOR = 2
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 RESULT_LIMIT = 256 * 1024
 """Characters of a result that are sent with the outcome."""
@@ -106,6 +106,8 @@ class PodTask(_Stored, frozen=True):
     name: str
     namespace: str
     uid: str
+    owner: str = ""
+    """The pod's owner annotation: the try that it belongs to. Empty in 1.1 and older."""
     cluster: ClusterRef = ClusterRef()
     base_container: str = "base"
     logs: LogPlan | None = msgspec.field(default_factory=LogPlan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace as replace_dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,6 +33,11 @@ def owner(task: TaskIdentity, *, reattach: bool = True, installation: str | None
     return Owner(task, TaskRecord.of_try(task, **fields), installation, reattach)
 
 
+def retry_of(task: TaskIdentity, try_number: int = 2) -> TaskIdentity:
+    """A later try of the same task instance, which Airflow gives another id."""
+    return replace_dataclass(task, id=str(uuid.uuid4()), try_number=try_number)
+
+
 def manifest(task: TaskIdentity, script: str, **parameters: Any) -> Json:
     """A pod that runs `script` in sh."""
     defaults = {"task_id": "task", "image": "busybox:1.36", "cmds": ["sh", "-c"], "arguments": [script]}
@@ -43,7 +49,8 @@ def pod_task(pod: Json, kubeconfig: str = "", **fields: Any) -> PodTask:
     """The task of a pod as the server answered it."""
     metadata = pod["metadata"]
     cluster = ClusterRef(config_file=kubeconfig)
-    task = PodTask(metadata["name"], metadata["namespace"], metadata["uid"], cluster=cluster)
+    owner = metadata["annotations"]["kpo-async/owner"]
+    task = PodTask(metadata["name"], metadata["namespace"], metadata["uid"], owner, cluster=cluster)
     return replace(task, **fields)
 
 

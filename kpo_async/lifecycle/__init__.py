@@ -2,10 +2,11 @@
 
     ensure_pod     ownership    create the pod of this try, find it again, or adopt the one that an earlier try left
     wait           wait         stream its logs until its base container has ended or a limit has passed: an `Outcome`
-    collect        finish       the result that it left
-    finish         finish       keep or delete it, by `on_finish_action`
-    kill           finish       the user ended the task: stop it, by `on_kill_action`
-    abandon        ownership    the task ends before it knows its pod: delete whatever was created for it
+    collect        finishing    the result that it left
+    finish         disposal     keep or delete it, by `on_finish_action`
+    end            disposal     the user ended the task: `kill` it, by `on_kill_action`, unless `finish` is due
+    abandon        ownership    the task fails before it knows its pod: `finish` whatever was created for it
+    kill_all       ownership    the user ended it before that: `end` the pods of all its tries
 
 Workers run these with `asyncio.run`, triggers await them. Nothing in here knows Airflow or keeps a connection: a client
 and a `PodTask` come in, an `Outcome` goes out. Any await may be the last one (the worker dies, the triggerer dies, the
@@ -19,8 +20,9 @@ the result, and `record` is what a pod's annotation says of its task.
 
 from __future__ import annotations
 
-from kpo_async.lifecycle.finish import collect, finish, finishing, kill
-from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, last_pod
+from kpo_async.lifecycle.disposal import end, finish, kill
+from kpo_async.lifecycle.finishing import collect, finishing
+from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, last_pod, pod_of
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
@@ -31,10 +33,13 @@ __all__ = [
     "abandon",
     "collect",
     "emit_remaining_logs",
+    "end",
     "ensure_pod",
     "finish",
     "finishing",
     "kill",
+    "kill_all",
     "last_pod",
+    "pod_of",
     "wait",
 ]

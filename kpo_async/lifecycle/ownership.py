@@ -1,17 +1,18 @@
 """One pod for one try: created, found again, adopted, deleted under its uid. Every step may be repeated by any process.
 
 The name follows from the try, so whether an earlier create arrived is a question to the API server, not a guess; from
-then on the pod is known by its uid.
+then on the pod is known by its uid. Which of a task instance's earlier pods a try may adopt is decided in `_adopt`.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from kpo_async.api_types import pod_from_dict
 from kpo_async.exceptions import (
+    ApiError,
     ConflictError,
     ForbiddenError,
     KpoError,
@@ -23,21 +24,28 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
+from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import (
     CURSORS_ANNOTATION,
+    INSTALLATION_LABEL,
     OWNER_ANNOTATION,
     SELECTOR,
     TASK_ANNOTATION,
     TaskIdentity,
     mark,
+    name_in_try,
+    names_of_try,
     siblings,
 )
-from kpo_async.pod.status import assess
+from kpo_async.pod.status import PodState, Verdict, assess
 from kpo_async.pod_task import PodTask
 
 log = logging.getLogger(__name__)
+
+EARLIER_TRIES = 10
+"""How many of the latest tries are asked for by name where pods cannot be listed."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,13 @@ class Owner:
         """Write on a pod's metadata whose it is."""
         mark(metadata, self.id, installation=self.installation, record=self.record.to_json())
 
+    def is_sibling(self, pod: Json) -> bool:
+        """Whether the pod is one of this task instance, of any try. Pods of another Airflow are not."""
+        record = TaskRecord.of_pod(pod)
+        installation = (pod["metadata"].get("labels") or {}).get(INSTALLATION_LABEL)
+        # Pods that older versions made have neither mark; the label selector has found them.
+        return installation in (None, self.installation) and (record is None or record.is_of(self.task))
+
 
 def pod_of(client: Client, task: PodTask) -> PodHandle:
     """Return the handle of the task's pod."""
@@ -77,15 +92,29 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     """Return the owner's pod as the API server has it: created now, created before, or adopted from an earlier try.
 
     Never creates a second pod for one owner: the name is the same each time, so a create whose answer was lost shows as
-    a conflict with ourselves. Raises `PodConflictError` when the name belongs to another owner, `PodStartError` when a
-    quota or an admission policy forbids the pod, `ApiError` for what else the server refuses.
+    a conflict with ourselves. A pod that is done is not found again: the next one of its try gets another name. Raises
+    `PodConflictError` when the user's own name for the pod is taken, `PodStartError` when a quota or an admission
+    policy forbids the pod, `ApiError` for what else the server refuses.
     """
     manifest = {**manifest, "metadata": {**manifest["metadata"]}}
     # A user's hook that replaces the labels may have removed our marks.
     owner.mark(manifest["metadata"])
-    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-    if owner.task.try_number > 1 and (adopted := await _adopt(client, namespace, owner)):
+    if owner.task.try_number > 1 and (adopted := await _adopt(client, manifest, owner)):
         return adopted
+    conflict: Json | None = None
+    for name in names_of_try(manifest["metadata"]["name"], owner.task):
+        manifest["metadata"]["name"] = name
+        pod = await _create_or_find(client, manifest)
+        if owner_id(pod) == owner.id and not is_done(pod):
+            return pod
+        conflict = pod
+    assert conflict is not None
+    raise _name_conflict(conflict)
+
+
+async def _create_or_find(client: Client, manifest: Json) -> Json:
+    """Create the pod, or return the one that has its name already, once that is not being deleted."""
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     while True:
         try:
             return await client.create("pods", manifest, namespace)
@@ -93,49 +122,71 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
             raise _refusal(error, manifest) from error
         except ConflictError:
             found = await _get_by_name(client, namespace, name)
-            if found is None:
-                continue
-            if _owner_of(found) != owner.id:
-                raise _name_conflict(found) from None
-            if not found["metadata"].get("deletionTimestamp"):
+        if found is not None:
+            if not found["metadata"].get("deletionTimestamp") or owner_id(found) is None or is_done(found):
                 return found
-            # A killed run of this very try left it: its name is free once it is gone.
+            # Its name is free once it is gone: a killed run of this try, or of another one, left it.
             await _wait_until_gone(PodHandle.of(client, found))
 
 
-async def _adopt(client: Client, namespace: str, owner: Owner) -> Json | None:
-    """Claim the live pod of an earlier try, if there is one, and delete the live ones that are not adopted."""
+async def _adopt(client: Client, manifest: Json, owner: Owner) -> Json | None:
+    """Claim the pod that an earlier try lost with its worker, and see to the other pods of earlier tries.
+
+    A try that was cleared is not continued: to clear means to run again. It is known by Airflow's `max_tries`, which is
+    raised by clearing and left by a retry. Pods whose base container has ended are kept or deleted as their own task
+    said; the others are deleted.
+    """
     adopted: Json | None = None
-    try:
-        pods = await _siblings(client, namespace, owner)
-    except ForbiddenError as error:
-        log.warning(
-            "Cannot find out whether an earlier try left a pod running, so a new pod is created: %s. "
-            "Grant the verb `list` on pods",
-            error,
-        )
-        return None
-    for found in pods:
-        pod = PodHandle.of(client, found)
-        if not _is_live(found, owner):
-            continue
-        if owner.reattach and adopted is None:
+    for found in await _siblings(client, manifest, owner):
+        pod, record, state = PodHandle.of(client, found), _record(found, owner), _state(found, owner)
+        if owner_id(found) == owner.id:
+            adopted = adopted or found
+        elif state.verdict.ended:
+            log.info("Pod %s of an earlier try has ended: on_finish_action=%r", pod, str(record.on_finish_action))
+            await finish(pod, record, succeeded=state.verdict is Verdict.SUCCEEDED)
+        elif owner.reattach and adopted is None and record.max_tries == owner.record.max_tries:
             log.info("Adopting pod %s, which an earlier try left running", pod)
             adopted = await _claim(pod, found, owner)
-        elif _owner_of(found) != owner.id:
+        else:
             log.info("Deleting pod %s, which an earlier try left running", pod)
-            await pod.delete()
+            await pod.delete(grace_period=record.grace_period)
     return adopted
 
 
-async def _siblings(client: Client, namespace: str, owner: Owner) -> list[Json]:
-    found: list[Json] = (await client.list("pods", namespace, label_selector=siblings(owner.task)))["items"]
-    return found
+async def _siblings(client: Client, manifest: Json, owner: Owner) -> list[Json]:
+    """Return this task instance's pods, of all its tries, that are neither done nor being deleted."""
+    namespace = manifest["metadata"]["namespace"]
+    try:
+        found: list[Json] = (await client.list("pods", namespace, label_selector=siblings(owner.task)))["items"]
+    except ForbiddenError as error:
+        found = await _siblings_by_name(client, manifest, owner, error)
+    return [pod for pod in found if owner.is_sibling(pod) and not _is_over(pod)]
 
 
-def _is_live(pod: Json, owner: Owner) -> bool:
-    deleted = pod["metadata"].get("deletionTimestamp")
-    return not deleted and not assess(pod_from_dict(pod), owner.record.base).verdict.ended
+async def _siblings_by_name(client: Client, manifest: Json, owner: Owner, error: ForbiddenError) -> list[Json]:
+    """Return what `_siblings` wants without the right to list pods: the names of the latest tries are known."""
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    first = max(1, owner.task.try_number - EARLIER_TRIES)
+    names = {name_in_try(name, owner.task, number) for number in range(first, owner.task.try_number + 1)}
+    try:
+        found = [await _get_by_name(client, namespace, name) for name in sorted(names)]
+    except ForbiddenError:
+        log.warning("Cannot find out whether an earlier try left a pod: %s. Grant the verbs `get` and `list`", error)
+        return []
+    return [pod for pod in found if pod is not None and TaskRecord.of_pod(pod) is not None]
+
+
+def _is_over(pod: Json) -> bool:
+    return is_done(pod) or bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def _record(pod: Json, owner: Owner) -> TaskRecord:
+    """Return what the pod says of its task; what its owner says, for a pod that an older version made."""
+    return TaskRecord.of_pod(pod) or owner.record
+
+
+def _state(pod: Json, owner: Owner) -> PodState:
+    return assess(pod_from_dict(pod), _record(pod, owner).base_container)
 
 
 async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
@@ -143,7 +194,7 @@ async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
     # A new try has a log of its own, in which the pod's is emitted from its beginning.
     annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: owner.record.to_json(), CURSORS_ANNOTATION: None}
     latest: Json | None = found
-    while latest and _is_live(latest, owner):
+    while latest and not _is_over(latest) and not _state(latest, owner).verdict.ended:
         version = latest["metadata"]["resourceVersion"]
         try:
             return await pod.patch({"metadata": {"annotations": annotations, "resourceVersion": version}})
@@ -161,11 +212,6 @@ async def _get_by_name(client: Client, namespace: str, name: str) -> Json | None
         return None
 
 
-def _owner_of(pod: Json) -> str | None:
-    owner: str | None = (pod["metadata"].get("annotations") or {}).get(OWNER_ANNOTATION)
-    return owner
-
-
 def _refusal(error: ForbiddenError, manifest: Json) -> KpoError:
     """Return what a refused create is about: a quota and Pod Security answer 403 as a missing right does."""
     metadata = manifest["metadata"]
@@ -175,7 +221,7 @@ def _refusal(error: ForbiddenError, manifest: Json) -> KpoError:
 
 def _name_conflict(pod: Json) -> PodConflictError:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    other = "another task's try" if _owner_of(pod) else "something other than kpo-async"
+    other = "another run or try of a task" if owner_id(pod) else "something other than kpo-async"
     return PodConflictError(
         f"pod {namespace}/{name} exists already and belongs to {other}: give this task another `name`, "
         "keep `random_name_suffix=True`, or delete that pod",
@@ -190,23 +236,38 @@ async def _wait_until_gone(pod: PodHandle) -> None:
 
 
 async def abandon(client: Client, manifest: Json, owner: Owner) -> None:
-    """Delete the pod that `ensure_pod` got or may have got for this owner: no process will look after it."""
-    namespace = manifest["metadata"]["namespace"]
-    # The pod that was created is found by name: without the right to list, and without labels that a hook may remove.
-    created = await _get_by_name(client, namespace, manifest["metadata"]["name"])
-    found = [] if created is None else [created]
-    with suppress(ForbiddenError):  # then none was adopted either
-        found += await _siblings(client, namespace, owner)
-    for pod in {PodHandle.of(client, item) for item in found if _owner_of(item) == owner.id}:
-        await pod.delete()
+    """Finish the pod that `ensure_pod` got or may have got for this owner: no process will look after it."""
+    for found in await _known_pods(client, manifest, owner):
+        if owner_id(found) == owner.id:
+            succeeded = _state(found, owner).verdict is Verdict.SUCCEEDED
+            await finish(PodHandle.of(client, found), _record(found, owner), succeeded=succeeded)
+
+
+async def kill_all(client: Client, manifest: Json, owner: Owner) -> None:
+    """Kill the pods of all tries of a task that its user ended before this try knew its pod."""
+    for found in await _known_pods(client, manifest, owner):
+        await end(PodHandle.of(client, found), _record(found, owner), owner=owner_id(found) or "")
+
+
+async def _known_pods(client: Client, manifest: Json, owner: Owner) -> list[Json]:
+    """Return the task instance's pods; this try's are found by name, too, as a hook may remove the labels."""
+    found = {pod["metadata"]["uid"]: pod for pod in await _siblings(client, manifest, owner)}
+    for name in names_of_try(manifest["metadata"]["name"], owner.task):
+        pod = await _get_by_name(client, manifest["metadata"]["namespace"], name)
+        if pod is None:
+            break
+        if owner_id(pod) == owner.id and not _is_over(pod):
+            found[pod["metadata"]["uid"]] = pod
+    return list(found.values())
 
 
 async def last_pod(client: Client, task: PodTask) -> Json:
-    """Return the task's pod for the user's callbacks; only its metadata when it is gone."""
+    """Return the task's pod for people to look at; only its metadata when it is gone or cannot be read."""
+    pod = pod_of(client, task)
+    try:
+        found = await pod.get()
+    except ApiError as error:
+        log.warning("Pod %s is shown without its spec and status: %s", pod, error)
+        found = None
     metadata = {"name": task.name, "namespace": task.namespace, "uid": task.uid}
-    return await pod_of(client, task).get() or {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
-
-
-def is_active(pod: Json, base: str) -> bool:
-    """Whether any of the pod's main containers runs or may yet run."""
-    return assess(pod_from_dict(pod), base).active
+    return found or {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}

@@ -11,6 +11,7 @@ import logging
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
+from kpo_async.lifecycle.ownership import last_pod
 from kpo_async.pod.status import PodState, Verdict
 from kpo_async.pod_task import PodTask
 
@@ -64,5 +65,6 @@ class PodStatusLogger:
             log.log(level, "%s", text)
 
     async def _call_on_pod_starting(self) -> None:
-        if self._callbacks.wants(CallbackEvent.POD_STARTING) and (pod := await self._pod.get()) is not None:
+        if self._callbacks.wants(CallbackEvent.POD_STARTING):
+            pod = await last_pod(self._pod.client, self._task)
             await self._callbacks.pod_event(CallbackEvent.POD_STARTING, pod)

@@ -25,8 +25,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     map_index: int = -1
     max_tries: int = 0
     """Airflow's: a retry leaves it, clearing the task raises it."""
-    base: str = "base"
-    """The name of the base container."""
+    base_container: str = msgspec.field(default="base", name="base")
     deferrable: bool = False
     on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
     on_kill_action: OnKillAction = OnKillAction.DELETE_POD
@@ -45,6 +44,11 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
             return msgspec.json.decode((pod["metadata"].get("annotations") or {})[TASK_ANNOTATION], type=cls)
         except (KeyError, msgspec.MsgspecError):
             return None
+
+    def is_of(self, task: TaskIdentity) -> bool:
+        """Whether this is a try of the same task instance."""
+        mine = (self.dag_id, self.task_id, self.run_id, self.map_index)
+        return mine == (task.dag_id, task.task_id, task.run_id, task.map_index)
 
     def to_json(self) -> str:
         """Return the value of the annotation."""

@@ -16,6 +16,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle import deadlines, xcom
+from kpo_async.lifecycle.disposal import stop
 from kpo_async.lifecycle.ownership import pod_of, subscribe
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
 from kpo_async.lifecycle.task_log import streaming_logs, wait_for_logs
@@ -50,7 +51,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
             result = await _read_result(pod, task, feed)
         logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
     if end.status is OutcomeStatus.TIMED_OUT:
-        await pod.delete(grace_period=task.grace_period)
+        await stop(pod, task)
     category, message = await describe_failure(client, task, end)
     return Outcome(
         status=end.status,

@@ -23,7 +23,7 @@ from kpo_async.hooks.kubernetes import resolve
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, WatchEvent, watch_pods
-from kpo_async.lifecycle.finish import DONE
+from kpo_async.lifecycle.disposal import DONE
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.names import INSTALLATION_LABEL, OWNER_ANNOTATION, SELECTOR, TASK_ANNOTATION
 from kpo_async.pod.status import assess
@@ -86,7 +86,7 @@ async def judge(pods: Iterable[OwnedPod]) -> list[tuple[OwnedPod, Decision]]:
     found = []
     for pod in owned:
         record = pod.record
-        state = assess(pod.pod, record.base if record else "base")
+        state = assess(pod.pod, record.base_container if record else "base")
         if (owner := tries.get(pod.try_id)) is not None:
             found.append((pod, decide(record, state, owner, now)))
     return found

@@ -14,7 +14,7 @@ from tests.factories import identity, manifest, owner
 NEW_ACTION = '{"dag_id": "d", "task_id": "t", "run_id": "r", "try_number": 1, "on_finish_action": "new"}'
 FIELDS = {
     "max_tries": 3,
-    "base": "main",
+    "base_container": "main",
     "deferrable": True,
     "on_finish_action": OnFinishAction.KEEP_POD,
     "on_kill_action": OnKillAction.KEEP_POD,

@@ -1,4 +1,4 @@
-"""After the wait: collect the result, call the user's callbacks, and keep or delete the pod."""
+"""After the wait: collect the result, call the user's callbacks, and finish the pod."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ import yaml
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.compat import timeout
-from kpo_async.exceptions import ApiError, ConflictError, NotFoundError, XComError
+from kpo_async.exceptions import ApiError, XComError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
-from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.lifecycle import xcom
-from kpo_async.lifecycle.ownership import is_active, last_pod, pod_of, subscribe
+from kpo_async.lifecycle.disposal import finish
+from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.records import split
 from kpo_async.pod.containers import TERMINAL_PHASES
-from kpo_async.pod.names import DONE_LABEL, TRUE
 from kpo_async.pod.redact import redact
 from kpo_async.pod.status import PodState, assess
-from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, PodTask
+from kpo_async.pod_task import Outcome, PodTask
 
 log = logging.getLogger(__name__)
 
 PHASE_TIMEOUT = 5.0
 """Seconds to wait for a pod's last phase, which follows the end of its base container."""
-DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True"}}}
-"""The patch that takes a kept pod out of the shared watch; `already_checked` is the incumbent's label."""
 
 
 async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
@@ -56,19 +53,27 @@ async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
 
 @asynccontextmanager
 async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
-    """Run the block, which collects the result, between the user's callbacks, and `finish` whatever happens in it."""
+    """Run the block, which collects and stores the result, between the user's callbacks, and `finish` the pod after it.
+
+    An error in the block or in a callback is raised after that. On cancellation nothing is done to the pod: a triggerer
+    that stops leaves it to the next one, and a worker that is killed knows itself what to do.
+    """
     events = (CallbackEvent.POD_COMPLETION, CallbackEvent.POD_TEARDOWN, CallbackEvent.POD_CLEANUP)
     log_pod = task.spec_on_failure and not outcome.succeeded and not task.skips(outcome)
     pod = await _ended_pod(client, task, outcome) if log_pod or any(callbacks.wants(event) for event in events) else {}
+    if log_pod:
+        _log_pod(task, pod)
+    error: Exception | None = None
     try:
-        if log_pod:
-            _log_pod(task, pod)
         await callbacks.pod_event(CallbackEvent.POD_COMPLETION, pod)
         yield
         await callbacks.pod_event(CallbackEvent.POD_TEARDOWN, pod)
-    finally:
-        await finish(client, task, outcome)
-        await callbacks.pod_event(CallbackEvent.POD_CLEANUP, pod)
+    except Exception as raised:  # not a cancellation
+        error = raised
+    await finish(pod_of(client, task), task, succeeded=outcome.succeeded)
+    await callbacks.pod_event(CallbackEvent.POD_CLEANUP, pod)
+    if error is not None:
+        raise error
 
 
 async def _ended_pod(client: Client, task: PodTask, outcome: Outcome) -> Json:
@@ -95,37 +100,3 @@ def _log_pod(task: PodTask, pod: Json) -> None:
     for text in split(yaml.safe_dump(redact(pod), sort_keys=False)):
         log.info("%s", text)
     log.info("::endgroup::")
-
-
-async def finish(client: Client, task: PodTask, outcome: Outcome) -> None:
-    """Keep or delete the pod, by `on_finish_action`. A kept pod is marked done and leaves the shared watch.
-
-    A pod that still runs when its task has failed is deleted unless `keep_pod` was asked for. Idempotent.
-    """
-    pod = pod_of(client, task)
-    if await _is_kept(pod, task, outcome):
-        with suppress(NotFoundError, ConflictError):
-            await pod.patch(DONE)
-    else:
-        await pod.delete(grace_period=task.grace_period)
-
-
-async def _is_kept(pod: PodHandle, task: PodTask, outcome: Outcome) -> bool:
-    if task.on_finish_action == OnFinishAction.KEEP_POD:
-        return True
-    if task.on_finish_action == OnFinishAction.DELETE_POD:
-        return False
-    if task.on_finish_action == OnFinishAction.DELETE_SUCCEEDED_POD and outcome.succeeded:
-        return False
-    found = await pod.get()
-    return found is not None and not is_active(found, task.base_container)
-
-
-async def kill(client: Client, task: PodTask) -> None:
-    """Delete the pod of a task that its user ended, unless `on_kill_action` is to keep it."""
-    pod = pod_of(client, task)
-    if task.on_kill_action == OnKillAction.DELETE_POD:
-        log.info("Deleting pod %s: its task was killed", pod)
-        await pod.delete(grace_period=task.grace_period)
-    else:
-        log.info("Leaving pod %s as it is (on_kill_action=%r): its task was killed", pod, str(task.on_kill_action))

@@ -1,9 +1,10 @@
-"""What becomes of the result and of the pod after the wait, on the embedded cluster."""
+"""What becomes of the result, and when callbacks are called, after the wait, on the embedded cluster."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
+import time
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
 from kpo_async.exceptions import XComError
 from kpo_async.kube.client import Client
-from kpo_async.logs.records import RECORD_BYTES, json_size
+from kpo_async.localcluster import LocalCluster
 from kpo_async.pod.xcom_sidecar import XComTransport
-from kpo_async.pod_task import OnFinishAction, OnKillAction, Outcome, OutcomeStatus
+from kpo_async.pod_task import OnFinishAction, Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, create_pod, identity, manifest, owner, pod_exists, pod_task
 
 
@@ -64,7 +65,7 @@ async def test_a_companion_that_never_ends_delays_neither_the_verdict_nor_the_de
     terms = pod_task(pod, on_finish_action=OnFinishAction.DELETE_SUCCEEDED_POD)
     outcome = await lifecycle.wait(client, terms, NO_CALLBACKS)
     assert outcome.succeeded
-    await lifecycle.finish(client, terms, outcome)
+    await lifecycle.finish(lifecycle.pod_of(client, terms), terms, succeeded=True)
     assert not await pod_exists(client, pod)
 
 
@@ -84,63 +85,47 @@ async def test_callbacks_see_the_phase_that_follows_the_end_of_the_base_containe
     assert seen == ["Succeeded"]
 
 
-@pytest.mark.parametrize(
-    ("action", "script", "kept"),
-    [
-        pytest.param(OnFinishAction.DELETE_POD, "exit 1", False, id="delete_pod"),
-        pytest.param(OnFinishAction.KEEP_POD, "exit 0", True, id="keep_pod"),
-        pytest.param(OnFinishAction.DELETE_SUCCEEDED_POD, "exit 0", False, id="delete_succeeded_pod that succeeded"),
-        pytest.param(OnFinishAction.DELETE_SUCCEEDED_POD, "exit 1", True, id="delete_succeeded_pod that failed"),
-        pytest.param(OnFinishAction.DELETE_ACTIVE_POD, "exit 1", True, id="delete_active_pod that has ended"),
-    ],
-)
-async def test_the_pod_is_deleted_or_kept_as_asked(
-    client: Client, action: OnFinishAction, script: str, kept: bool
+@pytest.mark.parametrize("verb", ["get", "delete", "list watch", "delete get"])
+async def test_without_a_right_the_verdict_stands_and_a_warning_names_the_pod_that_is_left(
+    local_cluster: LocalCluster, client: Client, verb: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pod = await create_pod(client, script)
-    task = pod_task(pod, on_finish_action=action)
+    pod = await create_pod(client, "exit 3")
+    task = pod_task(pod)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
-    await lifecycle.finish(client, task, outcome)
-    await lifecycle.finish(client, task, outcome)
-    assert await pod_exists(client, pod) is kept
-    if kept:
-        labels = (await client.get("pods", task.name, "default"))["metadata"]["labels"]
-        assert (labels["kpo-async/done"], labels["already_checked"]) == ("true", "True")
+    with local_cluster.faults.forbid(verb=verb, resource="pods"):
+        async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+            assert await lifecycle.collect(client, task, outcome) is None
+    assert outcome.exit_code == 3
+    left = "delete" in verb
+    assert await pod_exists(client, pod) is left
+    assert (f"Pod default/{task.name} is left as it is" in caplog.text) is left
 
 
-@pytest.mark.parametrize(
-    ("action", "kept"), [pytest.param(OnKillAction.DELETE_POD, False), pytest.param(OnKillAction.KEEP_POD, True)]
-)
-async def test_killing_a_task_deletes_its_pod_unless_it_is_to_be_kept_and_logs_which(
-    client: Client, action: OnKillAction, kept: bool, caplog: pytest.LogCaptureFixture
+async def test_without_the_right_to_delete_a_pod_that_is_out_of_time_still_times_out(
+    local_cluster: LocalCluster, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle")
     pod = await create_pod(client, "sleep 1000")
-    await lifecycle.kill(client, pod_task(pod, on_kill_action=action))
-    assert await pod_exists(client, pod) is kept
-    assert caplog.messages[-1].startswith("Leaving pod default/" if kept else "Deleting pod default/")
+    with local_cluster.faults.forbid(verb="delete", resource="pods"):
+        outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() + 0.5), NO_CALLBACKS)
+    assert outcome.status is OutcomeStatus.TIMED_OUT
+    assert f"Pod default/{pod['metadata']['name']} runs on" in caplog.text
 
 
-async def test_another_pod_of_the_same_name_is_not_touched(client: Client) -> None:
-    pod = await create_pod(client, "sleep 1000")
-    stale = pod_task(pod, uid="00000000-0000-0000-0000-000000000000")
-    await lifecycle.kill(client, stale)
-    await lifecycle.finish(client, stale, Outcome(OutcomeStatus.FAILED))
+async def test_a_story_that_is_cancelled_while_it_finishes_does_nothing_to_the_pod(client: Client) -> None:
+    pod = await create_pod(client, "exit 0")
+    task = pod_task(pod)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    with pytest.raises(asyncio.CancelledError):
+        async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+            raise asyncio.CancelledError
     assert await pod_exists(client, pod)
 
 
-async def test_the_manifest_of_a_failed_pod_is_a_group_whose_markers_are_records_of_their_own(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="kpo_async")
-    pod = await create_pod(client, "exit 1", env_vars={f"VARIABLE_{n}": "x" * 100 for n in range(200)})
+async def test_an_error_while_the_result_is_collected_is_raised_after_the_pod_is_finished(client: Client) -> None:
+    pod = await create_pod(client, "exit 0")
     task = pod_task(pod)
     outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
-    async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
-        pass
-    start = caplog.messages.index(f"::group::Pod {task.namespace}/{task.name}")
-    end = caplog.messages.index("::endgroup::")
-    content = caplog.messages[start + 1 : end]
-    assert len(content) > 1
-    assert "VARIABLE_199" in "\n".join(content)
-    assert all(json_size(message) <= RECORD_BYTES for message in content)
+    with pytest.raises(XComError, match="oops"):
+        async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+            raise XComError("oops")
+    assert not await pod_exists(client, pod)
