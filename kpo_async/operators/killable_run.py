@@ -38,7 +38,18 @@ class KillableRun:
         if self._killed:
             coroutine.close()
             raise asyncio.CancelledError
-        return self._runner.run(self._run(coroutine))
+        result = self._runner.run(self._run(coroutine))
+        if self._killed:  # after its last await
+            raise asyncio.CancelledError
+        return result
+
+    def clean_up(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine` after a kill, which does not interrupt it, or after an exception."""
+        self._killed = True
+        if self._task is not None:  # An alarm's exception has left it in the middle.
+            self._task.cancel()
+            self._task = None
+        self._runner.run(coroutine)
 
     async def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         self._task = asyncio.current_task()

@@ -45,10 +45,17 @@ class KubernetesPodOperator(PodOperatorBase):
         return super().resume_execution(next_method, next_kwargs, context)
 
     def trigger_reentry(self, context: Context, event: Json) -> Any:
-        """Finish a task whose pod has ended: remaining logs, XCom, callbacks, and what becomes of the pod."""
+        """Finish a task whose pod has ended: remaining logs, XCom, callbacks, and what becomes of the pod.
+
+        With the event of an earlier try, which Airflow gives to a task that is cleared while it resumes, start anew.
+        """
         from kpo_async.operators.worker import TaskRun
 
-        return TaskRun(self, context).resume(event)
+        run = TaskRun(self, context)
+        if run.owns(event):
+            return run.resume(event)
+        self.log.info("The trigger fired for an earlier try, and this one starts anew: the task was cleared meanwhile")
+        return self.execute(context)
 
     def on_kill(self) -> None:
         """Stop the pod of the current run. A signal handler calls this, so it only cancels the run, which does it."""

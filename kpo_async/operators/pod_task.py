@@ -35,7 +35,7 @@ async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
     record = TaskRecord.of_try(
         task,
         max_tries=getattr(context["ti"], "max_tries", 0),
-        base=base_container_name(operator),
+        base_container=base_container_name(operator),
         deferrable=bool(operator.deferrable),
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,
@@ -44,8 +44,10 @@ async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
     return Owner(task, record, await installation_id(), reattach=operator.durable)
 
 
-def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) -> PodTask:
-    """Return what a worker needs to follow `pod` to its end. `deadline` is in seconds since the epoch.
+def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: float | None) -> PodTask:
+    """Return what a worker needs to follow the `pod` of this `owner` to its end.
+
+    `owner` is the value of the owner annotation, `deadline` is in seconds since the epoch.
 
     Values are converted to the types that cross: users write 1 for True, and 30.0 for a number of seconds.
     """
@@ -54,6 +56,7 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, deadline: float | None) ->
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
+        owner=owner,
         cluster=cluster_ref(operator),
         base_container=base_container_name(operator),
         logs=_log_plan(operator),

@@ -7,6 +7,7 @@ exceptions, and the user's kill, which arrives as a signal while the event loop 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import KpoError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync import outside_event_loop
@@ -27,7 +28,7 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.models import to_dict
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.killable_run import KillableRun
-from kpo_async.operators.manifest import cluster_ref
+from kpo_async.operators.manifest import cluster_ref, identity
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
@@ -35,6 +36,8 @@ from kpo_async.triggers.pod import KubernetesPodTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 ALARM_GRACE = 30.0
 """Seconds between the deadline that the event loop keeps and Airflow's own alarm, which stays as a last resort."""
@@ -46,27 +49,31 @@ class TaskRun:
     """One run of a task on a worker, in one event loop, which fetches the connection once.
 
     Airflow enters an operator at one of four points, and each of them has its method here: call one, once. They raise
-    `AirflowException` for errors of this library, and after a kill.
+    `AirflowException` for errors of this library, and after a kill. However a run ends, it leaves no pod that another
+    process would not look after: see `_see_to_pod`.
     """
 
     client: Client
     callbacks: Callbacks
-    pod_task: PodTask
 
     def __init__(self, operator: PodOperatorBase, context: Context) -> None:
         self.operator = operator
         self.context = context
         timeout = operator.execution_timeout
         self.deadline = None if timeout is None else time.time() + timeout.total_seconds()
+        self._created: Json | None = None
+        """The manifest of a pod that may have been created, until it is known."""
+        self._pod_task: PodTask | None = None
+        """The pod, from when it is known until it is finished."""
 
     @outside_event_loop
     def start(self) -> NoReturn:
         """Create the pod and defer."""
         with self._killable_run() as run:
-            run(self._create(self._manifest()))
+            task = run(self._create(self._manifest()))
         now = time.time()
         self.operator.defer(
-            trigger=KubernetesPodTrigger(for_deferral(self.operator, self.pod_task, now).to_dict()),
+            trigger=KubernetesPodTrigger(for_deferral(self.operator, task, now).to_dict()),
             method_name="trigger_reentry",
             timeout=None if self.deadline is None else max(0.0, self.deadline - now) + DEFER_GRACE,
         )
@@ -74,9 +81,13 @@ class TaskRun:
     @outside_event_loop
     def run_to_completion(self) -> Any:
         """Create the pod, wait for its end in this process, and return the task's result."""
-        self._postpone_alarm()
         with self._killable_run() as run:
             return run(self._create_and_wait(self._manifest()))
+
+    def owns(self, event: Mapping[str, Any]) -> bool:
+        """Whether the event was fired for this try: a task that is cleared while it resumes is given the old event."""
+        # Triggers of version 1.1 and older do not say.
+        return event.get("pod_owner") in (None, "", identity(self.context).owner)
 
     @outside_event_loop
     def resume(self, event: Mapping[str, Any]) -> Any:
@@ -86,23 +97,50 @@ class TaskRun:
 
     @outside_event_loop
     def abandon(self) -> None:
-        """Stop the pod of a task whose trigger broke or timed out: nothing else will."""
-        with self._killable_run() as run:
-            run(self._abandon(self._manifest()))
+        """See to the pod of a task whose trigger broke or timed out: nothing else will. Errors are logged."""
+        try:
+            with self._killable_run() as run:
+                self._created = self._manifest()
+                run(self._see_to_pod())
+        except AirflowException as error:
+            log.warning("The pod of this task may be left: %s", error)
 
     @contextmanager
     def _killable_run(self) -> Iterator[KillableRun]:
         """Open the event loop of this run, for `operator.on_kill` to interrupt, and raise Airflow's exceptions."""
-        try:
-            with KillableRun() as run:
-                self.operator.current_run = run
+        with KillableRun() as run:
+            self.operator.current_run = run
+            self._postpone_alarm()
+            try:
                 yield run
-        except asyncio.CancelledError:
-            raise AirflowException("The task was killed") from None
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                run.clean_up(self._see_to_pod(killed=True))
+                raise AirflowException("The task was killed") from None
+            except BaseException as error:
+                if self._pod_task or (self._created and _may_have_created(error)):
+                    run.clean_up(self._see_to_pod())
+                if isinstance(error, KpoError):
+                    raise AirflowException(str(error)) from error
+                raise
+            finally:
+                self.operator.current_run = None
+
+    async def _see_to_pod(self, *, killed: bool = False) -> None:
+        """Kill or finish the pod of a task that ends here, before it has finished its pod. Errors are logged."""
+        try:
+            source, _ = await resolve(cluster_ref(self.operator))
+            async with connect(source) as client:
+                if (task := self._pod_task) is not None:
+                    pod = lifecycle.pod_of(client, task)
+                    if killed:
+                        await lifecycle.end(pod, task, owner=task.owner)
+                    else:
+                        await lifecycle.finish(pod, task, succeeded=False)
+                elif self._created is not None:
+                    owner = await owner_of(self.operator, self.context)
+                    await (lifecycle.kill_all if killed else lifecycle.abandon)(client, self._created, owner)
         except KpoError as error:
-            raise AirflowException(str(error)) from error
-        finally:
-            self.operator.current_run = None
+            log.warning("The pod of this task may be left: %s", error)
 
     def _manifest(self) -> Json:
         """Return the manifest as the operator's class, which may be a user's, builds it: in no running event loop."""
@@ -143,77 +181,70 @@ class TaskRun:
             await self.callbacks.client_created()
             yield
 
-    async def _create(self, manifest: Json) -> None:
+    async def _create(self, manifest: Json) -> PodTask:
         async with self._connected():
-            await self._ensure_pod(manifest)
+            return await self._ensure_pod(manifest)
 
     async def _create_and_wait(self, manifest: Json) -> Any:
         async with self._connected():
-            await self._ensure_pod(manifest)
-            async with self._pod_killed_with_task():
-                outcome = await lifecycle.wait(
-                    self.client, self.pod_task, self.callbacks, formatter=self.operator.log_formatter
-                )
-                return await self._finish(outcome)
+            task = await self._ensure_pod(manifest)
+            outcome = await lifecycle.wait(self.client, task, self.callbacks, formatter=self.operator.log_formatter)
+            return await self._finish(task, outcome)
 
-    async def _ensure_pod(self, manifest: Json) -> None:
-        """Create or adopt the task's pod, set `pod_task`, and push the pod's name. A kill meanwhile leaves no pod."""
-        manifest = await self.callbacks.manifest_created(manifest)
+    async def _ensure_pod(self, manifest: Json) -> PodTask:
+        """Create, find or adopt the task's pod, and push its name."""
+        self._created = manifest = await self.callbacks.manifest_created(manifest)
         owner = await owner_of(self.operator, self.context)
-        try:
-            pod = await lifecycle.ensure_pod(self.client, manifest, owner)
-        except asyncio.CancelledError:
-            await lifecycle.abandon(self.client, manifest, owner)
-            raise
-        self.pod_task = pod_task_of(self.operator, pod, self.deadline)
-        if self.pod_task.logs is not None:
-            for mistake in self.pod_task.logs.mistakes(assess(pod_from_dict(pod), self.pod_task.base_container)):
+        pod = await lifecycle.ensure_pod(self.client, manifest, owner)
+        task = self._pod_task = pod_task_of(self.operator, pod, owner.id, self.deadline)
+        self._created = None
+        if task.logs is not None:
+            for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                 self.operator.log.warning("%s", mistake)
-        self.context["ti"].xcom_push(key="pod_name", value=self.pod_task.name)
-        self.context["ti"].xcom_push(key="pod_namespace", value=self.pod_task.namespace)
-        async with self._pod_killed_with_task():
-            await self.callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
+        self.context["ti"].xcom_push(key="pod_name", value=task.name)
+        self.context["ti"].xcom_push(key="pod_namespace", value=task.namespace)
+        await self.callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
+        return task
 
     async def _resume(self, event: Mapping[str, Any]) -> Any:
         outcome = Outcome.from_dict(event["outcome"])
         metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
-        self.pod_task = pod_task_of(self.operator, {"metadata": metadata}, deadline=None)
-        async with self._connected(), self._pod_killed_with_task():
-            await self._call_callbacks_of_resumption(event, outcome)
+        owner = identity(self.context).owner
+        task = self._pod_task = pod_task_of(self.operator, {"metadata": metadata}, owner, deadline=None)
+        async with self._connected():
+            await self._call_callbacks_of_resumption(task, event, outcome)
             if not outcome.logs_complete:
                 await lifecycle.emit_remaining_logs(
-                    self.client, self.pod_task, outcome, self.callbacks, formatter=self.operator.log_formatter
+                    self.client, task, outcome, self.callbacks, formatter=self.operator.log_formatter
                 )
-            return await self._finish(outcome)
+            return await self._finish(task, outcome)
 
-    async def _call_callbacks_of_resumption(self, event: Mapping[str, Any], outcome: Outcome) -> None:
+    async def _call_callbacks_of_resumption(self, task: PodTask, event: Mapping[str, Any], outcome: Outcome) -> None:
         if self.callbacks.wants(CallbackEvent.OPERATOR_RESUMING):
-            pod = await lifecycle.last_pod(self.client, self.pod_task)
+            pod = await lifecycle.last_pod(self.client, task)
             await self.callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, pod, event=dict(event))
         started = outcome.exit_code is not None
         if started and self.callbacks.wants(CallbackEvent.POD_STARTING) and callables_are_local(self.operator):
-            pod = await lifecycle.last_pod(self.client, self.pod_task)
+            pod = await lifecycle.last_pod(self.client, task)
             await self.callbacks.pod_event(CallbackEvent.POD_STARTING, pod)
 
-    @asynccontextmanager
-    async def _pod_killed_with_task(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except asyncio.CancelledError:
-            await lifecycle.kill(self.client, self.pod_task)
-            raise
-
-    async def _finish(self, outcome: Outcome) -> Any:
+    async def _finish(self, task: PodTask, outcome: Outcome) -> Any:
         """Collect the result, finish the pod, and end the task: return the result, or raise Airflow's exception."""
-        async with lifecycle.finishing(self.client, self.pod_task, outcome, self.callbacks):
-            result = await lifecycle.collect(self.client, self.pod_task, outcome)
-        skips = self.pod_task.skips(outcome)
-        if outcome.succeeded and not skips:
+        skips = task.skips(outcome)
+        ends_well = outcome.succeeded and not skips
+        try:
+            async with lifecycle.finishing(self.client, task, outcome, self.callbacks):
+                result = await lifecycle.collect(self.client, task, outcome)
+                if result is not None and not ends_well:
+                    self._push_result(result)
+        except Exception:  # after it, the pod is finished
+            self._pod_task = None
+            raise
+        self._pod_task = None
+        if ends_well:
             return result
-        if result is not None:
-            self._push_result(result)
         if skips:
-            raise AirflowSkipException(f"Pod {self.pod_task.name} exited with {outcome.exit_code}: skipping the task")
+            raise AirflowSkipException(f"Pod {task.name} exited with {outcome.exit_code}: skipping the task")
         if outcome.status is OutcomeStatus.TIMED_OUT:
             raise AirflowTaskTimeout(outcome.message)
         raise AirflowException(outcome.message)
@@ -226,6 +257,7 @@ class TaskRun:
                 ti.xcom_push(key=key, value=value)
         ti.xcom_push(key="return_value", value=result)
 
-    async def _abandon(self, manifest: Json) -> None:
-        async with self._connected():
-            await lifecycle.abandon(self.client, manifest, await owner_of(self.operator, self.context))
+
+def _may_have_created(error: BaseException) -> bool:
+    """Whether a create that ended like this may have made a pod: its answer may have been lost."""
+    return not isinstance(error, KpoError) or isinstance(error, (UnreachableError, ServerError))

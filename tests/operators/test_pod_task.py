@@ -38,7 +38,7 @@ def test_values_are_sent_with_the_types_that_the_triggerer_reads(
     parameters: dict[str, Any], field: str, value: object
 ) -> None:
     operator = KubernetesPodOperator(task_id="task", image="busybox", **parameters)
-    task = for_deferral(operator, pod_task_of(operator, POD, deadline=None), deferred_at=1.0)
+    task = for_deferral(operator, pod_task_of(operator, POD, "id/1", deadline=None), deferred_at=1.0)
     found: Any = PodTask.from_dict(json.loads(json.dumps(task.to_dict())))
     for name in field.split("."):
         found = getattr(found, name)
