@@ -29,6 +29,7 @@ AIRFLOW_VERSION: str = __version__
 
 __all__ = [
     "AIRFLOW_VERSION",
+    "ENDED",
     "FAILING_IN_TRIGGERER_RETRIES",
     "TRIGGERS_ARE_KILLED",
     "AirflowException",
@@ -45,6 +46,9 @@ __all__ = [
     "push_xcom",
     "task_state",
 ]
+
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""The states of a task instance that no process works on any more."""
 
 TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow calls a trigger's `on_kill` when a user ends its task (3.3). Before, it calls only `cleanup`."""
@@ -101,19 +105,24 @@ async def get_extra(connection: Any) -> dict[str, Any]:
 
 
 async def task_state(task_instance: Any) -> str | None:
-    """Return the current state of a trigger's task instance, None when it has none or is gone."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    """Return the current state of a trigger's task instance, None when it has none or is gone.
 
-    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+    For triggers: the request uses no thread, so it is made even when other code has filled the loop's thread pool.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetTaskStates
+
+    request = GetTaskStates(
         dag_id=task_instance.dag_id,
         task_ids=[task_instance.task_id],
         run_ids=[task_instance.run_id],
         map_index=task_instance.map_index,
     )
+    answer: Any = await task_runner.SUPERVISOR_COMMS.asend(request)
     index = task_instance.map_index
     # The server's key for a mapped instance is `<task_id>_<map_index>`.
     key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
-    state = states.get(task_instance.run_id, {}).get(key)
+    state = answer.task_states.get(task_instance.run_id, {}).get(key)
     return None if state is None else str(getattr(state, "value", state))
 
 

@@ -70,6 +70,10 @@ class SingleFlight(Generic[Key, Value]):
 
     async def run(self, key: Key, call: Callable[[], Awaitable[Value]]) -> Value:
         """The result of `call()`, or of a call for `key` that is under way or fresh. Raises what the call raised."""
+        return await asyncio.shield(self.start(key, call))
+
+    def start(self, key: Key, call: Callable[[], Awaitable[Value]]) -> asyncio.Future[Value]:
+        """The future result of `run`, which must not be cancelled, and need not be awaited."""
         flights = self._flights.get()
         flight = flights.get(key)
         if flight is None or flight.fresh_until <= asyncio.get_running_loop().time():
@@ -78,7 +82,7 @@ class SingleFlight(Generic[Key, Value]):
                 result.set_name(f"kpo-async {self._name}")
             flight = flights[key] = _Flight(result)
             result.add_done_callback(lambda _: self._landed(flights, key))
-        return await asyncio.shield(flight.result)
+        return flight.result
 
     async def aclose(self) -> None:
         """Cancel the calls that are under way on the running loop."""

@@ -1,7 +1,8 @@
 """`KubernetesPodTrigger` waits for one pod in the triggerer, on the watch that all triggers of a cluster share.
 
 It fires exactly one event, at the end. Another triggerer can continue at any moment: the trigger's row in Airflow's
-database holds everything that it needs. Only a user who ends the task ends the pod (`on_kill`).
+database holds everything that it needs, and a trigger that is cancelled does nothing to its pod. Only a user who ends
+the task ends the pod (`triggers.kill`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from kpo_async.hooks.airflow import (
     deferral_settles_after,
     pull_xcom,
     push_xcom,
-    task_state,
 )
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync_client import core_v1
@@ -43,10 +43,10 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
+from kpo_async.triggers.kill import kill, warm_up
 
 log = logging.getLogger(__name__)
 
-DEFERRED = "deferred"
 RETURN_VALUE = "return_value"
 VERDICT = "pod_verdict"
 """Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
@@ -75,6 +75,8 @@ class KubernetesPodTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Stream the logs while the pod runs, then fire the one event that ends or resumes the task."""
+        if self.task_instance is not None:
+            warm_up(self.task_instance)
         event = await self._wait_and_end()
         await wait_until_read()
         yield event
@@ -99,15 +101,8 @@ class KubernetesPodTrigger(BaseTrigger):
         return TriggerEvent(self._event(outcome))
 
     async def on_kill(self) -> None:
-        """End the pod of a task that its user ended.
-
-        Airflow 3.3 also calls this when it hands the trigger to another triggerer (apache/airflow#73454). The task is
-        still deferred then, and the pod must run on.
-        """
-        if await task_state(self.task_instance) == DEFERRED:
-            return
-        async with connect(await self._source()) as client:
-            await lifecycle.kill(client, self.pod_task)
+        """End the pod of a task that its user ended."""
+        await kill(self.pod_task, self.task_instance)
 
     async def cleanup(self) -> None:
         """Do the work of `on_kill` where Airflow has none, before 3.3."""
@@ -177,6 +172,7 @@ class KubernetesPodTrigger(BaseTrigger):
             "message": outcome.message,
             "outcome": outcome.storable().to_dict(),
             **task.user_event,
+            "pod_owner": task.owner,
         }
 
 
