@@ -34,6 +34,7 @@ from kpo_async.pod.names import (
     SELECTOR,
     TASK_ANNOTATION,
     TaskIdentity,
+    is_users_own,
     mark,
     name_in_try,
     names_of_try,
@@ -104,7 +105,7 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     conflict: Json | None = None
     for name in names_of_try(manifest["metadata"]["name"], owner.task):
         manifest["metadata"]["name"] = name
-        pod = await _create_or_find(client, manifest)
+        pod = await _create_or_find(client, manifest, owner)
         if owner_id(pod) == owner.id and not is_done(pod):
             return pod
         conflict = pod
@@ -112,8 +113,8 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     raise _name_conflict(conflict)
 
 
-async def _create_or_find(client: Client, manifest: Json) -> Json:
-    """Create the pod, or return the one that has its name already, once that is not being deleted."""
+async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:
+    """Create the pod, or return the one that has its name already."""
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     while True:
         try:
@@ -123,10 +124,17 @@ async def _create_or_find(client: Client, manifest: Json) -> Json:
         except ConflictError:
             found = await _get_by_name(client, namespace, name)
         if found is not None:
-            if not found["metadata"].get("deletionTimestamp") or owner_id(found) is None or is_done(found):
+            if not _frees_its_name(found, owner):
                 return found
-            # Its name is free once it is gone: a killed run of this try, or of another one, left it.
             await _wait_until_gone(PodHandle.of(client, found))
+
+
+def _frees_its_name(pod: Json, owner: Owner) -> bool:
+    """Whether the owner's pod must wait for its name: a killed run left this one, and it is being deleted."""
+    if not pod["metadata"].get("deletionTimestamp") or is_done(pod):
+        return False
+    left_by = owner_id(pod)
+    return left_by == owner.id or (left_by is not None and is_users_own(pod["metadata"]["name"], owner.task))
 
 
 async def _adopt(client: Client, manifest: Json, owner: Owner) -> Json | None:

@@ -93,20 +93,26 @@ def suffix(task: TaskIdentity, number: int = 0) -> str:
 
 
 def names_of_try(name: str, task: TaskIdentity) -> Iterator[str]:
-    """Yield `name`, a pod's of this try, and then those that take its place when it belongs to another pod for good.
+    """Yield `name`, a pod's of this try, and then those that take its place when another pod has it.
 
-    There is none in its place when it does not end in the try's suffix: it is the user's own.
+    There is none in its place for `is_users_own` names.
     """
     yield name
-    head = name.removesuffix(suffix(task))
-    if head != name:
+    if not is_users_own(name, task):
+        head = name.removesuffix(suffix(task))
         yield from (head + suffix(task, number) for number in itertools.count(1))
+
+
+def is_users_own(name: str, task: TaskIdentity) -> bool:
+    """Whether the name does not end in the try's suffix: the same in all tries."""
+    return not name.endswith(suffix(task))
 
 
 def name_in_try(name: str, task: TaskIdentity, try_number: int) -> str:
     """Return the first name that the pod called `name` in the try `task` has in another one."""
-    head = name.removesuffix(suffix(task))
-    return name if head == name else head + suffix(replace(task, try_number=try_number))
+    if is_users_own(name, task):
+        return name
+    return name.removesuffix(suffix(task)) + suffix(replace(task, try_number=try_number))
 
 
 def random_suffix() -> str:
