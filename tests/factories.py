@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace as replace_dataclass
 from typing import Any
 
@@ -10,6 +13,7 @@ from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks
+from kpo_async.compat import timeout
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
@@ -70,3 +74,12 @@ async def pod_exists(client: Client, pod: Json) -> bool:
     """Whether the pod is there and not being deleted."""
     found = await PodHandle.of(client, pod).get()
     return found is not None and "deletionTimestamp" not in found["metadata"]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+    """Wait for what another process brings about. Raises TimeoutError after `within` seconds."""
+    async with timeout(within):
+        for _ in itertools.count():
+            if await condition():
+                return
+            await asyncio.sleep(0.05)
