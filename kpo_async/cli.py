@@ -33,6 +33,7 @@ class Command:
 COMMANDS = (
     Command("cluster", "kpo_async.localcluster.command", "run the embedded Kubernetes cluster"),
     Command("demo", "kpo_async.demo.command", "run hundreds of deferred pods in a whole Airflow, and watch", "demo"),
+    Command("gc", "kpo_async.reconciler.gc", "list or delete pods whose task is over"),
     Command(
         "migrate", "kpo_async.migrate.command", "rewrite the imports of a DAG folder from the incumbent to kpo_async"
     ),

@@ -33,11 +33,11 @@ from kpo_async.reconciler.verdict import Action, Decision, decide
 
 log = logging.getLogger(__name__)
 
-PERIOD = 3.0
+PERIOD = 2.0
 """Seconds between two looks at the database."""
 PLACES_PERIOD = 9.0
 """Seconds between two looks for new places."""
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds for which a verdict must stand before it is carried out."""
 REPEAT_AFTER = 60.0
 """Seconds after which a deletion that the watch does not show is requested again."""
