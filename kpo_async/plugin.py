@@ -7,12 +7,15 @@ its component runs, before the job knows its type; a triggerer then forks the pr
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 TRIGGERER = "TriggererJob"
+TRIGGERER_MODULE = "airflow.jobs.triggerer_job_runner"
+"""Loaded in a triggerer, and not in schedulers, dag-processors or tasks."""
 
 
 class JobListener:
@@ -24,7 +27,9 @@ class JobListener:
     @hookimpl
     def on_starting(self, component: Any) -> None:
         """Wait for the first fork of this process, and start the reconciler if it is a triggerer."""
-        os.register_at_fork(after_in_parent=lambda: self._forked(component))
+        # Task processes call this too. What they fork is none of its business.
+        if TRIGGERER_MODULE in sys.modules:
+            os.register_at_fork(after_in_parent=lambda: self._forked(component))
 
     def _forked(self, component: Any) -> None:
         if self._started or getattr(component, "job_type", None) != TRIGGERER:

@@ -123,12 +123,14 @@ class Client:
         namespace: str = "",
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_period_seconds: int | None = None,
     ) -> Json:
-        """Delete the object, and only the one with `uid` if given (else `ConflictError`)."""
+        """Delete the object, and only the one with `uid` and in `resource_version` if given (else `ConflictError`)."""
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        required = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {name: value for name, value in required.items() if value}:
+            body["preconditions"] = preconditions
         if grace_period_seconds is not None:
             body["gracePeriodSeconds"] = grace_period_seconds
         return await self._json(self._request("delete", resource, namespace, name, body=body))

@@ -1,7 +1,7 @@
 """`kpo-async gc`: list the pods of this Airflow and what the reconciler would do with each, or do it with `--yes`.
 
-It needs Airflow's database, so run it where a scheduler or a triggerer runs. Exit codes: 0 when it is done, 1 when a pod
-could not be dealt with, 2 when it could not look at all.
+It needs Airflow's database, so run it where a scheduler or a triggerer runs. Exit codes: 0 when it is done, 1 when a
+pod could not be dealt with, 2 when it could not look at all.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.configuration import conf
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
@@ -23,8 +25,11 @@ from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import and_, select
+from sqlalchemy.engine import make_url
 
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import ConfigError, KpoError
+from kpo_async.hooks.installation import VARIABLE as INSTALLATION_VARIABLE
+from kpo_async.hooks.installation import configured_id
 from kpo_async.pod_task import ClusterRef, PodTask
 
 if TYPE_CHECKING:
@@ -32,8 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "kpo_async_places"
+VARIABLE = "kpo_async_reconciler"
 TRIGGERS = "kpo_async.triggers."
+COPIED = (
+    f"this database may be a copy: the Variable {VARIABLE} was written in another one, whose Airflow may still run and "
+    "own the pods. No pod is touched. If this is the only Airflow with it (the database has moved), delete that "
+    f"Variable; if it is a copy, delete the Variables {VARIABLE} and {INSTALLATION_VARIABLE} here"
+)
 CLUSTER_FIELDS = {"conn_id": "kubernetes_conn_id", "config_file": "config_file", "context": "cluster_context"}
 
 
@@ -50,6 +60,13 @@ class Place(msgspec.Struct, frozen=True, order=True):
         return f"namespace {self.namespace!r} ({words or 'default kubeconfig'})"
 
 
+class Memory(msgspec.Struct):
+    """What the Variable holds. `database` names the database, as a digest, in which it was first written."""
+
+    database: str
+    places: list[Place] = []
+
+
 class Places:
     """All places that are known. `read` looks for new ones; it blocks, and raises SQLAlchemy's errors."""
 
@@ -61,12 +78,15 @@ class Places:
     def read(self) -> set[Place]:
         """Return all known places. The first call looks at all tasks, later ones at those that have not ended."""
         with create_session() as session:
-            stored = _stored(session)
-            found = self.known | stored | set(self._of_triggers(session))
+            memory = _stored(session)
+            if memory.database != database_digest() and not configured_id():
+                raise ConfigError(COPIED)
+            found = self.known | set(memory.places) | set(self._of_triggers(session))
             found |= set(_of_task_instances(session, unfinished=self._read_before))
-            if found - stored:
+            if found - set(memory.places):
+                memory.places = sorted(found, key=str)
                 description = "kpo-async: where pods were created; its reconciler looks there for abandoned ones"
-                Variable.set(VARIABLE, _to_json(found), description=description, session=session)
+                Variable.set(VARIABLE, msgspec.json.encode(memory).decode(), description=description, session=session)
         self._read_before, self.known = True, found
         return found
 
@@ -115,14 +135,18 @@ def _namespace(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _stored(session: Session) -> set[Place]:
-    text = session.scalar(select(Variable).where(Variable.key == VARIABLE))
+def _stored(session: Session) -> Memory:
+    variable = session.scalar(select(Variable).where(Variable.key == VARIABLE))
+    if variable is None:
+        return Memory(database_digest())
     try:
-        return set(msgspec.json.decode(text.get_val() or "[]", type=list[Place])) if text is not None else set()
+        return msgspec.json.decode(variable.get_val() or "", type=Memory)
     except msgspec.MsgspecError as error:
         log.warning("The Variable %s is not valid and is written again: %s", VARIABLE, error)
-        return set()
+        return Memory(database_digest())
 
 
-def _to_json(places: Iterable[Place]) -> str:
-    return msgspec.json.encode(sorted(places, key=str)).decode()
+def database_digest() -> str:
+    """Return a digest of the database's host, port and name, which says nothing about its user."""
+    url = make_url(conf.get("database", "sql_alchemy_conn"))
+    return hashlib.sha256(f"{url.host}/{url.port}/{url.database}".encode()).hexdigest()[:16]

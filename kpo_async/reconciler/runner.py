@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.api_types import Pod
 from kpo_async.compat import TaskGroup
-from kpo_async.exceptions import ApiError, KpoError, NotFoundError
+from kpo_async.exceptions import ApiError, ConflictError, KpoError, NotFoundError
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.pod_handle import PodHandle
@@ -93,7 +93,10 @@ async def judge(pods: Iterable[OwnedPod]) -> list[tuple[OwnedPod, Decision]]:
 
 
 async def carry_out(pod: OwnedPod, decision: Decision, *, quietly: bool = False) -> None:
-    """Do with the pod what was decided, and log it unless `quietly`. Raises `ApiError`."""
+    """Do with the pod what was decided, and log it unless `quietly`.
+
+    Raises `ConflictError` when the pod has changed since: the next try may have adopted it. Raises `ApiError`.
+    """
     record = pod.record
     if record is None or decision.action is Action.LEAVE:
         return
@@ -101,13 +104,21 @@ async def carry_out(pod: OwnedPod, decision: Decision, *, quietly: bool = False)
     what = "Deleting" if decision.action is Action.DELETE else "Keeping"
     if not quietly:
         log.info("%s pod %s of task %s, try %s: %s", what, pod.handle, task, record.try_number, decision.reason)
-    if decision.action is Action.DELETE:
-        await pod.handle.delete(grace_period=record.grace_period)
-    else:
-        try:
+    metadata = pod.pod.metadata
+    try:
+        if decision.action is Action.DELETE:
+            await pod.client.delete(
+                "pods",
+                metadata.name,
+                metadata.namespace,
+                uid=metadata.uid,
+                resource_version=metadata.resource_version,
+                grace_period_seconds=record.grace_period,
+            )
+        else:
             await pod.handle.patch(DONE)
-        except NotFoundError:
-            log.debug("Pod %s is gone", pod.handle)
+    except NotFoundError:
+        log.debug("Pod %s is gone", pod.handle)
 
 
 @dataclass
@@ -124,7 +135,12 @@ class Reconciler:
         self._database_error = ""
 
     async def run(self) -> None:
-        """Watch each place as soon as it is known, and judge all pods again and again."""
+        """Watch each place as soon as it is known, and judge all pods again and again.
+
+        Raises `ConfigError` when this database's Airflow may not be the one that owns the pods, and what the database
+        raises at first.
+        """
+        await asyncio.to_thread(self.places.read)
         async with TaskGroup() as group:
             group.create_task(self._judge_forever(), name="kpo-async reconciler")
             watched: set[Place] = set()
@@ -167,6 +183,8 @@ class Reconciler:
         uid = pod.pod.metadata.uid
         try:
             await carry_out(pod, decision, quietly=uid in self._failed)
+        except ConflictError:
+            log.debug("Pod %s has changed: judging it again", pod.handle)
         except ApiError as error:
             if uid not in self._failed:
                 log.warning("Pod %s is left behind for now, trying again: %s", pod.handle, error)

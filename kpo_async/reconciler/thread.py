@@ -11,13 +11,15 @@ import logging
 import threading
 
 from airflow.configuration import conf
+from sqlalchemy.exc import SQLAlchemyError
 
+from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.installation import SECTION, VARIABLE, checked_id, configured_id, new_id
 
 log = logging.getLogger(__name__)
 
 OPTION = "reconcile"
-START_PAUSE = 30.0
+START_PAUSE = 60.0
 """Seconds until another attempt when the reconciler has failed."""
 
 
@@ -40,6 +42,8 @@ async def _supervise() -> None:
             installation = await asyncio.to_thread(stored_installation_id)
             log.info("Looking for abandoned pods of installation %s", installation)
             await Reconciler(installation).run()
+        except (ConfigError, SQLAlchemyError) as error:
+            log.warning("Abandoned pods are not looked for: %s", error)
         except Exception:  # pods left behind must not depend on a fault that one of them causes
             log.exception("The reconciler of pods failed and is started again in %.0f s", START_PAUSE)
         await asyncio.sleep(START_PAUSE)
