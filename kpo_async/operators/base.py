@@ -349,6 +349,11 @@ class PodOperatorBase(BaseOperator):
                     if value := getattr(parent, field):
                         setattr(parent, field, rendering.with_text(field, value, jinja_env))
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+        if isinstance(parent, PodOperatorBase):
+            # Airflow 3.1 does not store what is rendered to nothing.
+            for field in template_fields:
+                if isinstance(template := getattr(parent, field), rendering.TextTemplate):
+                    setattr(parent, field, template.resolve(context))
 
 
 def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:

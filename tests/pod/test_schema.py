@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kpo_async.exceptions import ManifestError
 from kpo_async.models import ModelDict, to_dict
 from kpo_async.pod.schema import Field, coerce, fields, spell
-from tests.keyword_sets import manifests
+from tests.manifests import manifests
 
 FREE_FORM = {("Pod", "status"), ("ManagedFieldsEntry", "fieldsV1")}
 """Fields of any content."""
