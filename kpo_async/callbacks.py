@@ -1,7 +1,8 @@
 """Users' callbacks: the functions they may override, and the one place that calls them.
 
 A callback may be a class or an instance, derive from this module's base or from the incumbent's, and have plain or
-`async` functions. Plain functions run in a thread, so that a slow one does not block the event loop. Objects of the
+`async` functions. Plain functions run in threads of their own, so that slow ones block neither the event loop nor what
+else needs a thread: Airflow starts triggers by the loop's pool, which has 6 threads on 2 cores. Objects of the
 `kubernetes` client are made only for overridden functions that take them. This module knows nothing of Airflow: it
 passes on `operator` and `context` as they are.
 """
@@ -9,21 +10,39 @@ passes on `operator` and `context` as they are.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from kpo_async import models
 from kpo_async.compat import StrEnum, timeout
+from kpo_async.exceptions import CallbackTimeoutError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from kubernetes.client import CoreV1Api, V1Pod
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 32
+"""How many plain functions of users run at the same time in a process. More of them wait for one another."""
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kpo-async callbacks")
+
+
+async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a user's function as `asyncio.to_thread` does, but in the threads for users' functions."""
+    call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_threads, call)
 
 
 class ExecutionMode(StrEnum):
@@ -124,9 +143,9 @@ class KubernetesPodOperatorCallback:
 class Callbacks:
     """The callbacks of one task in one process, and their common arguments.
 
-    `make_client` is called at most once, before the first call of a function that takes a client. `limit` is the number
-    of seconds that one call may take. After that the task goes on without it: a coroutine is cancelled, a thread, which
-    cannot be, is left behind.
+    `make_client` is called at most once, before the first call of a function that takes a client. `deadline` is the
+    task's execution_timeout, in seconds since the epoch. A call that has not returned by then raises
+    `CallbackTimeoutError`: a coroutine is cancelled, a thread, which cannot be, is left behind.
     """
 
     def __init__(
@@ -137,19 +156,24 @@ class Callbacks:
         make_client: Callable[[], object] | None = None,
         operator: object = None,
         context: Mapping[str, Any] | None = None,
-        limit: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         self._overrides = {event: _overrides(classes, event) for event in CallbackEvent}
         self._always = {"mode": mode, "operator": operator, "context": {} if context is None else context}
         self._make_client = make_client
         self._client: object = None
-        self._limit = limit
+        self._deadline = deadline
         self._converted: tuple[Mapping[str, Any], V1Pod] | None = None
         self._progress_has_failed = False
 
     def wants(self, event: CallbackEvent) -> bool:
         """Whether `event` is handled. If not, the caller can save the request that its arguments would need."""
         return bool(self._overrides[event])
+
+    def grant(self, seconds: float) -> None:
+        """Put the deadline off until at least `seconds` from now, for the callbacks of a task that has failed."""
+        if self._deadline is not None:
+            self._deadline = max(self._deadline, time.time() + seconds)
 
     async def client_created(self) -> None:
         """Call `on_sync_client_creation`. A worker process does so before the other callbacks."""
@@ -185,34 +209,39 @@ class Callbacks:
             arguments = {"line": line, "container_name": container, "timestamp": timestamp, "pod": v1pod}
             try:
                 await self._fire(CallbackEvent.PROGRESS, arguments)
-            except Exception:  # the user's code; the loss of a line of log should not fail the task
+            except Exception as error:  # the user's code; the loss of a line of log should not fail the task
                 if not self._progress_has_failed:
                     log.exception("progress_callback raised; its further errors are not shown")
                 self._progress_has_failed = True
+                if isinstance(error, CallbackTimeoutError):
+                    return
 
     async def _fire(self, event: CallbackEvent, arguments: dict[str, Any]) -> None:
         for override in self._overrides[event]:
-            known = {**self._always, **arguments}
-            if override.takes("client"):
-                known["client"] = await self._get_client()
-            await self._call(override.function, {name: value for name, value in known.items() if override.takes(name)})
+            scope = timeout(None if self._deadline is None else max(0.0, self._deadline - time.time()))
+            try:
+                async with scope:
+                    await self._call(override, arguments)
+            except asyncio.TimeoutError:
+                if not scope.expired():
+                    raise
+                raise CallbackTimeoutError(
+                    f"{override.function.__qualname__} had not returned when the task's execution_timeout passed"
+                ) from None
 
-    async def _call(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        scope = timeout(self._limit)
-        try:
-            async with scope:
-                if inspect.iscoroutinefunction(function):
-                    await function(**arguments)
-                elif inspect.isawaitable(result := await asyncio.to_thread(function, **arguments)):
-                    await result
-        except asyncio.TimeoutError:
-            if not scope.expired():
-                raise
-            log.warning("%s took longer than %g s: going on without it", function.__qualname__, self._limit)
+    async def _call(self, override: _Override, arguments: dict[str, Any]) -> None:
+        known = {**self._always, **arguments}
+        if override.takes("client"):
+            known["client"] = await self._get_client()
+        taken = {name: value for name, value in known.items() if override.takes(name)}
+        if inspect.iscoroutinefunction(override.function):
+            await override.function(**taken)
+        elif inspect.isawaitable(result := await run_in_thread(override.function, **taken)):
+            await result
 
     async def _get_client(self) -> object:
         if self._client is None and self._make_client is not None:
-            self._client = await asyncio.to_thread(self._make_client)
+            self._client = await run_in_thread(self._make_client)
         return self._client
 
     async def _v1pod(self, pod: Mapping[str, Any]) -> V1Pod:

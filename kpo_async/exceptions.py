@@ -15,6 +15,7 @@
     │   └── UnreachableError       no HTTP response: DNS, refused, reset, TLS, time-out
     ├── ManifestError          parameters that cannot become a pod manifest
     ├── ImportPathError        a callable that another process cannot import
+    ├── CallbackTimeoutError   a user's callback that has outlasted the task's execution_timeout
     ├── PodError               there is no pod for this task
     │   ├── PodConflictError       another owner's pod has the name
     │   └── PodStartError          the pod cannot be created: quota, Pod Security
@@ -56,6 +57,10 @@ class ManifestError(KpoError):
 
 class ImportPathError(KpoError):
     """The callable has no import path, or nothing importable is at it."""
+
+
+class CallbackTimeoutError(KpoError):
+    """A user's callback had not returned when the task's execution_timeout passed."""
 
 
 class ApiError(KpoError):

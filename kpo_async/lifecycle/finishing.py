@@ -14,7 +14,7 @@ import yaml
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.compat import timeout
-from kpo_async.exceptions import ApiError, XComError
+from kpo_async.exceptions import ApiError, CallbackTimeoutError, XComError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import xcom
@@ -28,6 +28,8 @@ from kpo_async.pod_task import Outcome, PodTask
 
 log = logging.getLogger(__name__)
 
+CALLBACKS_GRACE = 10.0
+"""Seconds for the last callbacks of a task that has failed, when its execution_timeout has passed."""
 PHASE_TIMEOUT = 5.0
 """Seconds to wait for a pod's last phase, which follows the end of its base container."""
 
@@ -63,17 +65,30 @@ async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: 
     pod = await _ended_pod(client, task, outcome) if log_pod or any(callbacks.wants(event) for event in events) else {}
     if log_pod:
         _log_pod(task, pod)
+    if not outcome.succeeded:
+        callbacks.grant(CALLBACKS_GRACE)
     error: Exception | None = None
     try:
-        await callbacks.pod_event(CallbackEvent.POD_COMPLETION, pod)
+        await _call(callbacks, CallbackEvent.POD_COMPLETION, pod, outcome)
         yield
-        await callbacks.pod_event(CallbackEvent.POD_TEARDOWN, pod)
+        await _call(callbacks, CallbackEvent.POD_TEARDOWN, pod, outcome)
     except Exception as raised:  # not a cancellation
         error = raised
+        callbacks.grant(CALLBACKS_GRACE)
     await finish(pod_of(client, task), task, succeeded=outcome.succeeded)
-    await callbacks.pod_event(CallbackEvent.POD_CLEANUP, pod)
+    await _call(callbacks, CallbackEvent.POD_CLEANUP, pod, outcome)
     if error is not None:
         raise error
+
+
+async def _call(callbacks: Callbacks, event: CallbackEvent, pod: Json, outcome: Outcome) -> None:
+    """Call the user's functions. Their taking too long fails a task that has succeeded, and no other."""
+    try:
+        await callbacks.pod_event(event, pod)
+    except CallbackTimeoutError as error:
+        if outcome.succeeded:
+            raise
+        log.warning("%s", error)
 
 
 async def _ended_pod(client: Client, task: PodTask, outcome: Outcome) -> Json:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 from kpo_async.callbacks import Callbacks
 from kpo_async.compat import timeout_at
-from kpo_async.exceptions import ApiError, XComError
+from kpo_async.exceptions import ApiError, CallbackTimeoutError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.server_clock import ServerClock
@@ -85,7 +85,12 @@ async def _wait_for_end(
         before, state = state, assess(view.pod, task.base_container, gone=view.presence.final)
         if before.gated and not state.gated:
             ungated_at = datetime.now(timezone.utc)
-        await status_log(state, view)
+        try:
+            await status_log(state, view)
+        except CallbackTimeoutError as error:
+            log.warning("%s", error)
+            over = deadlines.Limit(datetime.now(timezone.utc), OutcomeStatus.TIMED_OUT)
+            return WaitResult(over.status, view, state, over)
     return WaitResult(_STATUS[state.verdict], view, state)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
-from kpo_async.exceptions import KpoError, ServerError, UnreachableError
+from kpo_async.exceptions import CallbackTimeoutError, KpoError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync import outside_event_loop
@@ -119,6 +119,8 @@ class TaskRun:
             except BaseException as error:
                 if self._pod_task or (self._created and _may_have_created(error)):
                     run.clean_up(self._see_to_pod())
+                if isinstance(error, CallbackTimeoutError):
+                    raise AirflowTaskTimeout(str(error)) from error
                 if isinstance(error, KpoError):
                     raise AirflowException(str(error)) from error
                 raise
@@ -176,6 +178,7 @@ class TaskRun:
             make_client=partial(core_v1, source),
             operator=self.operator,
             context=self.context,
+            deadline=self.deadline,
         )
         async with connect(source) as self.client:
             await self.callbacks.client_created()

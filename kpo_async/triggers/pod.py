@@ -25,7 +25,7 @@ from airflow.triggers.base import (
 from msgspec.structs import replace
 
 from kpo_async import lifecycle
-from kpo_async.callbacks import Callbacks, ExecutionMode
+from kpo_async.callbacks import Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import KpoError
 from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
@@ -85,7 +85,7 @@ class KubernetesPodTrigger(BaseTrigger):
         task = self.pod_task
         try:
             source = await self._source()
-            callbacks, formatter = await asyncio.to_thread(_import_callables, task, source)
+            callbacks, formatter = await run_in_thread(_import_callables, task, source)
             async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
@@ -179,6 +179,7 @@ class KubernetesPodTrigger(BaseTrigger):
 def _import_callables(task: PodTask, source: ClusterSource) -> tuple[Callbacks, LineFormat | None]:
     """Import the task's callbacks and log formatter. Raises `ImportPathError` naming what this host lacks."""
     classes = [from_import_path(path) for path in task.callbacks]
-    callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=partial(core_v1, source))
+    make_client = partial(core_v1, source)
+    callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=make_client, deadline=task.deadline)
     formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
     return callbacks, formatter

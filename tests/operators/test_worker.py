@@ -219,6 +219,38 @@ def test_a_user_may_call_the_operator_in_a_running_event_loop(kubeconfig: str) -
     assert pods(kubeconfig) == []
 
 
+def never_returns(event: str) -> type:
+    """A callback class whose plain function for this event sleeps."""
+    return type("Sleeping", (KubernetesPodOperatorCallback,), {event: staticmethod(lambda **_: time.sleep(8))})
+
+
+@pytest.mark.parametrize(
+    ("event", "deferrable"),
+    [
+        ("on_sync_client_creation", True),
+        ("on_pod_manifest_created", True),
+        ("on_pod_creation", True),
+        ("on_pod_creation", False),
+        ("on_pod_starting", False),
+        ("on_pod_completion", False),
+    ],
+)
+def test_execution_timeout_ends_a_callback_and_leaves_no_pod(kubeconfig: str, event: str, deferrable: bool) -> None:
+    task = operator(
+        kubeconfig,
+        "sleep 1",
+        callbacks=never_returns(event),
+        execution_timeout=timedelta(seconds=4),
+        deferrable=deferrable,
+        log_pod_spec_on_failure=False,
+    )
+    before = time.monotonic()
+    with pytest.raises(AirflowTaskTimeout, match="execution_timeout"):
+        TaskRun(task, {"ti": TaskInstance()}).start() if deferrable else run(task)
+    assert time.monotonic() - before < 7.5
+    assert pods(kubeconfig) == []
+
+
 class BuildsTheManifestAgain(KubernetesPodOperatorCallback):
     """A user who builds the manifest while the operator runs, in its event loop and in another thread."""
 

@@ -8,7 +8,7 @@ import logging
 import time
 
 import pytest
-from airflow.triggers.base import TaskSkippedEvent
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -155,3 +155,46 @@ async def test_callbacks_are_called_in_the_triggerer(local_cluster: LocalCluster
     )
     assert [call for call in Recorder.calls if call != "starting"] == ["a", "b"]
     assert Recorder.calls.count("starting") == 1
+
+
+class SleepsAtTheStart(KubernetesPodOperatorCallback):
+    """A user's plain function that outlasts its task's execution_timeout."""
+
+    @staticmethod
+    def on_pod_starting(**kwargs: object) -> None:
+        time.sleep(8)
+
+
+class SleepsAtTheEnd(KubernetesPodOperatorCallback):
+    @staticmethod
+    def on_pod_completion(**kwargs: object) -> None:
+        time.sleep(8)
+
+
+async def test_execution_timeout_ends_a_callback_and_stops_the_pod(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
+    callbacks = [f"{__name__}:SleepsAtTheStart"]
+    task = await task_for(local_cluster, local_client, "sleep 1000", callbacks=callbacks, deadline=time.time() + 2)
+    before = time.monotonic()
+    [event] = await fired(task)
+    assert time.monotonic() - before < 6
+    assert event["status"] == "timeout"
+    assert "execution_timeout has passed" in event["message"]
+    assert "deletionTimestamp" in (await local_client.get("pods", task.name, "default"))["metadata"]
+
+
+async def test_execution_timeout_ends_a_callback_of_a_task_that_ends_in_the_triggerer(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
+    callbacks = [f"{__name__}:SleepsAtTheEnd"]
+    task = await task_for(
+        local_cluster,
+        local_client,
+        "true",
+        callbacks=callbacks,
+        deadline=time.time() + 3,
+        end_from_trigger=True,
+    )
+    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    assert isinstance(event, TaskFailedEvent)
