@@ -122,7 +122,7 @@ def _show(decisions: Iterable[tuple[OwnedPod, Decision]], output: str) -> None:
 
 def _row(pod: OwnedPod, decision: Decision) -> tuple[str, ...]:
     record = pod.record
-    state = assess(pod.pod, record.base if record else "base")
+    state = assess(pod.pod, record.base_container if record else "base")
     task = f"{record.dag_id}.{record.task_id}[{record.map_index}] try {record.try_number}" if record else "?"
     created = parse_time(pod.pod.metadata.creation_timestamp)
     age = "?" if created is None else f"{(datetime.now(timezone.utc) - created).total_seconds():.0f} s"
