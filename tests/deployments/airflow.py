@@ -122,6 +122,22 @@ class WholeAirflow(Generic[A]):
         found = self.wait(self._cluster.client.list("pods", self._cluster.namespace))["items"]
         return {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
+    def create_pod(self, name: str, *, installation: str, owner: str) -> str:
+        """Create a pod as another Airflow would, and return its name."""
+        pod = {
+            "metadata": {
+                "name": name,
+                "labels": {"kpo-async/managed": "true", "kpo-async/installation": installation},
+                "annotations": {"kpo-async/owner": owner},
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "base", "image": "busybox:1.36", "command": ["sleep", "600"]}],
+            },
+        }
+        self.wait(self._cluster.client.create("pods", pod, self._cluster.namespace))
+        return name
+
     @property
     def connection(self) -> str:
         """The connection `kubernetes_default`, as JSON."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -32,10 +36,49 @@ def test_the_next_triggerer_deletes_pods_of_tasks_that_ended_without_one(
         assert whole.pods() >= before
     within(whole, "pods of ended tasks to be gone", lambda: len(whole.pods() & before) == 1)
     whole.until("the cleared task's new pod", lambda: len(whole.pods()) == 2)
-    (survivor,) = whole.pods() & before
-    delete(whole, run)
+    with no_triggerer(whole):
+        whole.wait(airflow.set_run_state(run, "failed"))
+        delete(whole, run)
+        assert len(whole.pods()) == 2
     within(whole, "pods of a deleted run to be gone", lambda: not whole.pods())
-    assert survivor not in whole.pods()
+
+
+def test_gc_lists_what_the_reconciler_would_do_and_does_it_when_told(
+    two_triggerers: WholeAirflow[Deployment],
+) -> None:
+    whole, airflow = two_triggerers, two_triggerers.airflow
+    run, (failed, alive) = deferred(whole, pods=2)
+    foreign = whole.create_pod("foreign", installation="another", owner=f"{uuid.uuid4()}/1")
+    before = whole.pods()
+    with no_triggerer(whole):
+        whole.wait(airflow.set_state(run, failed, "failed"))
+        listed = json.loads(gc(whole, "--output", "json").stdout)
+        verdicts = {row["task"]: row["verdict"].partition(":")[0] for row in listed}
+        assert verdicts == {f"patient.{failed} try 1": "delete", f"patient.{alive} try 1": "leave"}
+        assert whole.pods() == before
+        gc(whole, "--yes")
+        left = {row["pod"].partition("/")[2] for row in listed if row["verdict"].startswith("leave")} | {foreign}
+        assert whole.pods() == left
+    whole.wait(airflow.set_run_state(run, "failed"))
+    within(whole, "the other pod to be gone", lambda: whole.pods() == {foreign})
+
+
+def test_gc_deletes_nothing_when_it_cannot_ask_the_database(two_triggerers: WholeAirflow[Deployment]) -> None:
+    unreachable = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://airflow@127.0.0.1:1/none"}
+    refused = gc(two_triggerers, "--yes", code=2, **unreachable)
+    assert "Nothing was deleted" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def gc(
+    whole: WholeAirflow[Deployment], *arguments: str, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `kpo-async gc` as an administrator does where Airflow runs."""
+    command = [sys.executable, "-m", "kpo_async.cli", "gc", *arguments]
+    settings = {**whole.airflow.environment, **environment}
+    ran = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == code, ran.stderr
+    return ran
 
 
 def deferred(whole: WholeAirflow[Deployment], pods: int) -> tuple[DagRun, list[TaskInstance]]:
