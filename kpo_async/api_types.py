@@ -110,10 +110,15 @@ class Pod(_Struct, frozen=True):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class ObjectReference(_Struct, frozen=True):
+    uid: str = ""
+
+
 class Event(_Struct, frozen=True):
     """A core/v1 Event about a pod."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    involved_object: ObjectReference = msgspec.field(default_factory=ObjectReference)
     type: str | None = None
     reason: str | None = None
     message: str | None = None

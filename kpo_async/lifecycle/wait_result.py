@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from kpo_async.api_types import Event
-from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
 from kpo_async.lifecycle.deadlines import Limit
+from kpo_async.lifecycle.events import events_of
 from kpo_async.pod.diagnose import Category, Diagnosis, diagnose
 from kpo_async.pod.status import PodState, assess
 from kpo_async.pod_task import OutcomeStatus, PodTask
@@ -69,15 +68,11 @@ def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
 
 
 async def _events(client: Client, task: PodTask, end: WaitResult) -> list[Event]:
-    """Return the cluster's events about the pod; none where they cannot be read, as they only add to a diagnosis."""
+    """Return the cluster's events of a pod whose status does not explain its end, or whose task logs them."""
     unexplained = end.status in (OutcomeStatus.NOT_STARTED, OutcomeStatus.LOST)
     if not unexplained and (end.status is OutcomeStatus.SUCCEEDED or not task.events_on_failure):
         return []
-    try:
-        found = await client.list("events", task.namespace, field_selector=f"involvedObject.uid={task.uid}")
-    except ApiError:
-        return []
-    events = msgspec.convert(found["items"], list[Event])
+    events = await events_of(PodHandle(client, task.namespace, task.name, task.uid))
     if task.events_on_failure:
         for event in events:
             log.info("Event of pod %s/%s: %s: %s", task.namespace, task.name, event.reason, event.message)
