@@ -11,7 +11,7 @@
     channel.py       the socket by which records leave the process, and whether they have been read
     stream_limit.py  how many logs are streamed at once
 
-The pod's verdict does not come from here but from its status.
+The pod's verdict comes from its status, not from its logs.
 
 Import from the modules: `plan` and `lines` are pure and cheap, and a DAG file's imports must not load the others.
 """

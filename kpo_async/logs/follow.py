@@ -2,7 +2,7 @@
 
 Whether the container has started and whether it has ended comes from its `ContainerStage`; nothing is polled. A log
 that cannot be read (no permission, pod gone) ends the following with a note in the log, never with an error: the pod's
-verdict does not come from here. Deadlines are the caller's: cancel at any time, what was read is emitted.
+verdict comes from its status. Deadlines are the caller's: cancel at any time, the emitter knows what was emitted.
 """
 
 from __future__ import annotations
