@@ -16,7 +16,7 @@ from kpo_async.compat import timeout
 from kpo_async.logs.lines import Cursor, LogLine, Position, note
 from kpo_async.logs.plan import LineFormat
 from kpo_async.logs.records import Piece, Sink, fits, next_size, pieces, record_of
-from kpo_async.logs.scheduler import EmissionScheduler, emission_scheduler
+from kpo_async.logs.scheduler import SMALL_BACKLOG, EmissionScheduler, emission_scheduler
 
 BUFFER_BYTES = 256 * 1024
 """Memory of one follower's buffer."""
@@ -81,7 +81,7 @@ class Emitter:
             for piece in pieces(line, self._format_line):
                 self._pending.append(piece)
                 self._account(piece, 1)
-        if self._memory >= BUFFER_BYTES or self._scheduler.full:
+        if self._memory >= BUFFER_BYTES or (self._scheduler.full and self.backlog > SMALL_BACKLOG):
             self._room.clear()
         if self._pending:
             self._empty.clear()

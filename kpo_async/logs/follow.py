@@ -27,6 +27,8 @@ STATUS_LAG = 3.0
 """Seconds by which the news of a container's end may trail the end of its log."""
 HELD_BACK = 10.0
 """Seconds that a stream must have been held back until it may lack a part of the log: kubelets rotate every 10 s."""
+ROTATED_BYTES = 1024 * 1024
+"""Bytes that it must have brought: logs smaller than this are not rotated."""
 SUSPICIOUS_PAUSE = 1.0
 """Seconds between two lines of such a stream that count as a gap."""
 SLICE = 32 * 1024
@@ -88,6 +90,8 @@ class ContainerLogFollower:
         self._failures = 0
         self._held_back = 0.0
         """Seconds that the current stream had to wait for the emitter."""
+        self._received = 0
+        """Bytes that the current stream has brought."""
 
     async def run(self) -> None:
         """Follow until the log is complete. Returns early when it cannot be read, after a note in the log."""
@@ -106,7 +110,7 @@ class ContainerLogFollower:
 
     async def _stream(self, ended: bool) -> None:
         """Read one answer, and decide what its end means. `ended`: whether the container had ended before."""
-        before, self._held_back = self.cursor, 0.0
+        before, self._held_back, self._received = self.cursor, 0.0, 0
         reader = LineReader(self._container, before)
         end = await self._read(reader, ended)
         if self._held_back:
@@ -193,6 +197,7 @@ class ContainerLogFollower:
 
     async def _parse(self, reader: LineReader, chunk: bytes) -> None:
         """Parse a chunk without holding up the loop: a slice at a time, one follower at a time."""
+        self._received += len(chunk)
         for start in range(0, len(chunk), SLICE):
             piece = chunk[start : start + SLICE]
             if len(piece) < SMALL:
@@ -210,7 +215,7 @@ class ContainerLogFollower:
         since = loop.time()
         await self._emitter.wait_for_room()
         self._held_back += loop.time() - since
-        if self._held_back >= HELD_BACK:
+        if self._held_back >= HELD_BACK and self._received >= ROTATED_BYTES:
             reader.suspicious_pause = SUSPICIOUS_PAUSE
 
     def _put(self, reader: LineReader, lines: list[LogLine]) -> None:

@@ -128,6 +128,18 @@ async def test_all_buffers_together_stay_within_their_budget() -> None:
 
 
 @timers_only
+async def test_a_small_backlog_has_room_though_the_other_buffers_are_full() -> None:
+    emitters = [Emitter(line_format(), lambda record: None) for _ in range(ALL_BUFFERS_BYTES // 200_000 + 2)]
+    for emitter in emitters:
+        emitter.put(lines("x" * 100_000))
+    quiet = Emitter(line_format(), lambda record: None)
+    quiet.put(lines("x"))
+    assert not emitters[-1].has_room
+    assert quiet.has_room
+    await asyncio.sleep(30)
+
+
+@timers_only
 async def test_closing_emits_what_is_left() -> None:
     records: list[LogRecord] = []
     emitter = Emitter(line_format(), records.append)
