@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import signal as signals
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kpo_async.api_types import Event, Pod
 from kpo_async.compat import StrEnum
 from kpo_async.exceptions import clip
+from kpo_async.pod import scheduling
 from kpo_async.pod.containers import Container, ContainerKind
+from kpo_async.pod.scheduling import Obstacle
 from kpo_async.pod.start import IMAGE_REASONS, Deadline, StartProblem, is_transient
 from kpo_async.pod.status import PodState, Verdict
 
@@ -81,6 +83,28 @@ HINTS: dict[Category, str] = {
     Category.LOST: "retry the task",
 }
 
+EXIT_CODE_HINTS: dict[int, str] = {
+    126: "126: a shell found the command, but may not run it, as the file is not executable",
+    127: "127: a shell did not find the command in the image",
+    255: "255: the program exited with -1; ssh does when its connection fails",
+}
+"""Exit codes that most programs use for the same. They say more than `HINTS`."""
+SIGNAL_HINTS: dict[int, str] = {
+    signals.SIGHUP: "SIGHUP: a terminal or session was closed; the program sent it, or a parent in the container",
+    signals.SIGINT: "SIGINT: the program was interrupted as by Ctrl-C; its image or entry point may send that to stop",
+    signals.SIGQUIT: "SIGQUIT: the image may use this signal (STOPSIGNAL) to stop its program",
+    signals.SIGILL: "SIGILL: the CPU does not know an instruction; is the image built for the node's architecture?",
+    signals.SIGABRT: "SIGABRT: the program aborted itself, after a failed assertion or for lack of memory",
+    signals.SIGBUS: "SIGBUS: often /dev/shm is full, 64 MiB; mount an emptyDir with medium Memory there",
+    signals.SIGFPE: "SIGFPE: the program divided by zero or the like",
+    signals.SIGKILL: "SIGKILL: a process in the container used too much memory, a probe failed, or the program did "
+    "not end within the grace period after SIGTERM; compare its memory with the limit in container_resources",
+    signals.SIGSEGV: "SIGSEGV: the program, or a native library that it uses, read memory that is not its own",
+    signals.SIGPIPE: "SIGPIPE: the program wrote into a pipe that its reader had closed",
+    signals.SIGTERM: "SIGTERM: something asked the program to stop: a failed liveness probe, or a process in the "
+    "container",
+}
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -92,6 +116,17 @@ class Diagnosis:
     detail: str = ""
     """Kubernetes' or the program's own message."""
     hint: str = ""
+    container: str = ""
+    """The container that is the cause; empty if it is the pod or its node. The next three fields are about it."""
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    """Kubernetes' word for the cause, such as `OOMKilled` or `Evicted`."""
+
+    @property
+    def signal_name(self) -> str:
+        """Return such as `SIGKILL`; empty without a signal."""
+        return "" if self.signal is None else _signal_name(self.signal)
 
     def text(self) -> str:
         """Return everything on one line of at most 1 KiB."""
@@ -113,10 +148,21 @@ def diagnose(
 
     `problem`: what keeps it from starting, if the caller knows; `missed`: the start's deadline that has passed.
     """
+    found = _diagnose(pod, state, events, problem, missed)
+    if found.container or state.exit_code is None:
+        return found if found.reason else replace(found, reason=state.reason)
+    return replace(
+        found, container=state.base, exit_code=state.exit_code, signal=state.signal, reason=found.reason or state.reason
+    )
+
+
+def _diagnose(
+    pod: Pod | None, state: PodState, events: Sequence[Event], problem: StartProblem | None, missed: Deadline | None
+) -> Diagnosis:
     if state.verdict is Verdict.SUCCEEDED:
         return Diagnosis(Category.SUCCEEDED, _describe_run(pod, state, "succeeded"))
     if state.verdict is Verdict.LOST:
-        return _lost(pod, state)
+        return _lost(pod, state, events)
     if state.verdict is Verdict.FAILED:
         return _failed(pod, state)
     if state.verdict is Verdict.RUNNING:
@@ -129,13 +175,13 @@ def _not_started(
     pod: Pod | None, state: PodState, events: Sequence[Event], problem: StartProblem | None, missed: Deadline | None
 ) -> Diagnosis:
     what = _subject(pod)
+    if problem is None and state.waiting is not None and state.verdict is not Verdict.PENDING:
+        waiting = state.waiting
+        problem = StartProblem(waiting.name, waiting.reason, waiting.message, waiting.image)
     if problem is not None:
-        return _problem(what, problem, state)
+        return replace(_problem(what, problem, state), container=problem.container, reason=problem.reason)
     if state.verdict is Verdict.PENDING:
         return _unscheduled(what, pod, state, missed)
-    if state.waiting is not None:
-        waiting = state.waiting
-        return _problem(what, StartProblem(waiting.name, waiting.reason, waiting.message, waiting.image), state)
     late = "did not start in time" if missed else "has not started yet"
     if (mount := _last_event(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")) is not None:
         return _with_hint(
@@ -179,8 +225,10 @@ def _failed(pod: Pod | None, state: PodState) -> Diagnosis:
             Category.COMMAND, _describe_run(pod, state, "could not be run"), _runtime_cause(state.message)
         )
     if state.signal is not None:
-        return _with_hint(Category.SIGNAL, _describe_run(pod, state, "was ended by a signal"), state.message)
-    return _with_hint(Category.EXIT_CODE, _describe_run(pod, state, "failed"), state.message)
+        hint = SIGNAL_HINTS.get(state.signal, HINTS[Category.SIGNAL])
+        return Diagnosis(Category.SIGNAL, _describe_run(pod, state, "was ended by a signal"), state.message, hint)
+    hint = EXIT_CODE_HINTS.get(state.exit_code, HINTS[Category.EXIT_CODE])
+    return Diagnosis(Category.EXIT_CODE, _describe_run(pod, state, "failed"), state.message, hint)
 
 
 def _failed_before_base(what: str, state: PodState) -> Diagnosis:
@@ -193,7 +241,16 @@ def _failed_before_base(what: str, state: PodState) -> Diagnosis:
     failed = next((c for c in state.containers if c.kind is ContainerKind.INIT and c.exit_code), None)
     if failed is not None:
         how = _describe_end(failed.exit_code, failed.reason, None, failed.started_at, failed.finished_at)
-        return _with_hint(Category.INIT_FAILED, f"{what}: init container {failed.name!r} failed{how}", failed.message)
+        hint = "raise the memory limit of that container, or use less memory" if failed.reason == "OOMKilled" else ""
+        return Diagnosis(
+            Category.INIT_FAILED,
+            f"{what}: init container {failed.name!r} failed{how}",
+            failed.message,
+            hint or HINTS[Category.INIT_FAILED],
+            failed.name,
+            failed.exit_code,
+            reason=failed.reason,
+        )
     if state.base not in {container.name for container in state.containers}:
         names = ", ".join(repr(container.name) for container in state.containers) or "none"
         hint = "set base_container_name to the container that does the work"
@@ -212,21 +269,36 @@ _LOST_BY: tuple[tuple[str, Category], ...] = (
 )
 
 
-def _lost(pod: Pod | None, state: PodState) -> Diagnosis:
+_LOST_BY_EVENT = {
+    "Preempted": Category.PREEMPTED,
+    "Evicted": Category.EVICTED,
+    "TaintManagerEviction": Category.EVICTED,
+    "NodeNotReady": Category.NODE_LOST,
+    "NodeShutdown": Category.NODE_SHUTDOWN,
+}
+"""Reasons of events about a pod of which its own last state says only that it was deleted."""
+_LOST_AS = {
+    Category.PREEMPTED: "was preempted",
+    Category.EVICTED: "was evicted",
+    Category.NODE_SHUTDOWN: "was stopped with its node",
+    Category.NODE_LOST: "was lost with its node",
+    Category.REJECTED: "was rejected by its node",
+    Category.DELETED: "was deleted",
+}
+
+
+def _lost(pod: Pod | None, state: PodState, events: Sequence[Event]) -> Diagnosis:
     category = next((category for words, category in _LOST_BY if re.search(words, state.reason)), Category.LOST)
-    if re.search("shut ?down", state.message, re.IGNORECASE):
+    reason, message = state.reason, state.message
+    if re.search("shut ?down", message, re.IGNORECASE):
         category = Category.NODE_SHUTDOWN
-    verb = {
-        Category.PREEMPTED: "was preempted",
-        Category.EVICTED: "was evicted",
-        Category.NODE_SHUTDOWN: "was stopped with its node",
-        Category.NODE_LOST: "was lost with its node",
-        Category.REJECTED: "was rejected by its node",
-        Category.DELETED: "was deleted",
-    }.get(category, "was lost")
+    if category is Category.DELETED and (event := _last_event(events, *_LOST_BY_EVENT)) is not None:
+        reason, message = event.reason or "", event.message or ""
+        category = _LOST_BY_EVENT[reason]
     how = _describe_end(state.exit_code, "", state.signal, state.started_at, state.finished_at)
     when = how or (" before it had run" if state.started_at is None else " while it was running")
-    return _with_hint(category, f"{_subject(pod)} {verb} ({state.reason}) on {_node(state)}{when}", state.message)
+    summary = f"{_subject(pod)} {_LOST_AS.get(category, 'was lost')} ({reason}) on {_node(state)}{when}"
+    return replace(_with_hint(category, summary, message), reason=reason)
 
 
 def _problem(what: str, problem: StartProblem, state: PodState) -> Diagnosis:
@@ -253,7 +325,15 @@ def _unscheduled(what: str, pod: Pod | None, state: PodState, missed: Deadline |
     late = "was not scheduled in time" if missed else "is not scheduled yet"
     if state.gated:
         return _with_hint(Category.SCHEDULING_GATED, f"{what} {late}, it is held back by scheduling gates")
-    return _with_hint(Category.UNSCHEDULABLE, f"{what} {late}", state.scheduling)
+    kinds = [kind for kind in scheduling.obstacles(state.scheduling) if kind is not Obstacle.OTHER]
+    hints = [scheduling.HINTS[kind] for kind in kinds[:2]]
+    return Diagnosis(
+        Category.UNSCHEDULABLE,
+        f"{what} {late}" + (f" ({', '.join(kinds)})" if kinds else ""),
+        state.scheduling,
+        "; ".join([*hints, "or raise schedule_timeout_seconds"]) if hints else HINTS[Category.UNSCHEDULABLE],
+        reason="Unschedulable",
+    )
 
 
 def _with_hint(category: Category, summary: str, detail: str = "") -> Diagnosis:

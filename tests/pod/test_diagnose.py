@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
+from msgspec.structs import replace
 
-from kpo_async.api_types import Pod
+from kpo_async.api_types import Event, Pod, PodCondition
 from kpo_async.pod.diagnose import Category, Diagnosis, diagnose, diagnose_refusal
 from kpo_async.pod.start import Deadline, start_problem
 from kpo_async.pod.status import assess
@@ -80,7 +82,7 @@ def diagnosed(seen: Pod | None, *, gone: bool = False, **more: Any) -> Diagnosis
             "SchedulingGated",
             "pod jobs/gated is not scheduled yet, it is held back by scheduling gates",
         ),
-        ("unschedulable", "Unschedulable", "pod jobs/unsched is not scheduled yet"),
+        ("unschedulable", "Unschedulable", "pod jobs/unsched is not scheduled yet (taint, affinity)"),
         ("succeeded", "Succeeded", "pod jobs/ok: container 'base' succeeded with exit code 0 after 0 s on node node-1"),
     ],
 )
@@ -157,6 +159,113 @@ def test_a_deleted_pod_and_a_failed_one_have_different_categories() -> None:
 
 def test_a_pod_that_was_never_seen_has_a_diagnosis() -> None:
     assert diagnosed(None, gone=True).category is Category.DELETED
+
+
+@pytest.mark.parametrize(
+    ("end", "category", "hint"),
+    [
+        (ended(code=1), Category.EXIT_CODE, "see the program's output"),
+        (ended(code=126), Category.EXIT_CODE, "the file is not executable"),
+        (ended(code=127), Category.EXIT_CODE, "did not find the command"),
+        (ended(code=255), Category.EXIT_CODE, "exited with -1"),
+        (ended(code=130), Category.SIGNAL, "SIGINT"),
+        (ended(code=132), Category.SIGNAL, "built for the node's architecture"),
+        (ended(code=134), Category.SIGNAL, "SIGABRT: the program aborted itself"),
+        (ended(code=135), Category.SIGNAL, "/dev/shm is full"),
+        (ended(code=137), Category.SIGNAL, "compare its memory with the limit"),
+        (ended(code=139), Category.SIGNAL, "a native library"),
+        (ended(code=143), Category.SIGNAL, "something asked the program to stop"),
+        (ended(code=160), Category.SIGNAL, "something outside or the program itself"),
+        (ended(code=137, reason="OOMKilled"), Category.OOM_KILLED, "raise the memory limit"),
+        (ended(code=128, reason="StartError", message='exec: "x": not found'), Category.COMMAND, "check cmds"),
+    ],
+)
+def test_exit_codes_and_signals_are_explained(end: dict[str, Any], category: Category, hint: str) -> None:
+    diagnosis = diagnosed(pod(statuses=[end]))
+    assert diagnosis.category is category
+    assert hint in diagnosis.text()
+    assert (diagnosis.container, diagnosis.exit_code) == ("base", end["state"]["terminated"]["exitCode"])
+
+
+def test_a_signal_has_its_name() -> None:
+    assert diagnosed(pod(statuses=[ended(code=139)])).signal_name == "SIGSEGV"
+    assert diagnosed(pod(statuses=[ended(code=128 + 63)])).signal_name == "signal 63"
+    assert diagnosed(pod(statuses=[ended(code=3)])).signal_name == ""
+
+
+def test_an_init_container_that_ran_out_of_memory_is_named() -> None:
+    seen = pod(
+        phase="Failed",
+        init_containers=[{"name": "prepare"}],
+        init_statuses=[ended("prepare", 137, reason="OOMKilled")],
+        statuses=[waiting("base", "PodInitializing")],
+    )
+    diagnosis = diagnosed(seen)
+    assert (diagnosis.category, diagnosis.container, diagnosis.exit_code) == (Category.INIT_FAILED, "prepare", 137)
+    assert diagnosis.reason == "OOMKilled"
+    assert "raise the memory limit of that container" in diagnosis.text()
+
+
+@pytest.mark.parametrize(
+    ("message", "summary", "hint"),
+    [
+        (
+            "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 3 No preemption victims",
+            "pod jobs/p was not scheduled in time (resources)",
+            "lower the requests in container_resources, or add nodes; or raise schedule_timeout_seconds",
+        ),
+        (
+            "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.",
+            "pod jobs/p was not scheduled in time (affinity)",
+            "correct node_selector or affinity",
+        ),
+        (
+            "0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint {dedicated: gpu}.",
+            "pod jobs/p was not scheduled in time (taint, resources)",
+            "add a toleration to tolerations, or use nodes without the taint; lower the requests",
+        ),
+        (
+            '0/3 nodes are available: persistentvolumeclaim "data" not found.',
+            "pod jobs/p was not scheduled in time (volume)",
+            "check that the claim exists",
+        ),
+        ("no nodes available to schedule pods", "pod jobs/p was not scheduled in time", "add nodes"),
+    ],
+)
+def test_what_keeps_a_pod_off_the_nodes_has_a_hint_of_its_own(message: str, summary: str, hint: str) -> None:
+    unscheduled = condition("PodScheduled", "False", reason="Unschedulable", message=message)
+    seen = pod(phase="Pending", node=None)
+    seen = replace(seen, status=replace(seen.status, conditions=[convert(unscheduled, PodCondition)]))
+    diagnosis = diagnosed(seen, missed=Deadline.SCHEDULE)
+    assert (diagnosis.category, diagnosis.reason) == (Category.UNSCHEDULABLE, "Unschedulable")
+    assert diagnosis.summary == summary
+    assert message[:60] in diagnosis.text()
+    assert hint in diagnosis.text()
+
+
+@pytest.mark.parametrize(
+    ("event", "category", "said"),
+    [
+        (warning("Preempted", "Preempted by pod 1f2 on node node-1"), Category.PREEMPTED, "was preempted (Preempted)"),
+        (warning("Evicted", "The node was low on resource: memory."), Category.EVICTED, "was evicted (Evicted)"),
+        (
+            warning("TaintManagerEviction", "Marking for deletion Pod jobs/p"),
+            Category.EVICTED,
+            "was evicted (TaintManagerEviction)",
+        ),
+        (warning("NodeNotReady", "Node is not ready"), Category.NODE_LOST, "was lost with its node (NodeNotReady)"),
+        (warning("Killing", "Stopping container base"), Category.DELETED, "was deleted (Deleted)"),
+    ],
+)
+def test_an_event_says_who_deleted_a_pod(event: Event, category: Category, said: str) -> None:
+    diagnosis = diagnosed(pod(statuses=[running()]), gone=True, events=[event])
+    assert diagnosis.category is category
+    assert diagnosis.summary == f"pod jobs/p {said} on node node-1 while it was running"
+
+
+def test_a_container_that_cannot_start_is_named() -> None:
+    diagnosis = diagnosed(recorded("missing_configmap"))
+    assert (diagnosis.container, diagnosis.reason) == ("base", "CreateContainerConfigError")
 
 
 def test_a_failed_mount_is_found_in_the_events() -> None:
