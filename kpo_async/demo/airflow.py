@@ -35,6 +35,7 @@ from kpo_async.demo.processes import Program, ProgramError, stop_all
 STOP_GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL. After SIGTERM a scheduler waits for the tasks it runs."""
 START_TIMEOUT = 180.0
+NO_CONTENT = 204
 POLL = 0.25
 """Seconds between two polls of its database or health page."""
 
@@ -256,7 +257,7 @@ class Airflow:
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
+            return json.load(response) if response.status != NO_CONTENT else None
 
     def query(self, statement: str | sqlalchemy.Executable, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows that its database answers; `parameters` are the statement's `:names`."""
