@@ -45,6 +45,7 @@ __all__ = [
     "pull_xcom",
     "push_xcom",
     "task_state",
+    "trigger_arguments",
 ]
 
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -160,3 +161,13 @@ def _address(task_instance: Any) -> dict[str, Any]:
         "run_id": task_instance.run_id,
         "map_index": -1 if task_instance.map_index is None else task_instance.map_index,
     }
+
+
+def trigger_arguments(row: Any) -> dict[str, Any]:
+    """Return the arguments in a row of Airflow's table of triggers, as the triggerer passes them to the trigger."""
+    try:
+        decoders = import_module("airflow.serialization.decoders")
+    except ModuleNotFoundError:  # Airflow 3.1
+        decoders = import_module("airflow.serialization.serialized_objects")
+    decode = decoders.smart_decode_trigger_kwargs
+    return {name: decode(value) for name, value in row.kwargs.items()}

@@ -21,13 +21,13 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import and_, select
 from sqlalchemy.engine import make_url
 
 from kpo_async.exceptions import ConfigError, KpoError
+from kpo_async.hooks.airflow import trigger_arguments
 from kpo_async.hooks.installation import VARIABLE as INSTALLATION_VARIABLE
 from kpo_async.hooks.installation import configured_id
 from kpo_async.pod_task import ClusterRef, PodTask
@@ -95,9 +95,8 @@ class Places:
         query = select(Trigger).where(Trigger.classpath.startswith(TRIGGERS), Trigger.id > self._last_trigger)
         for trigger in session.scalars(query.order_by(Trigger.id)):
             self._last_trigger = trigger.id
-            arguments = smart_decode_trigger_kwargs(trigger.kwargs)
             try:
-                task = PodTask.from_dict(arguments["pod_task"])
+                task = PodTask.from_dict(trigger_arguments(trigger)["pod_task"])
             except (KeyError, TypeError, KpoError):  # another version's row, or a subclass's
                 continue
             yield Place(task.namespace, task.cluster)
