@@ -142,18 +142,6 @@ def test_random_keyword_sets_give_the_incumbents_manifest(pair: Pair, task: Task
     assert plain(ours) == before, "the parameters were changed"
 
 
-def test_defaults_have_the_incumbents_form_for_subclasses() -> None:
-    """So that `self.tolerations.append(...)` works, in a constructor or in `execute`."""
-    from kpo_async.operators.pod import KubernetesPodOperator
-
-    theirs = vars(incumbent.operator({"task_id": "t", "schedule_timeout_seconds": 0}, CONNECTION, False))
-    ours = vars(KubernetesPodOperator(task_id="t", schedule_timeout_seconds=0))
-    shared = {name for name in theirs.keys() & ours.keys() if not name.startswith("_")}
-    assert shared > {"tolerations", "affinity", "ports", "base_container_name", "schedule_timeout_seconds"}
-    own = {"skip_on_exit_code", "callbacks"}  # tuples of codes, and as they were given
-    assert {name: ours[name] for name in shared - own} == {name: theirs[name] for name in shared - own}
-
-
 # ---------------------------------------------------------------------------------------------------------- raising
 
 FAULTS: Mapping[str, Mapping[str, Any]] = {

@@ -5,6 +5,7 @@
     pod_task      the operator as a `PodTask`, for the worker and for the triggerer
     manifest      the operator as a pod's manifest
     base          the parameters, and their templates
+    attributes    how parameters are stored, where a subclass overrides one too
     killable_run  an event loop that a signal handler can interrupt
 
 Parsing imports `pod`, `base` and what these need to check parameters; the rest is imported when a task runs.

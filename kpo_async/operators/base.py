@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.configuration import conf
@@ -11,10 +11,10 @@ from airflow.sdk import BaseOperator
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
 from kpo_async.json_types import Json
-from kpo_async.operators import rendering
+from kpo_async.operators import attributes, rendering
 from kpo_async.operators.deprecated import resolve_action, resolve_durable, resolve_finish_action
 from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
-from kpo_async.pod.parameters import env_list
+from kpo_async.pod.parameters import env_list, secret_references
 from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.pod_task import OnFinishAction, OnKillAction
 
@@ -84,7 +84,9 @@ class PodOperatorBase(BaseOperator):
     base_container_name: str
     base_container_status_polling_interval: float
     init_container_logs: Iterable[str] | str | Literal[True] | None
-    container_logs: Iterable[str] | str | Literal[True] | None
+    container_logs: attributes.DefaultsTo | Iterable[str] | str | Literal[True] | None = attributes.DefaultsTo(
+        "base_container_name"
+    )
     image_pull_policy: str | None
     annotations: dict[str, Any]
     container_resources: Model | None
@@ -117,7 +119,7 @@ class PodOperatorBase(BaseOperator):
     pod_runtime_info_envs: list[Model]
     termination_grace_period: int | None
     configmaps: list[str]
-    skip_on_exit_code: Collection[int]
+    skip_on_exit_code: Container[int]
     deferrable: bool
     poll_interval: float
     log_pod_spec_on_failure: bool
@@ -125,7 +127,7 @@ class PodOperatorBase(BaseOperator):
     on_kill_action: OnKillAction
     termination_message_policy: str
     active_deadline_seconds: int | None
-    callbacks: list[type] | type | None
+    callbacks: list[Any]
     progress_callback: Callable[[str], None] | None
     logging_interval: int | None
     trigger_kwargs: dict[str, Any] | None
@@ -206,7 +208,7 @@ class PodOperatorBase(BaseOperator):
         is_delete_operator_pod: bool | None = None,
         termination_message_policy: str = "File",
         active_deadline_seconds: int | None = None,
-        callbacks: list[type] | type | None = None,
+        callbacks: Sequence[Any] | type | None = None,
         progress_callback: Callable[[str], None] | None = None,
         logging_interval: int | None = None,
         trigger_kwargs: dict[str, Any] | None = None,
@@ -222,8 +224,9 @@ class PodOperatorBase(BaseOperator):
             if "config_dict" in kwargs:  # the error that is being handled shows it
                 raise ConfigError(INLINE_KUBECONFIG) from None
             raise
-        # DAG files are parsed all day: Airflow's `__setattr__` would take a third of that time, `locals()` a twentieth.
-        own = vars(self)
+        plain = attributes.are_plain(type(self), PodOperatorBase)
+        own = vars(self) if plain else {}
+        # `locals()` would take a twentieth of the time of parsing a task.
         own["kubernetes_conn_id"] = kubernetes_conn_id
         own["namespace"] = namespace
         own["image"] = image
@@ -248,7 +251,8 @@ class PodOperatorBase(BaseOperator):
         own["base_container_name"] = base_container_name or self.BASE_CONTAINER_NAME
         own["base_container_status_polling_interval"] = base_container_status_polling_interval
         own["init_container_logs"] = init_container_logs
-        own["container_logs"] = container_logs
+        if container_logs:
+            own["container_logs"] = container_logs
         own["image_pull_policy"] = image_pull_policy
         own["annotations"] = annotations or {}
         own["container_resources"] = container_resources
@@ -256,7 +260,7 @@ class PodOperatorBase(BaseOperator):
         own["config_file"] = config_file
         own["runtime_class_name"] = runtime_class_name
         own["node_selector"] = node_selector or {}
-        own["image_pull_secrets"] = image_pull_secrets or []
+        own["image_pull_secrets"] = secret_references(image_pull_secrets)
         own["service_account_name"] = service_account_name
         own["automount_service_account_token"] = automount_service_account_token
         own["hostnetwork"] = hostnetwork
@@ -281,7 +285,7 @@ class PodOperatorBase(BaseOperator):
         own["pod_runtime_info_envs"] = pod_runtime_info_envs or []
         own["termination_grace_period"] = termination_grace_period
         own["configmaps"] = configmaps or []
-        own["skip_on_exit_code"] = _exit_codes(skip_on_exit_code)
+        own["skip_on_exit_code"] = _as_container(skip_on_exit_code)
         own["deferrable"] = deferrable
         own["poll_interval"] = poll_interval
         own["log_pod_spec_on_failure"] = log_pod_spec_on_failure
@@ -289,7 +293,7 @@ class PodOperatorBase(BaseOperator):
         own["on_kill_action"] = resolve_action(OnKillAction, "on_kill_action", on_kill_action)
         own["termination_message_policy"] = termination_message_policy
         own["active_deadline_seconds"] = active_deadline_seconds
-        own["callbacks"] = callbacks
+        own["callbacks"] = callbacks if isinstance(callbacks, list) else _as_list(callbacks)
         own["progress_callback"] = progress_callback
         own["logging_interval"] = logging_interval
         own["trigger_kwargs"] = trigger_kwargs
@@ -298,13 +302,12 @@ class PodOperatorBase(BaseOperator):
         own["end_from_trigger"] = end_from_trigger
         own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
         own["current_run"] = None
-        check_parameters(own)
+        check_parameters(own if plain else attributes.store(self, own, PodOperatorBase))
 
     def _set_xcomargs_dependencies(self) -> None:
         # Airflow's own search takes longer than the rest of a task's parsing, and most values hold no XComArg.
-        own = vars(self)
         for field in self.template_fields:
-            value = own[field] if field in own else getattr(self, field, None)
+            value = getattr(self, field, None)
             if value and not models.is_literal(value):
                 self._set_xcomargs_dependency(field, value)
 
@@ -312,6 +315,10 @@ class PodOperatorBase(BaseOperator):
     def reattach_on_restart(self) -> bool:
         """The old name of `durable`."""
         return self.durable
+
+    @reattach_on_restart.setter
+    def reattach_on_restart(self, value: bool) -> None:
+        self.durable = value
 
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Json:
         """See `KubernetesPodOperator`."""
@@ -356,12 +363,17 @@ class PodOperatorBase(BaseOperator):
                     setattr(parent, field, template.resolve(context))
 
 
-def _exit_codes(codes: int | Container[int] | None) -> Collection[int]:
-    """Return the exit codes, 0 to 255, that are in `codes`, as a collection that can be stored as JSON."""
-    if codes is None:
-        return ()
-    if isinstance(codes, int):
-        return (codes,)
+def _as_container(codes: int | Container[int] | None) -> Container[int]:
+    """Return `skip_on_exit_code` in the incumbent's form: a list, unless another container was given."""
     if isinstance(codes, str):
         raise ManifestError(f"skip_on_exit_code is {codes!r}: give a number, or a list of them")
-    return tuple(code for code in range(256) if code in codes)
+    if isinstance(codes, int):
+        return [codes]
+    return [] if codes is None else codes
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    """Return `callbacks` as a list, to which a subclass may append."""
+    if isinstance(callbacks, tuple):
+        return list(callbacks)
+    return [callbacks] if callbacks else []

@@ -15,6 +15,7 @@ from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.sync import run_sync
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
+from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.pod.build import build_pod
 from kpo_async.pod.names import TaskIdentity
@@ -81,7 +82,7 @@ def base_container_name(operator: PodOperatorBase) -> str:
 
 def values(operator: PodOperatorBase) -> Mapping[str, Any]:
     """Return the operator's attributes by parameter name, with a base container's name that is not empty."""
-    return {**vars(operator), "base_container_name": base_container_name(operator)}
+    return {**attributes.read(operator, PodOperatorBase), "base_container_name": base_container_name(operator)}
 
 
 def _is_in_cluster(source: ClusterSource) -> bool:

@@ -7,7 +7,7 @@ callbacks after the task has resumed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -68,7 +68,7 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,
         grace_period=_grace_period(operator),
-        skip_on_exit_code=[int(code) for code in operator.skip_on_exit_code],
+        skip_on_exit_code=_exit_codes(operator.skip_on_exit_code),
         multiple_outputs=bool(operator.multiple_outputs),
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
         events_on_failure=bool(operator.log_events_on_failure),
@@ -107,9 +107,9 @@ def _import_paths(operator: PodOperatorBase) -> tuple[list[str], str | None]:
 
 def callback_classes(operator: PodOperatorBase) -> list[Any]:
     """Return `callbacks` as a list, followed by the function of `progress_callback`."""
-    given = operator.callbacks
-    found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
-    return [*found, operator.progress_callback] if operator.progress_callback else found
+    given = operator.callbacks or []
+    found = given if isinstance(given, (list, tuple)) else [given]
+    return [*found, operator.progress_callback] if operator.progress_callback else [*found]
 
 
 def _grace_period(operator: PodOperatorBase) -> int | None:
@@ -117,12 +117,17 @@ def _grace_period(operator: PodOperatorBase) -> int | None:
     return None if given is None else int(given)
 
 
+def _exit_codes(container: Container[int]) -> list[int]:
+    """Return the exit codes, 0 to 255, that are in the container."""
+    return [code for code in range(256) if code in container]
+
+
 def _log_plan(operator: PodOperatorBase) -> LogPlan | None:
     if not operator.get_logs and not operator.init_container_logs:
         return None
-    containers = _names(operator.container_logs, default=[base_container_name(operator)]) if operator.get_logs else []
+    chosen, base = operator.container_logs or None, [base_container_name(operator)]
     return LogPlan(
-        containers=containers,
+        containers=_names(chosen, default=base) if operator.get_logs else [],
         init_containers=_names(operator.init_container_logs, default=[]),
         prefix=bool(operator.container_name_log_prefix_enabled),
     )

@@ -111,6 +111,11 @@ def env_list(variables: Mapping[str, Any]) -> Objects:
     return [{"name": name} if value is None else {"name": name, "value": value} for name, value in variables.items()]
 
 
+def secret_references(names: list[Any] | str | None) -> list[Any]:
+    """Return `image_pull_secrets` as a list; a string has the secrets' names, with commas between them."""
+    return [{"name": name.strip()} for name in names.split(",")] if isinstance(names, str) and names else names or []
+
+
 def _template(values: Mapping[str, Any], warn: Warn) -> Json | None:
     path, given = values.get("pod_template_file"), values.get("pod_template_dict")
     if path:
@@ -199,9 +204,7 @@ def _tolerations(name: str, value: Any, warn: Warn) -> Objects:
 
 
 def _image_pull_secrets(name: str, value: Any, warn: Warn) -> Objects:
-    if isinstance(value, str) and value:
-        return [{"name": secret.strip()} for secret in value.split(",")]
-    return _objects(name, value)
+    return _objects(name, secret_references(value))
 
 
 def _secrets(name: str, value: Any, warn: Warn) -> Objects:

@@ -1,0 +1,74 @@
+"""Store an operator's parameters as attributes, and read them.
+
+DAG files are parsed all day, so the parameters go straight into the instance's `__dict__`: Airflow's `__setattr__`
+would take a third of the time of parsing a task. A class that overrides one of them with a property, or has a
+`__setattr__` or `__getattr__` of its own, gets and is asked for them in Python's ordinary way instead. This is decided
+once per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from inspect import getattr_static
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow.sdk import BaseOperator
+
+_ACCESS = ("__getattr__", "__getattribute__", "__setattr__")
+_PLAIN: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+
+
+class DefaultsTo:
+    """An attribute that reads as another one, until the instance has a value for it."""
+
+    def __init__(self, other: str) -> None:
+        self._other = other
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self._other)
+
+
+def are_plain(kind: type[BaseOperator], base: type[BaseOperator]) -> bool:
+    """Whether attributes of `kind` may be stored in `__dict__`: it overrides no access to what `base` annotates."""
+    plain = _PLAIN.get(kind)
+    if plain is None:
+        overrides_access = any(_differs(kind, base, name) for name in _ACCESS)
+        plain = _PLAIN[kind] = not (overrides_access or overridden(kind, base))
+    return plain
+
+
+def overridden(kind: type[BaseOperator], base: type[BaseOperator]) -> Collection[str]:
+    """Return the names that `base` annotates and for which `kind` has a property or another data descriptor."""
+    return frozenset(name for name in _names(base) if _differs(kind, base, name) and _is_data_descriptor(kind, name))
+
+
+def store(operator: BaseOperator, values: Mapping[str, Any], base: type[BaseOperator]) -> dict[str, Any]:
+    """Set `values` as attributes. Return them as they read now, None for those of a property.
+
+    A property may need what only a running task has, so it is not asked for its value before.
+    """
+    for name, value in values.items():
+        setattr(operator, name, value)
+    properties = overridden(type(operator), base)
+    return {name: None if name in properties else getattr(operator, name) for name in ("task_id", *values)}
+
+
+def read(operator: BaseOperator, base: type[BaseOperator]) -> Mapping[str, Any]:
+    """Return the operator's attributes by name, among them all that `base` annotates."""
+    if are_plain(type(operator), base):
+        return vars(operator)
+    return {**vars(operator), **{name: getattr(operator, name) for name in _names(base)}}
+
+
+def _names(base: type[BaseOperator]) -> Collection[str]:
+    return base.__annotations__.keys()
+
+
+def _differs(kind: type, base: type, name: str) -> bool:
+    return getattr_static(kind, name, None) is not getattr_static(base, name, None)
+
+
+def _is_data_descriptor(kind: type, name: str) -> bool:
+    found = type(getattr_static(kind, name))
+    return hasattr(found, "__set__") or hasattr(found, "__delete__")
