@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from kpo_async import models
 from kpo_async.compat import StrEnum, timeout
-from kpo_async.exceptions import CallbackTimeoutError
+from kpo_async.exceptions import CallbackError, CallbackTimeoutError, KpoError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+ONLY_IN_WORKER = frozenset({"operator", "context"})
+"""Arguments that a triggerer does not have."""
+ERROR_LIMIT = 1024
+"""Characters of an error of a user's function that are shown in a message."""
 THREADS = 32
 """How many plain functions of users run at the same time in a process. More of them wait for one another."""
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kpo-async callbacks")
@@ -69,7 +73,10 @@ class CallbackEvent(StrEnum):
 class KubernetesPodOperatorCallback:
     """Base of callback classes. Every function may be `async`. Return values are ignored.
 
-    `client` is a `kubernetes.client.CoreV1Api`, `mode` an `ExecutionMode`. In the triggerer `operator` is None.
+    `client` is a `kubernetes.client.CoreV1Api`, `mode` an `ExecutionMode`. A worker calls the functions whose
+    signatures name `operator` or `context`, because a triggerer has neither: `on_pod_starting` once a deferred task has
+    resumed. In the triggerer the `**kwargs` of other functions have the operator None, and a context of what a trigger
+    knows: `ti` and `run_id`.
     A function that takes `client` needs the package `kubernetes`: `pip install 'kpo-async[models]'`.
     """
 
@@ -158,6 +165,7 @@ class Callbacks:
         context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> None:
+        self._mode = mode
         self._overrides = {event: _overrides(classes, event) for event in CallbackEvent}
         self._always = {"mode": mode, "operator": operator, "context": {} if context is None else context}
         self._make_client = make_client
@@ -168,7 +176,11 @@ class Callbacks:
 
     def wants(self, event: CallbackEvent) -> bool:
         """Whether `event` is handled. If not, the caller can save the request that its arguments would need."""
-        return bool(self._overrides[event])
+        return any(map(self._can_call, self._overrides[event]))
+
+    def need_worker(self, *events: CallbackEvent) -> bool:
+        """Whether a function for one of the events takes what no triggerer has."""
+        return any(override.needs_worker for event in events for override in self._overrides[event])
 
     def grant(self, seconds: float) -> None:
         """Put the deadline off until at least `seconds` from now, for the callbacks of a task that has failed."""
@@ -198,6 +210,13 @@ class Callbacks:
         if self.wants(event):
             await self._fire(event, {"pod": await self._v1pod(pod), **extra})
 
+    async def left_to_worker(self, event: CallbackEvent, pod: Mapping[str, Any]) -> None:
+        """Do as `pod_event`, for those functions only that the triggerer could not call."""
+        arguments = {"pod": await self._v1pod(pod)}
+        for override in self._overrides[event]:
+            if override.needs_worker:
+                await self._call_in_time(override, arguments)
+
     async def progress(
         self, container: str, lines: Iterable[tuple[datetime | None, str]], pod: Mapping[str, Any]
     ) -> None:
@@ -217,17 +236,28 @@ class Callbacks:
                     return
 
     async def _fire(self, event: CallbackEvent, arguments: dict[str, Any]) -> None:
-        for override in self._overrides[event]:
-            scope = timeout(None if self._deadline is None else max(0.0, self._deadline - time.time()))
-            try:
-                async with scope:
-                    await self._call(override, arguments)
-            except asyncio.TimeoutError:
-                if not scope.expired():
-                    raise
+        for override in filter(self._can_call, self._overrides[event]):
+            await self._call_in_time(override, arguments)
+
+    def _can_call(self, override: _Override) -> bool:
+        return self._mode is ExecutionMode.SYNC or not override.needs_worker
+
+    async def _call_in_time(self, override: _Override, arguments: dict[str, Any]) -> None:
+        scope = timeout(None if self._deadline is None else max(0.0, self._deadline - time.time()))
+        try:
+            async with scope:
+                await self._call(override, arguments)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, asyncio.TimeoutError) and scope.expired():
                 raise CallbackTimeoutError(
-                    f"{override.function.__qualname__} had not returned when the task's execution_timeout passed"
+                    f"{override.name} had not returned when the task's execution_timeout passed"
                 ) from None
+            if self._mode is ExecutionMode.SYNC or isinstance(error, KpoError):
+                raise
+            # Airflow would end the trigger with "Trigger failure", and the triggerer itself after a SystemExit.
+            raise CallbackError(
+                f"the callback {override.name} raised {type(error).__name__}: {error}"[:ERROR_LIMIT]
+            ) from error
 
     async def _call(self, override: _Override, arguments: dict[str, Any]) -> None:
         known = {**self._always, **arguments}
@@ -259,6 +289,12 @@ class _Override:
     function: Callable[..., Any]
     names: frozenset[str] | None
     """The keyword arguments that it takes; None if it takes any."""
+    needs_worker: bool = False
+    """Whether its signature names what only a worker has."""
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
 
     def takes(self, name: str) -> bool:
         return self.names is None or name in self.names
@@ -278,9 +314,10 @@ def _overrides(classes: Sequence[object], event: CallbackEvent) -> tuple[_Overri
         if owner is None or owner.__name__ == KubernetesPodOperatorCallback.__name__:
             continue
         function: Callable[..., Any] = getattr(target, event.value)
-        parameters = inspect.signature(function).parameters.values()
+        parameters = tuple(inspect.signature(function).parameters.values())
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        found.append(_Override(function, None if takes_any else frozenset(p.name for p in parameters)))
+        names = frozenset(parameter.name for parameter in parameters)
+        found.append(_Override(function, None if takes_any else names, bool(names & ONLY_IN_WORKER)))
     return tuple(found)
 
 

@@ -59,6 +59,10 @@ class ImportPathError(KpoError):
     """The callable has no import path, or nothing importable is at it."""
 
 
+class CallbackError(KpoError):
+    """A user's callback raised an exception in the triggerer."""
+
+
 class CallbackTimeoutError(KpoError):
     """A user's callback had not returned when the task's execution_timeout passed."""
 

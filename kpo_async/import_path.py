@@ -47,6 +47,10 @@ def from_import_path(path: str) -> Any:
         raise ImportPathError(
             f"{path} cannot be imported on host {host}: {error}. Install its module there."
         ) from error
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+        raise ImportPathError(
+            f"{path} cannot be imported on host {socket.gethostname()}: its module raises {error!r}"[:1024]
+        ) from error
     if found is None:
         raise ImportPathError(
             f"Module {module!r} on host {socket.gethostname()} has no {name!r}: is it an older version?"

@@ -137,15 +137,17 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "base_container_status_polling_interval": Entry("seconds between looks at the container", _WATCHED, Mode.NONE),
         "callbacks": Entry(
             "callback class or classes; functions may be `async`",
-            "each is called at its moment in both modes: in the triggerer if importable there, else by the worker",
+            "each is called at its moment in both modes: in the triggerer if importable there and without `operator` "
+            "and `context` in its signature, else by the worker",
         ),
         "progress_callback": Entry("function called with each line of log", "called; there it is stored and forgotten"),
     },
     "Deferral": {
         "deferrable": Entry("give the worker slot back while the pod runs"),
         "end_from_trigger": Entry(
-            "the triggerer ends the task, without a worker; not with `outlets` or `on_operator_resuming`, nor if the "
-            "log is far behind",
+            "the triggerer ends the task, without a worker; not if its end needs one (`outlets`, "
+            "`on_success_callback`, `on_skipped_callback`, `post_execute`, `on_operator_resuming`, an overridden "
+            "`trigger_reentry`, a callback that takes `context`), nor if the log is far behind",
             "new",
             Mode.DEFERRED,
         ),

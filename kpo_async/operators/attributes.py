@@ -43,6 +43,12 @@ def overridden(kind: type[BaseOperator], base: type[BaseOperator]) -> Collection
     return frozenset(name for name in _names(base) if _differs(kind, base, name) and _is_data_descriptor(kind, name))
 
 
+def is_users_own(kind: type[BaseOperator], method: str) -> bool:
+    """Whether a user's class overrides the method, which Airflow or this package defines."""
+    owner = next((cls for cls in kind.__mro__ if method in vars(cls)), BaseOperator)
+    return not owner.__module__.startswith(("airflow.sdk.", "kpo_async."))
+
+
 def store(operator: BaseOperator, values: Mapping[str, Any], base: type[BaseOperator]) -> dict[str, Any]:
     """Set `values` as attributes. Return them as they read now, None for those of a property.
 

@@ -19,6 +19,7 @@ from kpo_async.import_path import to_import_path
 from kpo_async.json_types import Json
 from kpo_async.lifecycle import Owner, TaskRecord
 from kpo_async.logs.plan import LogPlan
+from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
 from kpo_async.pod_task import PodTask
@@ -101,7 +102,10 @@ def callables_are_local(operator: PodOperatorBase) -> bool:
 
 def _import_paths(operator: PodOperatorBase) -> tuple[list[str], str | None]:
     """Return the import paths of callbacks and log formatter. Raises `ImportPathError` when one of them has none."""
-    callbacks = [to_import_path(callback) for callback in callback_classes(operator)]
+    classes = callback_classes(operator)
+    callbacks = [to_import_path(callback) for callback in classes]
+    if Callbacks(classes).need_worker(CallbackEvent.PROGRESS):
+        raise ImportPathError("a progress_callback takes `operator` or `context`, which a triggerer does not have")
     return callbacks, to_import_path(operator.log_formatter) if operator.log_formatter else None
 
 
@@ -142,9 +146,20 @@ def _names(choice: Iterable[str] | str | bool | None, *, default: list[str]) -> 
 
 
 def _needs_worker_to_end(operator: PodOperatorBase) -> bool:
-    """Whether the end of the task includes something that only a worker does."""
-    resuming = Callbacks(callback_classes(operator)).wants(CallbackEvent.OPERATOR_RESUMING)
-    if operator.outlets or resuming:
-        log.warning("A worker ends this task in spite of end_from_trigger: it has outlets or an on_operator_resuming")
-        return True
-    return False
+    """Whether the end of the task includes something that only a worker does; logs what."""
+    callbacks = Callbacks(callback_classes(operator))
+    reasons = [name.removeprefix("_") for name in _OF_WORKER if getattr(operator, name, None)]
+    reasons += [name for name in _METHODS_OF_WORKER if attributes.is_users_own(type(operator), name)]
+    if callbacks.wants(CallbackEvent.OPERATOR_RESUMING):
+        reasons.append(CallbackEvent.OPERATOR_RESUMING.value)
+    if callbacks.need_worker(*CallbackEvent):
+        reasons.append("a callback that takes the operator or the context")
+    if reasons:
+        log.warning("A worker ends this task in spite of end_from_trigger: it has %s", ", ".join(reasons))
+    return bool(reasons)
+
+
+_OF_WORKER = ("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook")
+"""Attributes that Airflow 3.3 heeds only where a worker ends the task."""
+_METHODS_OF_WORKER = ("trigger_reentry", "resume_execution", "post_execute")
+"""Methods that a worker calls on the way to the end."""

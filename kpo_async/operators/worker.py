@@ -227,9 +227,12 @@ class TaskRun:
             pod = await lifecycle.last_pod(self.client, task)
             await self.callbacks.pod_event(CallbackEvent.OPERATOR_RESUMING, pod, event=dict(event))
         started = outcome.exit_code is not None
-        if started and self.callbacks.wants(CallbackEvent.POD_STARTING) and callables_are_local(self.operator):
-            pod = await lifecycle.last_pod(self.client, task)
-            await self.callbacks.pod_event(CallbackEvent.POD_STARTING, pod)
+        if not started or not self.callbacks.wants(CallbackEvent.POD_STARTING):
+            return
+        if callables_are_local(self.operator):
+            await self.callbacks.pod_event(CallbackEvent.POD_STARTING, await lifecycle.last_pod(self.client, task))
+        elif self.callbacks.need_worker(CallbackEvent.POD_STARTING):
+            await self.callbacks.left_to_worker(CallbackEvent.POD_STARTING, await lifecycle.last_pod(self.client, task))
 
     async def _finish(self, task: PodTask, outcome: Outcome) -> Any:
         """Collect the result, finish the pod, and end the task: return the result, or raise Airflow's exception."""

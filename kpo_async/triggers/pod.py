@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode, run_in_thread
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import CallbackError, KpoError
 from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
     TRIGGERS_ARE_KILLED,
@@ -85,7 +85,7 @@ class KubernetesPodTrigger(BaseTrigger):
         task = self.pod_task
         try:
             source = await self._source()
-            callbacks, formatter = await run_in_thread(_import_callables, task, source)
+            callbacks, formatter = await run_in_thread(_import_callables, task, source, self._context())
             async with connect(source) as client:
                 outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
@@ -94,9 +94,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 if task.end_from_trigger and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
-            outcome = Outcome(
-                OutcomeStatus.ERROR, category=type(error).__name__, message=str(error), logs_complete=False
-            )
+            outcome = _outcome(error)
         await self._wait_for_scheduler()
         return TriggerEvent(self._event(outcome))
 
@@ -108,6 +106,11 @@ class KubernetesPodTrigger(BaseTrigger):
         """Do the work of `on_kill` where Airflow has none, before 3.3."""
         if not TRIGGERS_ARE_KILLED and self.task_instance is not None:
             await self.on_kill()
+
+    def _context(self) -> Json:
+        """Return the part of Airflow's context that a trigger knows, for callbacks."""
+        ti = self.task_instance
+        return {} if ti is None else {"ti": ti, "task_instance": ti, "run_id": ti.run_id}
 
     async def _source(self) -> ClusterSource:
         source, _ = await resolve(self.pod_task.cluster)
@@ -125,7 +128,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 if outcome.status != OutcomeStatus.LOST:
                     await self._save_verdict(outcome)
         except KpoError as error:
-            outcome = Outcome(OutcomeStatus.ERROR, message=str(error))
+            outcome = _outcome(error)
         if task.skips(outcome):
             log.info("Pod %s/%s exited with %s: skipping the task", task.namespace, task.name, outcome.exit_code)
             return TaskSkippedEvent()
@@ -176,10 +179,23 @@ class KubernetesPodTrigger(BaseTrigger):
         }
 
 
-def _import_callables(task: PodTask, source: ClusterSource) -> tuple[Callbacks, LineFormat | None]:
+def _outcome(error: KpoError) -> Outcome:
+    """Return the outcome of a pod that cannot be followed or finished."""
+    failed_callback = isinstance(error, CallbackError)
+    if failed_callback:
+        log.error("Traceback of the callback's error, for its author:", exc_info=error.__cause__)
+    # A failed callback ends its pod at once, wherever that is: a worker that emitted its log would wait for its end.
+    return Outcome(
+        OutcomeStatus.ERROR, category=type(error).__name__, message=str(error), logs_complete=failed_callback
+    )
+
+
+def _import_callables(task: PodTask, source: ClusterSource, context: Json) -> tuple[Callbacks, LineFormat | None]:
     """Import the task's callbacks and log formatter. Raises `ImportPathError` naming what this host lacks."""
     classes = [from_import_path(path) for path in task.callbacks]
     make_client = partial(core_v1, source)
-    callbacks = Callbacks(classes, mode=ExecutionMode.ASYNC, make_client=make_client, deadline=task.deadline)
+    callbacks = Callbacks(
+        classes, mode=ExecutionMode.ASYNC, make_client=make_client, context=context, deadline=task.deadline
+    )
     formatter = from_import_path(task.logs.formatter) if task.logs and task.logs.formatter else None
     return callbacks, formatter

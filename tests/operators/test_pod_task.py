@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
+from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.pod_task import for_deferral, pod_task_of
 from kpo_async.pod_task import PodTask
@@ -43,3 +45,71 @@ def test_values_are_sent_with_the_types_that_the_triggerer_reads(
     for name in field.split("."):
         found = getattr(found, name)
     assert (found, type(found)) == (value, type(value))
+
+
+class Resuming(KubernetesPodOperator):
+    def trigger_reentry(self, context: Any, event: Any) -> Any:
+        return super().trigger_reentry(context, event)
+
+
+class Posting(KubernetesPodOperator):
+    def post_execute(self, context: Any, result: Any = None) -> None: ...
+
+
+class Plain(KubernetesPodOperator):
+    """Overrides nothing of the end."""
+
+    def execute(self, context: Any) -> Any:
+        return super().execute(context)
+
+
+class WithContext(KubernetesPodOperatorCallback):
+    @staticmethod
+    def on_pod_completion(*, context: Any, **kwargs: Any) -> None: ...
+
+
+class ContextForLines(KubernetesPodOperatorCallback):
+    @staticmethod
+    def progress_callback(*, line: str, context: Any, **kwargs: Any) -> None: ...
+
+
+def deferred(kind: type[KubernetesPodOperator], parameters: dict[str, Any]) -> PodTask:
+    operator = kind(task_id="task", image="busybox", end_from_trigger=True, **parameters)
+    return for_deferral(operator, pod_task_of(operator, POD, "id/1", deadline=None), deferred_at=1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "reason"),
+    [
+        pytest.param(KubernetesPodOperator, {"outlets": [Asset("a")]}, "outlets", id="outlets"),
+        pytest.param(KubernetesPodOperator, {"on_success_callback": print}, "on_success_callback", id="success"),
+        pytest.param(KubernetesPodOperator, {"on_skipped_callback": print}, "on_skipped_callback", id="skipped"),
+        pytest.param(KubernetesPodOperator, {"post_execute": print}, "post_execute", id="post_execute"),
+        pytest.param(Posting, {}, "post_execute", id="an overridden post_execute"),
+        pytest.param(Resuming, {}, "trigger_reentry", id="an overridden trigger_reentry"),
+        pytest.param(KubernetesPodOperator, {"callbacks": [WithContext]}, "takes the operator or", id="a context"),
+    ],
+)
+def test_a_worker_ends_a_task_whose_end_needs_one_and_the_log_says_why(
+    caplog: pytest.LogCaptureFixture, kind: type[KubernetesPodOperator], parameters: dict[str, Any], reason: str
+) -> None:
+    task = deferred(kind, parameters)
+    assert not task.end_from_trigger
+    assert task.logs is not None
+    [message] = caplog.messages
+    assert message.startswith("A worker ends this task in spite of end_from_trigger: it has ")
+    assert reason in message
+
+
+@pytest.mark.parametrize("parameters", [{}, {"on_failure_callback": print}, {"on_execute_callback": print}])
+def test_the_triggerer_ends_a_task_whose_end_needs_no_worker(
+    caplog: pytest.LogCaptureFixture, parameters: dict[str, Any]
+) -> None:
+    for kind in (KubernetesPodOperator, Plain):
+        assert deferred(kind, parameters).end_from_trigger
+    assert caplog.messages == []
+
+
+def test_a_worker_shows_the_log_to_a_progress_callback_that_takes_the_context(caplog: pytest.LogCaptureFixture) -> None:
+    assert deferred(KubernetesPodOperator, {"callbacks": [ContextForLines]}).logs is None
+    assert any("takes `operator` or `context`" in message for message in caplog.messages)

@@ -321,3 +321,27 @@ def test_the_resumed_worker_calls_all_callbacks_that_the_triggerer_cannot_import
     outcome = Outcome("succeeded", exit_code=0, logs_complete=False).to_dict()
     TaskRun(task, context).resume({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
     assert calls == [f"starting {pod.name}", "hello", "completion Succeeded"]
+
+
+class TakesTheContext(KubernetesPodOperatorCallback):
+    """A callback that any process can import and only a worker can call."""
+
+    calls: list[str] = []  # noqa: RUF012 - shared on purpose, as in a user's module
+
+    @staticmethod
+    def on_pod_starting(*, context: Any, operator: Any, **kwargs: Any) -> None:
+        TakesTheContext.calls.append(f"{context['ti'].task_id} of {type(operator).__name__}")
+
+
+def test_the_resumed_worker_calls_importable_callbacks_that_take_the_context(kubeconfig: str) -> None:
+    TakesTheContext.calls.clear()
+    task = operator(kubeconfig, "true", callbacks=[TakesTheContext], end_from_trigger=True)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred) as deferred:
+        TaskRun(task, context).start()
+    pod = deferred.value.trigger.pod_task
+    assert pod.logs is not None, "its log is live"
+    assert not pod.end_from_trigger
+    outcome = Outcome("succeeded", exit_code=0).to_dict()
+    TaskRun(task, context).resume({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
+    assert TakesTheContext.calls == ["task of KubernetesPodOperator"]

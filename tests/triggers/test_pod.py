@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
@@ -21,6 +24,7 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.factories import identity, manifest, owner, pod_exists, pod_task
+from tests.triggers.triggerer import task_instance
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -155,6 +159,95 @@ async def test_callbacks_are_called_in_the_triggerer(local_cluster: LocalCluster
     )
     assert [call for call in Recorder.calls if call != "starting"] == ["a", "b"]
     assert Recorder.calls.count("starting") == 1
+
+
+CALLS: list[tuple[str, object]] = []
+
+
+class Broken(KubernetesPodOperatorCallback):
+    """A user's class whose functions fail in the triggerer."""
+
+    @staticmethod
+    def on_pod_starting(**kwargs: Any) -> None:
+        raise KeyError("dag_run")
+
+
+class Exiting(KubernetesPodOperatorCallback):
+    @staticmethod
+    async def on_pod_starting(**kwargs: Any) -> None:
+        sys.exit(3)
+
+
+class BrokenAtTheEnd(KubernetesPodOperatorCallback):
+    @staticmethod
+    def on_pod_completion(**kwargs: Any) -> None:
+        raise RuntimeError("no mail server")
+
+
+class ForWorkers(KubernetesPodOperatorCallback):
+    """Functions that name what no triggerer has."""
+
+    @staticmethod
+    def on_pod_starting(*, context: Any, **kwargs: Any) -> None:
+        CALLS.append(("with a context", context["ti"]))
+
+
+class Looking(KubernetesPodOperatorCallback):
+    @staticmethod
+    def on_pod_starting(**kwargs: Any) -> None:
+        CALLS.append((kwargs["context"]["ti"].task_id, kwargs["operator"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Broken", "Broken.on_pod_starting raised KeyError: 'dag_run'"), ("Exiting", "on_pod_starting raised SystemExit")],
+)
+async def test_an_error_of_a_callback_is_an_outcome_that_names_it(
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture, name: str, words: str
+) -> None:
+    task = await task_for(local_cluster, local_client, "sleep 1000", callbacks=[f"{__name__}:{name}"])
+    [event] = await fired(task)
+    assert event["status"] == "error"
+    assert words in event["message"]
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert "Traceback of the callback's error" in record.message
+
+
+async def test_an_error_of_a_callback_fails_a_task_that_ends_in_the_triggerer(
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    callbacks = [f"{__name__}:BrokenAtTheEnd"]
+    task = await task_for(local_cluster, local_client, "true", callbacks=callbacks, end_from_trigger=True)
+    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    assert isinstance(event, TaskFailedEvent)
+    assert "the callback BrokenAtTheEnd.on_pod_completion raised RuntimeError: no mail server" in caplog.messages
+    found = await lifecycle.pod_of(local_client, task).get()
+    assert found is None or "deletionTimestamp" in found["metadata"]
+
+
+async def test_a_module_that_fails_when_it_is_imported_is_an_outcome_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_by_its_user.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = PodTask("pod", "default", "uid", callbacks=["broken_by_its_user:Callback"])
+    [event] = await fired(task)
+    assert event["status"] == "error"
+    assert "broken_by_its_user:Callback cannot be imported" in event["message"]
+    assert "ZeroDivisionError" in event["message"]
+
+
+async def test_a_callback_that_takes_the_context_is_left_to_the_worker_and_others_get_a_triggers(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
+    CALLS.clear()
+    callbacks = [f"{__name__}:ForWorkers", f"{__name__}:Looking"]
+    task = await task_for(local_cluster, local_client, "true", callbacks=callbacks)
+    trigger = KubernetesPodTrigger(task.to_dict())
+    trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
+    [event] = [event async for event in trigger.run()]
+    assert event.payload["status"] == "success"
+    assert CALLS == [("task", None)]
 
 
 class SleepsAtTheStart(KubernetesPodOperatorCallback):
