@@ -40,7 +40,9 @@ class JobListener:
         thread.start()
 
 
-LISTENERS: list[Any] = [JobListener()]
+# Where any plugin has a listener, Airflow imports no DAG with `end_from_trigger` (`DagBag.bag_dag`). So only a
+# triggerer gets this one: it imports no DAGs, and loads its plugins after its own module.
+LISTENERS: list[Any] = [JobListener()] if TRIGGERER_MODULE in sys.modules else []
 
 
 class KpoAsyncPlugin(AirflowPlugin):
