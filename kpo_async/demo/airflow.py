@@ -228,18 +228,19 @@ class Airflow:
             raise LookupError(f"{task_id} has pushed no {key}")
         return rows[0][0]
 
-    def logs(self, run: DagRun, task: TaskInstance) -> list[dict[str, Any]]:
-        """Return the log records of all tries of a task, including the triggerer's, in the order of their time."""
+    def logs(self, run: DagRun, task: TaskInstance, try_number: int | None = None) -> list[dict[str, Any]]:
+        """Return the log records of one or all tries of a task, including the triggerer's, ordered by time."""
         folder = Path(f"dag_id={run.dag_id}", f"run_id={run.run_id}", f"task_id={task.task_id}")
         if task.map_index >= 0:
             folder /= f"map_index={task.map_index}"
-        files = {file for name in self.components for file in (self.log_folder(name) / folder).glob("attempt=*")}
+        attempts = f"attempt={try_number or '*'}.log*"
+        files = {file for name in self.components for file in (self.log_folder(name) / folder).glob(attempts)}
         records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         return sorted(records, key=lambda record: str(record.get("timestamp")))
 
-    def error(self, run: DagRun, task: TaskInstance) -> str:
-        """Return the last error in a task's logs, on one line."""
-        for record in reversed(self.logs(run, task)):
+    def error(self, run: DagRun, task: TaskInstance, try_number: int | None = None) -> str:
+        """Return the last error in the logs of one or all tries of a task, on one line."""
+        for record in reversed(self.logs(run, task, try_number)):
             if details := record.get("error_detail"):
                 return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
             if record.get("level") in ("error", "critical"):
