@@ -1,0 +1,111 @@
+"""What Airflow says at the end, compared with what was planned and what the witness saw."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from havoc.havoc import Havoc
+from havoc.plan import Planned
+from havoc.witness import Seen, Witness
+from kpo_async.demo.airflow import TaskInstance
+from tests.deployments.airflow import Deployment
+
+LINE = re.compile(r"\] (\S+) counts (\d+)$", re.MULTILINE)
+REPEATS = "are repeated"
+"""In the sentence with which a log announces lines that it has shown already."""
+
+
+@dataclass
+class Verdict:
+    """The promises, each with what broke it. `notes` is what is counted without being a promise."""
+
+    wrong_verdicts: list[str] = field(default_factory=list)
+    left_pods: list[str] = field(default_factory=list)
+    doubled_tries: list[str] = field(default_factory=list)
+    lost_xcoms: list[str] = field(default_factory=list)
+    lost_lines: list[str] = field(default_factory=list)
+    repeated_lines: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def promises(self) -> dict[str, list[str]]:
+        """Return what broke each promise, by the words of the table."""
+        return {
+            "wrong verdicts": self.wrong_verdicts,
+            "pods left whose task is over": self.left_pods,
+            "tries with two pods": self.doubled_tries,
+            "lost XComs": self.lost_xcoms,
+            "tasks with lost log lines": self.lost_lines,
+            "tries with unannounced repeated lines": self.repeated_lines,
+        }
+
+
+def judge(airflow: Deployment, plans: list[Planned], havoc: Havoc, witness: Witness, left: list[str]) -> Verdict:
+    """Judge all runs, which have ended; `left`: the names of the pods that are still there."""
+    verdict = Verdict(left_pods=left)
+    verdict.doubled_tries = [f"{owner}: {', '.join(names)}" for owner, names in witness.made_twice().items()]
+    tries = _tries(airflow)
+    for plan in plans:
+        key = (plan.run.run_id, plan.task_id)
+        (task,) = (task for task in airflow.task_instances(plan.run) if task.task_id == plan.task_id)
+        expected = havoc.marked.get(key, plan.state)
+        if task.state != expected:
+            verdict.wrong_verdicts.append(f"{_name(plan)} is {task.state}, not {expected}")
+        for id_, number, state in tries[key]:
+            if id_ not in havoc.excused and (wrong := _judge_try(state, witness.of_try(id_), verdict.notes)):
+                error = airflow.error(plan.run, task, number)[:200]
+                verdict.wrong_verdicts.append(f"{_name(plan)} try {number}: {wrong}; its log's last error: {error}")
+        if key not in havoc.marked:
+            _judge_output(airflow, plan, task, witness.of_try(tries[key][-1][0]), verdict)
+    return verdict
+
+
+def _judge_try(state: str, pods: list[Seen], notes: Counter[str]) -> str | None:
+    """Return what is wrong with a try's end, as the pod's end shows; None if nothing is."""
+    if any(pod.disrupted for pod in pods):
+        notes["tries whose pod was deleted or evicted"] += 1
+    elif not pods:
+        notes[f"tries {state} without a pod"] += 1
+        return "success without a pod" if state == "success" else None
+    elif (state == "success") != (pods[-1].exit_code == 0):
+        return f"{state}, but pod {pods[-1].name} exited with {pods[-1].exit_code}"
+    return None
+
+
+def _judge_output(airflow: Deployment, plan: Planned, task: TaskInstance, pods: list[Seen], verdict: Verdict) -> None:
+    """Look for the XCom and the log lines of the pod that decided."""
+    if task.state == "success":
+        try:
+            result = airflow.xcom(plan.run, plan.task_id)
+        except LookupError:
+            result = None
+        if result != plan.result:
+            verdict.lost_xcoms.append(f"{_name(plan)} has {result}, not {plan.result}")
+    shown: Counter[tuple[str, int]] = Counter()
+    for number in range(1, task.try_number + 1):
+        log = "\n".join(str(record.get("event")) for record in airflow.logs(plan.run, task, number))
+        lines = Counter((pod, int(line)) for pod, line in LINE.findall(log))
+        shown |= lines
+        if max(lines.values(), default=1) > 1 and REPEATS not in log:
+            verdict.repeated_lines.append(f"{_name(plan)} try {number}")
+    ended = [pod for pod in pods if pod.exit_code is not None and not pod.disrupted]
+    for pod in ended[-1:]:
+        missing = [line for line in range(1, plan.lines + 1) if (pod.name, line) not in shown]
+        if missing and pod.exit_code in (0, 3):
+            verdict.lost_lines.append(f"{_name(plan)} lacks {len(missing)} of {plan.lines}, {missing[0]} the first")
+
+
+def _tries(airflow: Deployment) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
+    """Return the tries of each task as (id of the task instance, number, state), the last one last."""
+    columns = "run_id, task_id, try_number, state"
+    rows = airflow.query(f"SELECT task_instance_id, {columns} FROM task_instance_history ORDER BY try_number")
+    rows += airflow.query(f"SELECT id, {columns} FROM task_instance")
+    tries: dict[tuple[str, str], list[tuple[str, int, str]]] = {}
+    for id_, run_id, task_id, number, state in rows:
+        tries.setdefault((run_id, task_id), []).append((str(id_), number, state))
+    return tries
+
+
+def _name(plan: Planned) -> str:
+    return f"{plan.run.run_id} {plan.task_id}"
