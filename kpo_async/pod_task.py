@@ -24,7 +24,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 2
+MINOR = 3
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 RESULT_LIMIT = 256 * 1024
 """Characters of a result that are sent with the outcome."""
@@ -156,6 +156,31 @@ class PodTask(_Stored, frozen=True):
         return outcome.exit_code in self.skip_on_exit_code
 
 
+class PodDiagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a pod did not succeed, as programs read it in the XCom `pod_diagnosis`. Absent: unknown, or not the cause."""
+
+    category: str
+    """A stable word (`pod.diagnose.Category`)."""
+    message: str
+    """One line for people, at most 1 KiB."""
+    pod: str = ""
+    """`namespace/name`."""
+    node: str = ""
+    container: str = ""
+    """The container that is the cause. The next two are about it."""
+    exit_code: int | None = None
+    signal: str = ""
+    """Such as `SIGKILL`."""
+    reason: str = ""
+    """Kubernetes' word for the cause, such as `OOMKilled`."""
+    hints: list[str] = []
+    """What to do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value of the XCom."""
+        return dict(msgspec.to_builtins(self))
+
+
 class Outcome(_Stored, frozen=True):
     """How it went. `message` is one sentence for people, `category` a stable word for programs (`pod.diagnose`)."""
 
@@ -171,12 +196,18 @@ class Outcome(_Stored, frozen=True):
     """Container -> how much of its log was emitted."""
     logs_complete: bool = True
     """Whether all the logs were emitted; otherwise the worker emits the remaining ones."""
+    diagnosis: PodDiagnosis | None = None
+    """None of a pod that succeeded, and for older writers."""
 
     def storable(self) -> Outcome:
         """Return this outcome as Airflow's database can store it: without a large result, which is then read again."""
         if self.result is not None and len(self.result) > RESULT_LIMIT:
             return msgspec.structs.replace(self, result=None, result_known=False)
         return self
+
+    def diagnosis_of(self, task: PodTask) -> PodDiagnosis:
+        """Return why the task's pod did not succeed, as far as it is known."""
+        return self.diagnosis or PodDiagnosis(self.category, self.message, f"{task.namespace}/{task.name}")
 
     @property
     def succeeded(self) -> bool:

@@ -1,6 +1,6 @@
-"""Where a manifest deliberately differs from the incumbent's (provider 10.25.0). Everything else is equal.
+"""Where a task deliberately differs from the incumbent's (provider 10.25.0). Everything else is equal.
 
-The README's table is made from this, and the parity test allows these differences and no others.
+The README's table is made from this. The parity test allows the differences of manifests and no others.
 """
 
 from __future__ import annotations
@@ -67,3 +67,14 @@ DIFFERENCES = (
         "A mistake shows where it was made, with the parameter's name.",
     ),
 )
+
+AT_RUN_TIME = (
+    Difference(
+        "failed pods",
+        "the exception shows the pod's status as Python text, over several lines",
+        "the exception is one sentence with the cause, the log has a block, and the XCom `pod_diagnosis` the same "
+        "as an object (category, message, pod, node, container, exit code, signal, reason, hints)",
+        "A callback or an alert can branch on the category. `[kpo_async] push_diagnosis = off` leaves the XCom out.",
+    ),
+)
+"""What differs after the manifest was sent."""

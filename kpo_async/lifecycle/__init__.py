@@ -23,6 +23,7 @@ from __future__ import annotations
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
 from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, last_pod, pod_of
+from kpo_async.lifecycle.quota import ensure_pod_within_quota
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
@@ -35,6 +36,7 @@ __all__ = [
     "emit_remaining_logs",
     "end",
     "ensure_pod",
+    "ensure_pod_within_quota",
     "finish",
     "finishing",
     "kill",

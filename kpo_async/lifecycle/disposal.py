@@ -46,8 +46,10 @@ async def finish(pod: PodHandle, policy: Policy, *, succeeded: bool) -> None:
         if await _is_kept(pod, policy, succeeded=succeeded):
             with suppress(NotFoundError, ConflictError):
                 await pod.patch(DONE)
+                log.info("Pod %s is kept (on_finish_action=%r)", pod, str(policy.on_finish_action))
         else:
             await pod.delete(grace_period=policy.grace_period)
+            log.info("Pod %s is deleted (on_finish_action=%r)", pod, str(policy.on_finish_action))
     except ApiError as error:
         log.warning(
             "Pod %s is left as it is, against on_finish_action=%r: %s", pod, str(policy.on_finish_action), error

@@ -28,6 +28,9 @@ from kpo_async.pod_task import Outcome, PodTask
 
 log = logging.getLogger(__name__)
 
+LINE = 2000
+"""Characters before YAML wraps a line: a sentence stays in one."""
+
 CALLBACKS_GRACE = 10.0
 """Seconds for the last callbacks of a task that has failed, when its execution_timeout has passed."""
 PHASE_TIMEOUT = 5.0
@@ -61,10 +64,14 @@ async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: 
     that stops leaves it to the next one, and a worker that is killed knows itself what to do.
     """
     events = (CallbackEvent.POD_COMPLETION, CallbackEvent.POD_TEARDOWN, CallbackEvent.POD_CLEANUP)
-    log_pod = task.spec_on_failure and not outcome.succeeded and not task.skips(outcome)
+    fails = not outcome.succeeded and not task.skips(outcome)
+    log_pod = task.spec_on_failure and fails
     pod = await _ended_pod(client, task, outcome) if log_pod or any(callbacks.wants(event) for event in events) else {}
     if log_pod:
-        _log_pod(task, pod)
+        _log_group(f"Pod {task.namespace}/{task.name}", redact(pod))
+    if fails:
+        diagnosis = outcome.diagnosis_of(task)
+        _log_group(f"Diagnosis of pod {task.namespace}/{task.name}: {diagnosis.category}", diagnosis.to_dict())
     if not outcome.succeeded:
         callbacks.grant(CALLBACKS_GRACE)
     error: Exception | None = None
@@ -109,9 +116,9 @@ def _has_last_phase(state: PodState) -> bool:
     return state.phase in TERMINAL_PHASES or bool(state.verdict.ended and state.running_main_containers)
 
 
-def _log_pod(task: PodTask, pod: Json) -> None:
-    """Log the pod's manifest in a group, which Airflow's page folds. Its markers must be records of their own."""
-    log.info("::group::Pod %s/%s", task.namespace, task.name)
-    for text in split(yaml.safe_dump(redact(pod), sort_keys=False)):
+def _log_group(title: str, content: Json) -> None:
+    """Log an object as a group, which Airflow's page folds. Its markers must be records of their own."""
+    log.info("::group::%s", title)
+    for text in split(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=LINE)):
         log.info("%s", text)
     log.info("::endgroup::")

@@ -20,7 +20,7 @@ from kpo_async.lifecycle.disposal import stop
 from kpo_async.lifecycle.ownership import pod_of, subscribe
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
 from kpo_async.lifecycle.task_log import streaming_logs, wait_for_logs
-from kpo_async.lifecycle.wait_result import WaitResult, describe_failure
+from kpo_async.lifecycle.wait_result import WaitResult, describe
 from kpo_async.lifecycle.xcom import XComResult
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat
@@ -52,12 +52,13 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
     if end.status is OutcomeStatus.TIMED_OUT:
         await stop(pod, task)
-    category, message = await describe_failure(client, task, end)
+    diagnosis = await describe(client, task, end)
     return Outcome(
         status=end.status,
         exit_code=end.state.exit_code,
-        category=category,
-        message=message,
+        category=diagnosis.category,
+        message=diagnosis.message,
+        diagnosis=None if end.status is OutcomeStatus.SUCCEEDED else diagnosis,
         result=result.text if result is not None else None,
         result_known=result is not None,
         cursors=cursors,

@@ -6,14 +6,15 @@ import logging
 from dataclasses import dataclass, replace
 
 from kpo_async.api_types import Event
+from kpo_async.exceptions import clip
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
 from kpo_async.lifecycle.deadlines import Limit
 from kpo_async.lifecycle.events import events_of
-from kpo_async.pod.diagnose import Category, Diagnosis, diagnose
+from kpo_async.pod.diagnose import HINTS, Category, Diagnosis, diagnose
 from kpo_async.pod.status import PodState, assess
-from kpo_async.pod_task import OutcomeStatus, PodTask
+from kpo_async.pod_task import OutcomeStatus, PodDiagnosis, PodTask
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +33,31 @@ class WaitResult:
     limit: Limit | None = None
 
 
-async def describe_failure(client: Client, task: PodTask, end: WaitResult) -> tuple[str, str]:
-    """Return the category and the sentence. Lists the pod's events only where its status does not explain the end."""
-    pod = f"pod {task.namespace}/{task.name}"
+async def describe(client: Client, task: PodTask, end: WaitResult) -> PodDiagnosis:
+    """Return how the wait ended, after a line about it in the task's log.
+
+    Lists the pod's events only where its status does not explain the end.
+    """
+    pod = f"{task.namespace}/{task.name}"
     if end.status is OutcomeStatus.ERROR:
         why = end.view.problem or "the API server answers, but sends nothing about this pod"
-        return UNWATCHABLE, f"{pod} cannot be watched: {why}"
-    diagnosis = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
+        return PodDiagnosis(UNWATCHABLE, f"pod {pod} cannot be watched: {why}", pod)
+    found = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
+    category, message = str(found.category), found.text()
     if end.status is OutcomeStatus.TIMED_OUT:
-        return EXECUTION_TIMEOUT, f"execution_timeout has passed, {pod} was stopped: {diagnosis.summary}"
-    return diagnosis.category, diagnosis.text()
+        category, message = EXECUTION_TIMEOUT, f"execution_timeout has passed, pod {pod} was stopped: {found.summary}"
+    log.info("%s", found.summary[:1].upper() + found.summary[1:])
+    return PodDiagnosis(
+        category=category,
+        message=clip(message),
+        pod=pod,
+        node=end.state.node,
+        container=found.container,
+        exit_code=found.exit_code,
+        signal=found.signal_name,
+        reason=found.reason,
+        hints=[found.hint] if found.hint else [],
+    )
 
 
 def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis:
@@ -60,9 +76,10 @@ def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis
 
 def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:
     """Point to the task's log where the task shows the container's, and to the parameter where it does not."""
-    if diagnosis.category is Category.EXIT_CODE and (task.logs is None or not task.logs.containers):
+    is_shown = task.logs is not None and task.logs.containers
+    if diagnosis.hint == HINTS[Category.EXIT_CODE] and not is_shown:
         return replace(diagnosis, hint="with get_logs=True the task's log has the program's output")
-    if diagnosis.category is Category.INIT_FAILED and task.logs is not None and task.logs.init_containers:
+    if diagnosis.hint == HINTS[Category.INIT_FAILED] and task.logs is not None and task.logs.init_containers:
         return replace(diagnosis, hint="see its output in the task's log")
     return diagnosis
 

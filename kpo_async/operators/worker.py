@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
-from kpo_async.exceptions import CallbackTimeoutError, KpoError, ServerError, UnreachableError
+from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
 from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
@@ -31,8 +32,8 @@ from kpo_async.operators.killable_run import KillableRun
 from kpo_async.operators.manifest import cluster_ref, identity
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod.status import assess
-from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
-from kpo_async.triggers.pod import KubernetesPodTrigger
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
+from kpo_async.triggers.pod import DIAGNOSIS, KubernetesPodTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -71,6 +72,7 @@ class TaskRun:
         """Create the pod and defer."""
         with self._killable_run() as run:
             task = run(self._create(self._manifest()))
+        log.info("Deferring the task: a triggerer waits for pod %s/%s and continues the log", task.namespace, task.name)
         now = time.time()
         self.operator.defer(
             trigger=KubernetesPodTrigger(for_deferral(self.operator, task, now).to_dict()),
@@ -198,7 +200,12 @@ class TaskRun:
         """Create, find or adopt the task's pod, and push its name."""
         self._created = manifest = await self.callbacks.manifest_created(manifest)
         owner = await owner_of(self.operator, self.context)
-        pod = await lifecycle.ensure_pod(self.client, manifest, owner)
+        try:
+            pod = await self._ensure_pod_within_quota(manifest, owner)
+        except PodError as error:
+            name = f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+            self._push_diagnosis(PodDiagnosis(error.category, str(error), name))
+            raise
         task = self._pod_task = pod_task_of(self.operator, pod, owner.id, self.deadline)
         self._created = None
         if task.logs is not None:
@@ -208,6 +215,12 @@ class TaskRun:
         self.context["ti"].xcom_push(key="pod_namespace", value=task.namespace)
         await self.callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
         return task
+
+    async def _ensure_pod_within_quota(self, manifest: Json, owner: lifecycle.Owner) -> Json:
+        limit = quota_time_limit()
+        if self.deadline is not None:
+            limit = min(limit, self.deadline - time.time())
+        return await lifecycle.ensure_pod_within_quota(self.client, manifest, owner, time_limit=limit)
 
     async def _resume(self, event: Mapping[str, Any]) -> Any:
         outcome = Outcome.from_dict(event["outcome"])
@@ -243,6 +256,8 @@ class TaskRun:
                 result = await lifecycle.collect(self.client, task, outcome)
                 if result is not None and not ends_well:
                     self._push_result(result)
+                if not ends_well and not skips:
+                    self._push_diagnosis(outcome.diagnosis_of(task))
         except Exception:  # after it, the pod is finished
             self._pod_task = None
             raise
@@ -262,6 +277,13 @@ class TaskRun:
             for key, value in result.items():
                 ti.xcom_push(key=key, value=value)
         ti.xcom_push(key="return_value", value=result)
+
+    def _push_diagnosis(self, diagnosis: PodDiagnosis) -> None:
+        try:
+            if diagnosis_is_pushed():
+                self.context["ti"].xcom_push(key=DIAGNOSIS, value=diagnosis.to_dict())
+        except Exception as error:  # of a user's XCom backend, too: the verdict does not depend on it
+            log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
 
 
 def _may_have_created(error: BaseException) -> bool:

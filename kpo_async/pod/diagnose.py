@@ -197,9 +197,14 @@ def _not_started(
     )
 
 
+def is_quota_used_up(message: str) -> bool:
+    """Whether a create was refused for a quota that has room again when other pods have ended."""
+    return "exceeded quota" in message
+
+
 def diagnose_refusal(message: str, *, name: str, namespace: str) -> Diagnosis | None:
     """Return the cause of a 403 on creating a pod; None if it is an ordinary missing right."""
-    if "exceeded quota" in message or "must specify" in message:
+    if is_quota_used_up(message) or "must specify" in message:
         return _with_hint(
             Category.QUOTA, f"pod {namespace}/{name} was refused by a quota of namespace {namespace!r}", message
         )

@@ -10,11 +10,11 @@ import asyncio
 import logging
 import threading
 
-from airflow.configuration import conf
 from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.installation import SECTION, VARIABLE, checked_id, configured_id, new_id
+from kpo_async.hooks.installation import VARIABLE, checked_id, configured_id, new_id
+from kpo_async.hooks.settings import is_on
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ START_PAUSE = 60.0
 
 def start() -> None:
     """Start the thread, unless `[kpo_async] reconcile` is off. It ends with its process."""
-    if conf.getboolean(SECTION, OPTION, fallback=True):
+    if is_on(OPTION, default=True):
         threading.Thread(target=_run, name="kpo-async reconciler", daemon=True).start()
 
 

@@ -35,6 +35,7 @@ from kpo_async.hooks.airflow import (
     push_xcom,
 )
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.settings import diagnosis_is_pushed
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
@@ -47,7 +48,7 @@ from kpo_async.triggers.kill import kill, warm_up
 
 log = logging.getLogger(__name__)
 
-RETURN_VALUE = "return_value"
+RETURN_VALUE, DIAGNOSIS = "return_value", "pod_diagnosis"
 VERDICT = "pod_verdict"
 """Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
 STATUS = {
@@ -125,6 +126,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 # Before the pod is deleted, so that a triggerer that is killed in between loses nothing.
                 if result is not None:
                     await self._push(result)
+                await self._push_diagnosis(outcome)
                 if outcome.status != OutcomeStatus.LOST:
                     await self._save_verdict(outcome)
         except KpoError as error:
@@ -158,6 +160,16 @@ class KubernetesPodTrigger(BaseTrigger):
             for key, value in result.items():
                 await push_xcom(self.task_instance, key, value)
         await push_xcom(self.task_instance, RETURN_VALUE, result)
+
+    async def _push_diagnosis(self, outcome: Outcome) -> None:
+        task = self.pod_task
+        if outcome.succeeded or task.skips(outcome) or self.task_instance is None:
+            return
+        try:
+            if diagnosis_is_pushed():
+                await push_xcom(self.task_instance, DIAGNOSIS, outcome.diagnosis_of(task).to_dict())
+        except Exception as error:  # of a user's XCom backend, too: the verdict does not depend on it
+            log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
 
     async def _wait_for_scheduler(self) -> None:
         """Delay the event while the scheduler would fail the task for it; see `deferral_settles_after`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any
 
 import pytest
+import yaml
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, KubernetesPodOperatorCallback
@@ -129,3 +131,37 @@ async def test_an_error_while_the_result_is_collected_is_raised_after_the_pod_is
         async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
             raise XComError("oops")
     assert not await pod_exists(client, pod)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "kpo_async.lifecycle.finishing"]
+
+
+@pytest.mark.parametrize("spec_on_failure", [True, False])
+async def test_the_diagnosis_of_a_failed_pod_is_one_block_of_the_log(
+    client: Client, caplog: pytest.LogCaptureFixture, spec_on_failure: bool
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.finishing")
+    pod = await create_pod(client, "exit 139")
+    task = pod_task(pod, spec_on_failure=spec_on_failure)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+        pass
+    title, body, end = said(caplog)[-3:]
+    assert title == f"::group::Diagnosis of pod default/{task.name}: Signal"
+    assert yaml.safe_load(body) == outcome.diagnosis_of(task).to_dict()
+    assert "signal: SIGSEGV" in body
+    assert "- 'SIGSEGV: the program, or a native library" in body
+    assert end == "::endgroup::"
+
+
+async def test_a_skipped_or_successful_task_has_no_diagnosis_in_its_log(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.finishing")
+    for script, codes in (("exit 0", []), ("exit 9", [9])):
+        task = pod_task(await create_pod(client, script), skip_on_exit_code=codes)
+        outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+        async with lifecycle.finishing(client, task, outcome, NO_CALLBACKS):
+            pass
+    assert said(caplog) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 
 import pytest
@@ -92,3 +93,37 @@ async def test_the_start_times_out_and_the_log_says_what_the_pod_waited_for(
     outcome = await wait_for_pod(client, "true", {"schedule_timeout": 2}, node_selector={"no": "such-node"})
     assert (outcome.status, outcome.category) == (OutcomeStatus.NOT_STARTED, "Unschedulable")
     assert any("has no node yet: 0/1 nodes are available" in r.message for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("script", "how"), [("true", "succeeded with exit code 0"), ("exit 3", "failed with exit code 3")]
+)
+async def test_the_log_says_in_words_how_the_container_ended(
+    client: Client, caplog: pytest.LogCaptureFixture, script: str, how: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async.lifecycle.wait_result")
+    pod = await create_pod(client, script)
+    await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS)
+    node = (await client.list("nodes"))["items"][0]["metadata"]["name"]
+    [line] = [record.message for record in caplog.records if record.name == "kpo_async.lifecycle.wait_result"]
+    assert re.fullmatch(f"Pod default/{pod['metadata']['name']}: container 'base' {how} after . s on node {node}", line)
+
+
+async def test_a_failure_has_its_facts_for_programs(client: Client) -> None:
+    outcome = await wait_for_pod(client, "exit 3")
+    assert outcome.diagnosis is not None
+    facts = outcome.diagnosis.to_dict()
+    assert facts.pop("pod").startswith("default/task-")
+    assert facts.pop("message") == outcome.message
+    assert facts.pop("node")
+    assert facts == {
+        "category": "ExitCode",
+        "container": "base",
+        "exit_code": 3,
+        "reason": "Error",
+        "hints": ["see the program's output in the task's log"],
+    }
+
+
+async def test_a_success_has_no_diagnosis(client: Client) -> None:
+    assert (await wait_for_pod(client, "true")).diagnosis is None

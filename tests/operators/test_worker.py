@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -94,6 +95,39 @@ def test_a_failed_pod_raises_one_sentence_and_its_result_is_pushed(kubeconfig: s
         run(operator(kubeconfig, script, do_xcom_push=True, multiple_outputs=True), ti)
     assert (ti.xcoms["return_value"], ti.xcoms["a"]) == ({"a": 1}, 1)
     assert pods(kubeconfig) == []
+
+
+def test_a_failed_pod_leaves_its_diagnosis_as_an_xcom(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for switch in ("on", "off"):
+        monkeypatch.setenv("AIRFLOW__KPO_ASYNC__PUSH_DIAGNOSIS", switch)
+        ti = TaskInstance()
+        with pytest.raises(AirflowException) as caught:
+            run(operator(kubeconfig, "exit 2"), ti)
+        found = ti.xcoms.get("pod_diagnosis")
+        if switch == "off":
+            assert found is None
+        else:
+            assert (found["category"], found["container"], found["exit_code"]) == ("ExitCode", "base", 2)
+            assert found["message"] == str(caught.value)
+
+
+@pytest.mark.parametrize("codes", [None, 99])
+def test_a_task_that_succeeded_or_was_skipped_has_no_diagnosis(kubeconfig: str, codes: int | None) -> None:
+    ti = TaskInstance()
+    with suppress(AirflowSkipException):
+        run(operator(kubeconfig, f"exit {codes or 0}", skip_on_exit_code=codes), ti)
+    assert "pod_diagnosis" not in ti.xcoms
+
+
+def test_the_log_names_the_pod_before_the_task_defers(kubeconfig: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    ti = TaskInstance()
+    with pytest.raises(TaskDeferred):
+        TaskRun(operator(kubeconfig, "true"), {"ti": ti}).start()
+    assert caplog.messages[-1] == (
+        f"Deferring the task: a triggerer waits for pod default/{ti.xcoms['pod_name']} and continues the log"
+    )
+    TaskRun(operator(kubeconfig, "true"), {"ti": ti}).abandon()
 
 
 @pytest.mark.parametrize("codes", [99, [98, 99], range(90, 100)])

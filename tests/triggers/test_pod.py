@@ -24,7 +24,7 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.factories import identity, manifest, owner, pod_exists, pod_task
-from tests.triggers.triggerer import task_instance
+from tests.triggers.triggerer import Supervisor, supervised, task_instance
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -118,6 +118,34 @@ async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
     assert isinstance(event, TaskSkippedEvent)
     assert f"Pod default/{task.name} exited with {code}: skipping the task" in caplog.messages
     assert not any("::group::" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    switch: str,
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__PUSH_DIAGNOSIS", switch)
+    pushed: dict[str, Any] = {}
+
+    async def push(_: object, key: str, value: Any) -> None:
+        pushed[key] = value
+
+    monkeypatch.setattr("kpo_async.triggers.pod.push_xcom", push)
+    task = await task_for(local_cluster, local_client, "exit 5", end_from_trigger=True)
+    trigger = KubernetesPodTrigger(task.to_dict())
+    trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
+    with supervised(monkeypatch, Supervisor()):
+        [event] = [event async for event in trigger.run()]
+    assert isinstance(event, TaskFailedEvent)
+    assert ("pod_diagnosis" in pushed) is (switch == "on")
+    if switch == "on":
+        assert (pushed["pod_diagnosis"]["category"], pushed["pod_diagnosis"]["exit_code"]) == ("ExitCode", 5)
+    assert f"Pod default/{task.name} is deleted (on_finish_action='delete_pod')" in caplog.messages
 
 
 async def test_a_worker_ends_the_task_of_a_pod_whose_log_did_not_arrive_in_time(

@@ -1,0 +1,34 @@
+"""Options of `[kpo_async]`, as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [("on", True), ("off", False), ("True", True), ("false", False), ("0", False), ("", True)]
+)
+def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, value: str, on: bool) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__PUSH_DIAGNOSIS", value)
+    assert diagnosis_is_pushed() is on
+
+
+def test_an_option_that_is_not_set_has_its_default() -> None:
+    assert diagnosis_is_pushed() is True
+    assert quota_time_limit() == 0
+
+
+def test_a_switch_that_is_neither_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__PUSH_DIAGNOSIS", "sometimes")
+    with pytest.raises(ConfigError, match=r"\[kpo_async\] push_diagnosis is 'sometimes': write on or off"):
+        diagnosis_is_pushed()
+
+
+@pytest.mark.parametrize("value", ["long", "-1", "nan", "inf"])
+def test_seconds_that_are_no_number_are_refused_by_their_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__WAIT_FOR_QUOTA", value)
+    with pytest.raises(ConfigError, match=r"\[kpo_async\] wait_for_quota is"):
+        quota_time_limit()
