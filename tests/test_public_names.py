@@ -16,6 +16,7 @@ PUBLIC = {
     "kpo_async.decorators.kubernetes_cmd": ["kubernetes_cmd_task"],
     "kpo_async.exceptions": [
         "ApiError",
+        "CallbackError",
         "CallbackTimeoutError",
         "ConfigError",
         "ConflictError",
