@@ -193,7 +193,7 @@ def test_missing_attributes_that_a_subclass_uses_are_reported():
         class Mine(KubernetesPodOperator):
             def build_pod_request_obj(self, context=None):
                 pod = super().build_pod_request_obj(context)
-                print(self.pod.metadata.name, self.name)
+                print(self.pod_manager.read_pod(self.pod), self.name)
                 return pod
 
         class Other:
@@ -204,7 +204,7 @@ def test_missing_attributes_that_a_subclass_uses_are_reported():
     findings = rewrite(source.encode()).findings
     assert [(finding.line, finding.what) for finding in findings] == [
         (6, "Mine.build_pod_request_obj"),
-        (7, "Mine: self.pod"),
+        (7, "Mine: self.pod_manager"),
     ]
 
 

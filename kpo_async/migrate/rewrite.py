@@ -16,7 +16,7 @@ from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
 from kpo_async.migrate import rules
-from kpo_async.operators.deprecated import OVERRIDES_NEVER_CALLED
+from kpo_async.operators.deprecated import MISSING, OVERRIDES_NEVER_CALLED
 
 _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 
@@ -130,8 +130,8 @@ class _Survey(cst.CSTVisitor):
                 self._report(method.name, what, "overrides a method that kpo_async never calls")
         for use in matchers.findall(node, _OWN_ATTRIBUTE):
             name = cst.ensure_type(use, cst.Attribute).attr
-            if name.value in rules.ATTRIBUTES_MISSING:
-                self._report(use, f"{node.name.value}: self.{name.value}", rules.ATTRIBUTES_MISSING[name.value])
+            if name.value in MISSING:
+                self._report(use, f"{node.name.value}: self.{name.value}", MISSING[name.value])
         for call in matchers.findall(node, _SUPERS_MANIFEST):
             self._report(call, f"{node.name.value}.build_pod_request_obj", rules.MANIFEST_IS_A_DICT)
 

@@ -57,13 +57,6 @@ BUILT_ON_INCUMBENT = (
 )
 """Prefixes of operators of other providers that are subclasses of the incumbent's."""
 
-_NO_POD = "does not exist: the pod's name is in the XComs pod_name and pod_namespace, and callbacks get the pod"
-_NO_CLIENT = "does not exist: callbacks get a client, and kpo_async.hooks.kubernetes.KubernetesHook makes one"
-ATTRIBUTES_MISSING: Mapping[str, str] = {
-    **dict.fromkeys(("pod", "remote_pod", "pod_request_obj"), _NO_POD),
-    **dict.fromkeys(("client", "hook", "pod_manager"), _NO_CLIENT),
-}
-"""Attributes of the incumbent's operator that kpo_async's does not have -> what to use instead."""
 MANIFEST_IS_A_DICT = "super() returns a plain dict: wrap it in kpo_async.models.to_v1pod() to change it as a V1Pod"
 """What to change in a subclass that overrides `build_pod_request_obj`."""
 

@@ -6,6 +6,7 @@ Each deprecated parameter warns once, at DAG parse.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TypeVar
 
 from kpo_async.compat import StrEnum
@@ -17,37 +18,32 @@ Action = TypeVar("Action", bound=StrEnum)
 _CLASS_STATEMENT = 5
 """Frames from `warn_of_overrides` to the statement: `__init_subclass__`, then `__new__` of two metaclasses."""
 
-OVERRIDES_NEVER_CALLED = frozenset(
-    {
-        "await_init_containers_completion",
-        "await_pod_completion",
-        "await_pod_start",
-        "cleanup",
-        "client",
-        "convert_config_file_to_dict",
-        "execute_async",
-        "execute_sync",
-        "extract_xcom",
-        "find_pod",
-        "get_or_create_pod",
-        "hook",
-        "invoke_defer_method",
-        "kill_istio_sidecar",
-        "patch_already_checked",
-        "pod_manager",
-        "post_complete_action",
-        "process_duplicate_label_pods",
-        "process_pod_deletion",
-    }
-)
-"""Methods of the incumbent's operator that subclasses override there, and that kpo_async does not have."""
+_STORY = "the operator does so itself. Use callbacks, or override execute or trigger_reentry and call super()"
+_CLIENT = "use self.client, the CoreV1Api of the task's cluster, or `async with self.hook.connect()`"
+_ISTIO = "no sidecar is killed, because a pod's end is that of its base container. Declare Istio's as a native sidecar"
+_ADOPTION = "pods are found by their name and uid; a lost try's is adopted (parameter durable)"
+MISSING: Mapping[str, str] = {
+    **dict.fromkeys(("await_init_containers_completion", "await_pod_completion", "await_pod_start"), _STORY),
+    **dict.fromkeys(("cleanup", "invoke_defer_method", "post_complete_action", "process_pod_deletion"), _STORY),
+    **dict.fromkeys(("MAX_REDEFER_ATTEMPTS", "POST_TERMINATION_TIMEOUT"), "nothing here is bounded by it"),
+    **dict.fromkeys(("ISTIO_CONTAINER_NAME", "KILL_ISTIO_PROXY_SUCCESS_MSG"), _ISTIO),
+    **dict.fromkeys(("is_istio_enabled", "kill_istio_sidecar"), _ISTIO),
+    **dict.fromkeys(("find_pod", "get_or_create_pod", "log_matching_pod", "process_duplicate_label_pods"), _ADOPTION),
+    **dict.fromkeys(("POD_CHECKED_KEY", "patch_already_checked"), _ADOPTION),
+    "convert_config_file_to_dict": "a kubeconfig is read where it is used, by its path (config_file)",
+    "pod_manager": _CLIENT,
+}
+"""Public names of the incumbent's operator that this one does not have -> what to do instead."""
+
+OVERRIDES_NEVER_CALLED = frozenset({*filter(str.islower, MISSING), "client", "hook"})
+"""Methods that subclasses of the incumbent's operator override, and that kpo_async never calls."""
 
 
 def warn_of_overrides(kind: type) -> None:
     """Warn of overrides that only the incumbent calls, at the line that defines the class."""
     for name in sorted(OVERRIDES_NEVER_CALLED & vars(kind).keys()):
         warnings.warn(
-            f"{kind.__name__}.{name} is never called: kpo_async has no such method of the incumbent's operator. "
+            f"{kind.__name__}.{name} is never called: kpo_async's operator works without it. "
             "Use callbacks, or override build_pod_request_obj, execute, trigger_reentry or on_kill",
             UserWarning,
             stacklevel=_CLASS_STATEMENT,

@@ -1,8 +1,8 @@
 """`KubernetesPodOperator`: run one pod to completion, without a worker slot while it runs.
 
-Its parameters and their templates are in `operators.base`. Airflow calls `execute`, `trigger_reentry` and `on_kill`,
-which hand over to `operators.worker`. That module is imported when a task runs, so that a DAG file, which is parsed all
-day, loads no Kubernetes client.
+Its parameters and their templates are in `operators.base`, what its subclasses may read of it in `operators.on_demand`.
+Airflow calls `execute`, `trigger_reentry` and `on_kill`, which hand over to `operators.worker`. That module is imported
+when a task runs, so that a DAG file, which is parsed all day, loads no Kubernetes client.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
 from kpo_async.json_types import Json
-from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.deprecated import warn_of_overrides
+from kpo_async.operators.on_demand import OnDemandAttributes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class KubernetesPodOperator(PodOperatorBase):
+class KubernetesPodOperator(OnDemandAttributes):
     """Run a task as a pod.
 
     A drop-in for the operator of apache-airflow-providers-cncf-kubernetes: same parameters, labels, XCom path and
@@ -31,10 +31,19 @@ class KubernetesPodOperator(PodOperatorBase):
 
     def execute(self, context: Context) -> Any:
         """Create the pod (or find it) and defer. If not deferrable, wait for the pod and return the task's result."""
+        return self.execute_async(context) if self.deferrable else self.execute_sync(context)
+
+    def execute_sync(self, context: Context) -> Any:
+        """Do what `execute` does if the operator is not deferrable."""
         from kpo_async.operators.worker import TaskRun
 
-        run = TaskRun(self, context)
-        return run.start() if self.deferrable else run.run_to_completion()
+        return TaskRun(self, context).run_to_completion()
+
+    def execute_async(self, context: Context) -> None:
+        """Do what `execute` does if the operator is deferrable."""
+        from kpo_async.operators.worker import TaskRun
+
+        TaskRun(self, context).start()
 
     def resume_execution(self, next_method: str, next_kwargs: Json | None, context: Context) -> Any:
         """Resume after a deferral. Nothing else would delete the pod of a trigger that broke or timed out."""
@@ -42,6 +51,8 @@ class KubernetesPodOperator(PodOperatorBase):
 
         if next_method != "trigger_reentry":
             TaskRun(self, context).abandon()
+        elif next_kwargs:
+            self.resumed_by = next_kwargs.get("event")
         return super().resume_execution(next_method, next_kwargs, context)
 
     def trigger_reentry(self, context: Context, event: Json) -> Any:

@@ -161,5 +161,5 @@ def _needs_worker_to_end(operator: PodOperatorBase) -> bool:
 
 _OF_WORKER = ("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook")
 """Attributes that Airflow 3.3 heeds only where a worker ends the task."""
-_METHODS_OF_WORKER = ("trigger_reentry", "resume_execution", "post_execute")
+_METHODS_OF_WORKER = ("trigger_reentry", "resume_execution", "post_execute", "extract_xcom")
 """Methods that a worker calls on the way to the end."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
-from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
+from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from kpo_async.hooks.kubernetes import resolve
@@ -27,9 +27,10 @@ from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client, connect
 from kpo_async.models import to_dict
-from kpo_async.operators.base import PodOperatorBase
+from kpo_async.operators.attributes import is_users_own
 from kpo_async.operators.killable_run import KillableRun
 from kpo_async.operators.manifest import cluster_ref, identity
+from kpo_async.operators.on_demand import OnDemandAttributes
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
@@ -57,7 +58,7 @@ class TaskRun:
     client: Client
     callbacks: Callbacks
 
-    def __init__(self, operator: PodOperatorBase, context: Context) -> None:
+    def __init__(self, operator: OnDemandAttributes, context: Context) -> None:
         self.operator = operator
         self.context = context
         timeout = operator.execution_timeout
@@ -149,7 +150,8 @@ class TaskRun:
     def _manifest(self) -> Json:
         """Return the manifest as the operator's class, which may be a user's, builds it: in no running event loop."""
         try:
-            manifest: Json = to_dict(self.operator.build_pod_request_obj(self.context))
+            given = self.operator.given_manifest
+            manifest: Json = to_dict(self.operator.build_pod_request_obj(self.context) if given is None else given)
         except AttributeError as error:
             if not isinstance(error.obj, dict):
                 raise
@@ -199,6 +201,7 @@ class TaskRun:
     async def _ensure_pod(self, manifest: Json) -> PodTask:
         """Create, find or adopt the task's pod, and push its name."""
         self._created = manifest = await self.callbacks.manifest_created(manifest)
+        self.operator.sent_manifest = manifest
         owner = await owner_of(self.operator, self.context)
         try:
             pod = await self._ensure_pod_within_quota(manifest, owner)
@@ -207,7 +210,7 @@ class TaskRun:
             self._push_diagnosis(PodDiagnosis(error.category, str(error), name))
             raise
         task = self._pod_task = pod_task_of(self.operator, pod, owner.id, self.deadline)
-        self._created = None
+        self._created, self.operator.known_pod = None, pod
         if task.logs is not None:
             for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                 self.operator.log.warning("%s", mistake)
@@ -228,6 +231,9 @@ class TaskRun:
         owner = identity(self.context).owner
         task = self._pod_task = pod_task_of(self.operator, {"metadata": metadata}, owner, deadline=None)
         async with self._connected():
+            if self.operator.known_pod is None and _may_read_pod(self.operator):
+                pod = await lifecycle.last_pod(self.client, task)
+                self.operator.known_pod = pod if "spec" in pod else None
             await self._call_callbacks_of_resumption(task, event, outcome)
             if not outcome.logs_complete:
                 await lifecycle.emit_remaining_logs(
@@ -253,7 +259,7 @@ class TaskRun:
         ends_well = outcome.succeeded and not skips
         try:
             async with lifecycle.finishing(self.client, task, outcome, self.callbacks):
-                result = await lifecycle.collect(self.client, task, outcome)
+                result = await self._extracted(await lifecycle.collect(self.client, task, outcome))
                 if result is not None and not ends_well:
                     self._push_result(result)
                 if not ends_well and not skips:
@@ -270,6 +276,17 @@ class TaskRun:
             raise AirflowTaskTimeout(outcome.message)
         raise AirflowException(outcome.message)
 
+    async def _extracted(self, result: Any) -> Any:
+        """Return the task's result: what a subclass makes of the pod's, if it has an `extract_xcom`."""
+        operator = self.operator
+        if not operator.do_xcom_push or not is_users_own(type(operator), "extract_xcom"):
+            return result
+        operator.collected = (result,)
+        try:
+            return await run_in_thread(lambda: operator.extract_xcom(operator.pod))
+        finally:
+            operator.collected = None
+
     def _push_result(self, result: Any) -> None:
         """Push the XCom of a task that did not succeed, as Airflow does for one that did."""
         ti = self.context["ti"]
@@ -284,6 +301,11 @@ class TaskRun:
                 self.context["ti"].xcom_push(key=DIAGNOSIS, value=diagnosis.to_dict())
         except Exception as error:  # of a user's XCom backend, too: the verdict does not depend on it
             log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
+
+
+def _may_read_pod(operator: OnDemandAttributes) -> bool:
+    """Whether a subclass may ask for `self.pod` when the pod has been deleted."""
+    return any(is_users_own(type(operator), name) for name in ("trigger_reentry", "post_execute", "extract_xcom"))
 
 
 def _may_have_created(error: BaseException) -> bool:

@@ -12,13 +12,12 @@ from airflow.sdk import DAG
 from kpo_async.exceptions import ManifestError
 from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
+from kpo_async.operators.deprecated import MISSING
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.build import ConnectionDefaults
 
 incumbent = pytest.importorskip("tests.incumbent", reason="the incumbent is not installed", exc_type=ImportError)
 OPERATORS = [pytest.param(incumbent.KubernetesPodOperator, id="incumbent"), KubernetesPodOperator]
-
-LATER = {"hook", "pod", "pod_request_obj", "remote_pod"}
 
 GIVEN: Mapping[str, dict[str, Any]] = {
     "nothing": {},
@@ -49,11 +48,19 @@ def comparable(value: Any) -> Any:
 def test_every_attribute_has_the_incumbents_type_and_value(given: dict[str, Any]) -> None:
     theirs = incumbent.operator({"task_id": "t", **given}, ConnectionDefaults(), False)
     ours = KubernetesPodOperator(task_id="t", **given)
-    names = {name for name in vars(theirs) if not name.startswith("_")} - LATER | {"container_logs"}
+    names = {name for name in vars(theirs) if not name.startswith("_")} - {"hook"} | {"container_logs"}
     assert len(names) > 100
     assert {name: comparable(getattr(ours, name)) for name in names} == {
         name: comparable(getattr(theirs, name)) for name in names
     }
+
+
+def test_every_public_name_of_the_incumbent_is_there_or_says_what_to_do_instead() -> None:
+    names = {name for name in dir(incumbent.KubernetesPodOperator) if not name.startswith("_")}
+    operator = KubernetesPodOperator(task_id="t")
+    assert {name for name in names if not hasattr(type(operator), name) and not hasattr(operator, name)} == set(MISSING)
+    with pytest.raises(AttributeError, match=r"Operator\.pod_manager is not part of kpo_async's.*use self\.client"):
+        operator.pod_manager  # noqa: B018
 
 
 @pytest.mark.parametrize("base", OPERATORS)
