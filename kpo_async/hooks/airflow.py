@@ -5,6 +5,7 @@ Its functions are what the callers want: the state of a task instance, an XCom, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -143,14 +144,24 @@ async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Set an XCom from a trigger, with the configured XCom backend, which an end event's `xcoms` bypass."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    await sync_to_async(XCom.set)(key=key, value=value, **_address(task_instance))
+    await _in_thread(XCom.set, key=key, value=value, **_address(task_instance))
 
 
 async def pull_xcom(task_instance: Any, key: str) -> Any:
     """Return the XCom of the trigger's own task with this key, None when there is none."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    return await sync_to_async(XCom.get_one)(key=key, **_address(task_instance))
+    return await _in_thread(XCom.get_one, key=key, **_address(task_instance))
+
+
+async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Call a synchronous function of Airflow's. If the caller is cancelled, the call goes on.
+
+    `sync_to_async` drops a cancellation's message, and a trigger that is cancelled without Airflow's is not told that
+    its user ended the task.
+    """
+    call = sync_to_async(function)(**arguments)
+    return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
 
 
 def _address(task_instance: Any) -> dict[str, Any]:

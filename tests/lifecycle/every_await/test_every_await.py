@@ -1,0 +1,150 @@
+"""The process of a worker or a triggerer ends at each of its requests in turn, and Airflow goes on as it does.
+
+Whatever ends where: each try has one pod, no two pods of a task run at the same time, the verdict and the result are
+the pod's, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from kpo_async.api_types import pod_from_dict
+from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.pod.status import assess
+from tests.factories import eventually
+from tests.lifecycle.every_await.mortal import End, Fate, Moment
+from tests.lifecycle.every_await.small_airflow import Actor, SmallAirflow
+
+MODES: dict[str, dict[str, Any]] = {
+    "worker": {},
+    "deferrable": {"deferrable": True},
+    "end_from_trigger": {"deferrable": True, "end_from_trigger": True},
+}
+SUCCEEDS = "sleep 0.3; echo 42 > /airflow/xcom/return.json"
+FAILS = "sleep 0.3; exit 3"
+
+
+class PodHistory:
+    """All that happened to the pods of a cluster."""
+
+    def __init__(self) -> None:
+        self.of_owner: dict[str, set[str]] = defaultdict(set)
+        """Owner annotation -> the pods that ever had it."""
+        self.left: dict[str, str] = {}
+        """The pods that are not being deleted, by uid."""
+        self.most_running = 0
+        self._running: set[str] = set()
+
+    def take(self, deleted: bool, pod: Any) -> None:
+        metadata = pod["metadata"]
+        uid = metadata["uid"]
+        self.of_owner[metadata["annotations"]["kpo-async/owner"]].add(uid)
+        self._running.discard(uid)
+        self.left.pop(uid, None)
+        if not deleted and "deletionTimestamp" not in metadata:
+            self.left[uid] = metadata["name"]
+            if not assess(pod_from_dict(pod), "base").verdict.ended:
+                self._running.add(uid)
+        self.most_running = max(self.most_running, len(self._running))
+
+    async def is_empty(self) -> bool:
+        return not self.left
+
+
+@asynccontextmanager
+async def history_of(cluster: LocalCluster) -> AsyncIterator[PodHistory]:
+    history = PodHistory()
+
+    async def follow() -> None:
+        async for event in cluster.client.watch("pods"):
+            history.take(event.type == "DELETED", event.object)
+
+    following = asyncio.create_task(follow(), name="the history of all pods")
+    yield history
+    following.cancel()
+    await asyncio.wait([following])
+
+
+def airflow(cluster: LocalCluster, mode: str, script: str = SUCCEEDS, **fields: Any) -> SmallAirflow:
+    parameters = {
+        "task_id": "task",
+        "image": "busybox:1.36",
+        "cmds": ["sh", "-c"],
+        "arguments": [script],
+        "kubernetes_conn_id": None,
+        "config_file": str(cluster.kubeconfig),
+        "namespace": "default",
+        "termination_grace_period": 1,
+        "do_xcom_push": True,
+        **MODES[mode],
+    }
+    return SmallAirflow(parameters, **fields)
+
+
+async def problems(cluster: LocalCluster, mode: str, script: str, actor: Actor, fate: Fate) -> list[str]:
+    """What is wrong after a run in which the actor's process has this fate."""
+    found = []
+    ended_by_user = fate.end is End.ENDED_BY_USER
+    async with history_of(cluster) as history:
+        run = airflow(cluster, mode, script, fates={actor: fate})
+        await run.run()
+        try:
+            await eventually(history.is_empty, within=10)
+        except asyncio.TimeoutError:
+            found.append(f"pods are left: {history.left}")
+        if not run.fates_met:
+            found.append("the process has sent fewer requests than in an undisturbed run")
+        succeeds = script == SUCCEEDS and not ended_by_user
+        if run.state != ("success" if succeeds else "failed"):
+            found.append(f"the task is {run.state}: {run.error}")
+        if succeeds and run.xcoms.get("return_value") != 42:
+            found.append(f"the result is {run.xcoms.get('return_value')}")
+        if script == FAILS and run.error and "exit code 3" not in run.error:
+            found.append(f"the task failed otherwise: {run.error}")
+        if any(len(pods) > 1 for pods in history.of_owner.values()):
+            found.append(f"a try has several pods: {dict(history.of_owner)}")
+        if history.most_running > 1:
+            found.append(f"{history.most_running} pods ran at the same time")
+        if len(run.tries) > (2 if fate.end is End.KILLED and actor is not Actor.TRIGGER else 1):
+            found.append(f"there were {len(run.tries)} tries")
+    return found
+
+
+ACTORS = {
+    "worker": [Actor.START],
+    "deferrable": [Actor.START, Actor.TRIGGER, Actor.RESUME],
+    "end_from_trigger": [Actor.TRIGGER],
+}
+"""Whose end is tried in each mode; the start of a deferrable task is the same in two of them."""
+SCRIPTS = {"succeeds": SUCCEEDS, "fails": FAILS}
+CASES = [
+    pytest.param(mode, script, actor, end, id=f"{mode}, {actor.value}, {end.value}, a pod that {name}")
+    for mode, actors in ACTORS.items()
+    for actor in actors
+    for end in End
+    for name, script in SCRIPTS.items()
+    if (actor is Actor.TRIGGER or end is not End.STOPPED) and (script == SUCCEEDS or end is not End.ENDED_BY_USER)
+]
+
+
+@pytest.mark.parametrize(("mode", "script", "actor", "end"), CASES)
+async def test_a_process_that_ends_at_any_of_its_requests_costs_no_pod_and_no_verdict(
+    local_cluster: LocalCluster, mode: str, script: str, actor: Actor, end: End
+) -> None:
+    undisturbed = airflow(local_cluster, mode, script)
+    await undisturbed.run()
+    requests = undisturbed.requests[actor]
+    assert requests
+    wrong = {}
+    for number, request in enumerate(requests, 1):
+        for moment in Moment:
+            found = await problems(local_cluster, mode, script, actor, Fate(end, number, moment))
+            if found:
+                wrong[f"{moment.value} {number}: {request}"] = found
+    assert wrong == {}
