@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferralError
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.hooks.airflow import (
@@ -26,9 +27,14 @@ from kpo_async.hooks.airflow import (
     TaskDeferred,
     get_connection,
 )
+from kpo_async.kube.auth import ClusterSource
+from kpo_async.kube.client import Client, aclose_all, connect
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.worker import ALARM_GRACE, TaskRun
 from kpo_async.pod_task import Outcome
+from tests.factories import eventually
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +53,10 @@ class TaskInstance:
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     dag_id: str = "dag"
     task_id: str = "task"
-    run_id: str = "run"
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     try_number: int = 1
     map_index: int = -1
+    max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -66,18 +73,39 @@ def run(operator: KubernetesPodOperator, ti: TaskInstance | None = None) -> Any:
     return TaskRun(operator, {"ti": ti or TaskInstance()}).run_to_completion()
 
 
+async def _in_cluster(kubeconfig: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    async with connect(ClusterSource(config_file=kubeconfig)) as client:
+        result = await work(client)
+    await aclose_all()
+    return result
+
+
 def pods(kubeconfig: str) -> list[str]:
     """Return the names of the pods that are not being deleted."""
-    from kpo_async.kube.auth import ClusterSource
-    from kpo_async.kube.client import aclose_all, connect
 
-    async def listed() -> list[str]:
-        async with connect(ClusterSource(config_file=kubeconfig)) as client:
-            items = (await client.list("pods", "default"))["items"]
-        await aclose_all()
+    async def listed(client: Client) -> list[str]:
+        items = (await client.list("pods", "default"))["items"]
         return [item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]]
 
-    return asyncio.run(listed())
+    return asyncio.run(_in_cluster(kubeconfig, listed))
+
+
+def delete(kubeconfig: str, names: list[str]) -> None:
+    async def deleted(client: Client) -> None:
+        for name in names:
+            await client.delete("pods", name, "default", grace_period_seconds=0)
+
+    asyncio.run(_in_cluster(kubeconfig, deleted))
+
+
+def wait_for_success(kubeconfig: str, name: str) -> None:
+    async def waited(client: Client) -> None:
+        async def succeeded() -> bool:
+            return bool((await client.get("pods", name, "default"))["status"].get("phase") == "Succeeded")
+
+        await eventually(succeeded)
+
+    asyncio.run(_in_cluster(kubeconfig, waited))
 
 
 def test_a_run_returns_the_result_and_deletes_the_pod(kubeconfig: str) -> None:
@@ -379,3 +407,122 @@ def test_the_resumed_worker_calls_importable_callbacks_that_take_the_context(kub
     outcome = Outcome("succeeded", exit_code=0).to_dict()
     TaskRun(task, context).resume({"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "outcome": outcome})
     assert TakesTheContext.calls == ["task of KubernetesPodOperator"]
+
+
+def deferred(task: KubernetesPodOperator, ti: TaskInstance) -> dict[str, Any]:
+    """Start the task, and return the event that its trigger fires when the pod has succeeded."""
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute({"ti": ti})
+    pod = caught.value.trigger.pod_task
+    outcome = Outcome("succeeded", exit_code=0, result="1", result_known=True).to_dict()
+    return {
+        "name": pod.name,
+        "namespace": pod.namespace,
+        "uid": pod.uid,
+        "outcome": outcome,
+        "pod_owner": pod.owner,
+    }
+
+
+def try_after(ti: TaskInstance, **fields: Any) -> TaskInstance:
+    """Return the next try of a task instance, which Airflow gives another id."""
+    return replace(ti, id=uuid.uuid4(), try_number=ti.try_number + 1, xcoms={}, **fields)
+
+
+def test_a_task_that_is_cleared_while_it_resumes_starts_anew(kubeconfig: str) -> None:
+    """Airflow gives the new try the event of the old one."""
+    task = operator(kubeconfig, "sleep 1000", deferrable=True, termination_grace_period=0)
+    first = TaskInstance(max_tries=0)
+    event = deferred(task, first)
+    old = pods(kubeconfig)
+    second = try_after(first, max_tries=1)
+    with pytest.raises(TaskDeferred):
+        task.trigger_reentry({"ti": second}, event)
+    new = pods(kubeconfig)
+    assert len(old) == len(new) == 1
+    assert old != new
+    delete(kubeconfig, new)
+
+
+def test_the_event_of_an_older_version_is_resumed_with(kubeconfig: str) -> None:
+    task = operator(kubeconfig, "true", deferrable=True, do_xcom_push=True)
+    ti = TaskInstance()
+    event = deferred(task, ti)
+    del event["pod_owner"]
+    assert task.trigger_reentry({"ti": ti}, event) == 1
+    assert pods(kubeconfig) == []
+
+
+def test_a_worker_that_is_lost_while_it_resumes_leaves_no_pod_behind(kubeconfig: str) -> None:
+    task = operator(kubeconfig, "true", deferrable=True)
+    first = TaskInstance()
+    event = deferred(task, first)
+    wait_for_success(kubeconfig, event["name"])
+    second = try_after(first)
+    task.deferrable = False
+    run(task, second)
+    assert second.xcoms["pod_name"] != event["name"]
+    assert pods(kubeconfig) == []
+
+
+@pytest.mark.parametrize(("action", "left"), [("keep_pod", 2), ("delete_pod", 0)])
+def test_two_runs_of_one_try_have_a_pod_each(kubeconfig: str, action: str, left: int) -> None:
+    """A @task may run operators in a loop."""
+    ti, results = TaskInstance(), []
+    for number in (1, 2):
+        script = f"echo {number} > /airflow/xcom/return.json"
+        results.append(run(operator(kubeconfig, script, do_xcom_push=True, on_finish_action=action), ti))
+    assert results == [1, 2]
+    kept = pods(kubeconfig)
+    assert len(kept) == left
+    delete(kubeconfig, kept)
+
+
+class KilledWhenItResumes(KubernetesPodOperatorCallback):
+    """A user who ends the task while its worker resumes."""
+
+    @staticmethod
+    def on_operator_resuming(**kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize(
+    ("script", "actions", "left"),
+    [
+        pytest.param("true", {}, 0, id="the pod has ended"),
+        pytest.param("true", {"on_finish_action": "keep_pod"}, 1, id="the pod has ended and is to be kept"),
+        pytest.param("sleep 1000", {"on_finish_action": "keep_pod"}, 0, id="the pod runs"),
+        pytest.param("sleep 1000", {"on_kill_action": "keep_pod"}, 1, id="the pod runs and is to be kept"),
+    ],
+)
+def test_a_kill_while_the_worker_resumes_leaves_an_ended_pod_to_on_finish_action(
+    kubeconfig: str, script: str, actions: dict[str, str], left: int
+) -> None:
+    task = operator(kubeconfig, script, deferrable=True, callbacks=KilledWhenItResumes, **actions)
+    ti = TaskInstance()
+    event = deferred(task, ti)
+    if script == "true":
+        wait_for_success(kubeconfig, event["name"])
+    signal.signal(signal.SIGUSR1, lambda *_: task.on_kill())
+    with pytest.raises(AirflowException, match="was killed"):
+        task.trigger_reentry({"ti": ti}, event)
+    kept = pods(kubeconfig)
+    assert len(kept) == left
+    delete(kubeconfig, kept)
+
+
+@pytest.mark.parametrize("event", ["on_pod_creation", "on_pod_starting"])
+def test_a_callback_that_raises_leaves_no_pod(kubeconfig: str, event: str) -> None:
+    def oops(**kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    failing = type("Failing", (KubernetesPodOperatorCallback,), {event: staticmethod(oops)})
+    with pytest.raises(ZeroDivisionError):
+        run(operator(kubeconfig, "sleep 1000", callbacks=failing))
+    assert pods(kubeconfig) == []
+
+
+def test_a_broken_trigger_fails_the_task_for_that_when_there_is_no_cluster_either() -> None:
+    task = operator("/no/such/kubeconfig", "true", deferrable=True)
+    with pytest.raises(TaskDeferralError, match="Trigger failure"):
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
