@@ -39,6 +39,12 @@ CONVERTED = {
         f"from {OLD}.utils.pod_manager import OnFinishAction\n",
         "from kpo_async.pod_task import OnFinishAction\n",
     ),
+    "names that the operator's module only imports": (
+        f"from {OLD}.operators.pod import KubernetesPodOperator, KubernetesPodOperatorCallback, OnFinishAction\n",
+        "from kpo_async.operators.pod import KubernetesPodOperator\n"
+        "from kpo_async.callbacks import KubernetesPodOperatorCallback\n"
+        "from kpo_async.pod_task import OnFinishAction\n",
+    ),
     "a module with its name": (
         f"import {OLD}.operators.pod as kpo\n\nkpo.KubernetesPodOperator(task_id='x')\n",
         "import kpo_async.operators.pod as kpo\n\nkpo.KubernetesPodOperator(task_id='x')\n",
@@ -206,6 +212,78 @@ def test_missing_attributes_that_a_subclass_uses_are_reported():
         (6, "Mine.build_pod_request_obj"),
         (7, "Mine: self.pod_manager"),
     ]
+
+
+def test_uses_of_missing_methods_are_reported_wherever_an_operator_is_used():
+    source = textwrap.dedent(
+        f"""
+        from {OLD}.operators.pod import KubernetesPodOperator
+
+        class Mine(KubernetesPodOperator):
+            def trigger_reentry(self, context, event):
+                super().cleanup(self.pod, self.remote_pod)
+                self._write_logs(self.pod)
+                return super().trigger_reentry(context, event)
+
+        task = KubernetesPodOperator(task_id="a")
+        task.find_pod("default", context=None)
+        mine = Mine(task_id="b")
+        mine.pod_manager.read_pod(mine.pod)
+
+        def on_failure(context):
+            context["ti"].task.pod_manager.read_pod_events(context["ti"].task.pod)
+            other.cleanup()
+        """
+    )
+    findings = rewrite(source.encode()).findings
+    assert [(finding.line, finding.what) for finding in findings] == [
+        (6, "Mine: super().cleanup"),
+        (7, "Mine: self._write_logs"),
+        (11, "task.find_pod"),
+        (13, "mine.pod_manager"),
+        (16, 'context["ti"].task.pod_manager'),
+    ]
+    assert "use self.client" in findings[3].reason
+
+
+def test_what_subclasses_may_do_is_not_reported():
+    """Tests of the operator show that it works."""
+    source = textwrap.dedent(
+        f"""
+        from {OLD}.operators.pod import KubernetesPodOperator
+
+        class Mine(KubernetesPodOperator):
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs)
+                self.callbacks.append(print)
+
+            @property
+            def image(self):
+                return self._image
+
+            @image.setter
+            def image(self, value):
+                self._image = value
+
+            def execute(self, context):
+                self.client.list_namespace()
+                return self.execute_sync(context)
+
+            def extract_xcom(self, pod):
+                return super().extract_xcom(pod)
+
+        def on_failure(context):
+            print(context["ti"].task.pod.metadata.name)
+        """
+    )
+    assert rewrite(source.encode()).findings == ()
+
+
+def test_a_module_under_a_name_stays_if_its_names_move_to_several_places():
+    source = f"import {OLD}.operators.pod as kpo\nkpo.KubernetesPodOperator\nkpo.OnFinishAction\n".encode()
+    result = rewrite(source)
+    assert result.source == source
+    assert [finding.what for finding in result.findings] == [f"{OLD}.operators.pod.OnFinishAction"]
 
 
 DECORATED = {

@@ -16,7 +16,7 @@ from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
 from kpo_async.migrate import rules
-from kpo_async.operators.deprecated import MISSING, OVERRIDES_NEVER_CALLED
+from kpo_async.operators.deprecated import OVERRIDES_NEVER_CALLED
 
 _IMPORT_PATH = re.compile(re.escape(rules.INCUMBENT) + r"[\w.:]*")
 
@@ -62,6 +62,7 @@ class _Survey(cst.CSTVisitor):
         self._module_imports: dict[str, list[tuple[cst.CSTNode, cst.CSTNode]]] = {}
         self._used: dict[str, set[str]] = {}
         self._subclasses: set[str] = set()
+        self._operators: set[str] = set()
 
     # -- imports
 
@@ -99,6 +100,10 @@ class _Survey(cst.CSTVisitor):
             module, _, attribute = name.rpartition(".")
             if module in rules.MODULES:
                 self._used.setdefault(module, set()).add(attribute)
+        if matchers.matches(node, _TASK_OF_CONTEXT) or (
+            isinstance(node.value, cst.Name) and node.value.value in self._operators
+        ):
+            self._survey_attribute(node)
         return True
 
     def visit_SimpleString(self, node: cst.SimpleString) -> None:
@@ -129,11 +134,19 @@ class _Survey(cst.CSTVisitor):
                 what = f"{node.name.value}.{method.name.value}"
                 self._report(method.name, what, "overrides a method that kpo_async never calls")
         for use in matchers.findall(node, _OWN_ATTRIBUTE):
-            name = cst.ensure_type(use, cst.Attribute).attr
-            if name.value in MISSING:
-                self._report(use, f"{node.name.value}: self.{name.value}", MISSING[name.value])
+            self._survey_attribute(cst.ensure_type(use, cst.Attribute), f"{node.name.value}: ")
         for call in matchers.findall(node, _SUPERS_MANIFEST):
             self._report(call, f"{node.name.value}.build_pod_request_obj", rules.MANIFEST_IS_A_DICT)
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        """Note the variables that hold an operator."""
+        if isinstance(node.value, cst.Call) and self._is_operator(node.value.func):
+            self._operators |= {target.target.value for target in node.targets if isinstance(target.target, cst.Name)}
+
+    def _survey_attribute(self, node: cst.Attribute, place: str = "") -> None:
+        """Report an attribute of an operator that kpo_async's does not have."""
+        if reason := rules.MISSING.get(node.attr.value):
+            self._report(node, f"{place}{_code(node)}", reason)
 
     # -- verdicts
 
@@ -147,8 +160,11 @@ class _Survey(cst.CSTVisitor):
             if self.movable_module(name) is None:
                 for _, alias in places:
                     for attribute in sorted(self._used[name]):
-                        if f"{name}.{attribute}" not in rules.MOVED:
-                            self._report(alias, f"{name}.{attribute}", rules.why_not(f"{name}.{attribute}"))
+                        full = f"{name}.{attribute}"
+                        if full not in rules.MOVED:
+                            self._report(alias, full, rules.why_not(full))
+                        elif rules.MOVED[full] != rules.MODULES[name]:
+                            self._report(alias, full, rules.ELSEWHERE)
 
     def _survey_decorator(self, node: cst.Attribute, name: str) -> None:
         if self._decorators:
@@ -249,11 +265,16 @@ def _import_from(module: str, aliases: Sequence[cst.ImportAlias]) -> cst.ImportF
 
 
 _ANY_COMMENT = matchers.Comment()
-_OWN_ATTRIBUTE = matchers.Attribute(value=matchers.Name("self"))
+_OWN_ATTRIBUTE = matchers.Attribute(value=matchers.Name("self") | matchers.Call(func=matchers.Name("super")))
+_TASK_OF_CONTEXT = matchers.Attribute(value=matchers.Attribute(attr=matchers.Name("task")))
 _SUPERS_MANIFEST = matchers.Attribute(
     value=matchers.Call(func=matchers.Name("super")), attr=matchers.Name("build_pod_request_obj")
 )
 _COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+
+
+def _code(node: cst.CSTNode) -> str:
+    return cst.Module([]).code_for_node(node)
 
 
 def _dotted(name: str) -> cst.Attribute | cst.Name:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kpo_async.operators import deprecated
+
 INCUMBENT = "airflow.providers.cncf.kubernetes"
 EXAMPLE = f"{INCUMBENT}.operators.pod.KubernetesPodOperator"
 
 MOVED: Mapping[str, str] = {
     f"{INCUMBENT}.operators.pod.KubernetesPodOperator": "kpo_async.operators.pod",
     f"{INCUMBENT}.operators.kubernetes_pod.KubernetesPodOperator": "kpo_async.operators.pod",
+    f"{INCUMBENT}.operators.pod.ExecutionMode": "kpo_async.callbacks",
+    f"{INCUMBENT}.operators.pod.KubernetesPodOperatorCallback": "kpo_async.callbacks",
+    f"{INCUMBENT}.operators.pod.OnFinishAction": "kpo_async.pod_task",
+    f"{INCUMBENT}.operators.pod.OnKillAction": "kpo_async.pod_task",
     f"{INCUMBENT}.secret.Secret": "kpo_async.secret",
     f"{INCUMBENT}.callbacks.KubernetesPodOperatorCallback": "kpo_async.callbacks",
     f"{INCUMBENT}.callbacks.ExecutionMode": "kpo_async.callbacks",
@@ -17,9 +23,9 @@ MOVED: Mapping[str, str] = {
     f"{INCUMBENT}.utils.pod_manager.OnKillAction": "kpo_async.pod_task",
     "airflow.kubernetes.secret.Secret": "kpo_async.secret",
 }
-"""Old full name -> the module of kpo_async that has the same name."""
+"""Old full name -> the module of kpo_async that has the same name. The first name of a module is its own."""
 
-MODULES: Mapping[str, str] = {old.rpartition(".")[0]: new for old, new in MOVED.items()}
+MODULES: Mapping[str, str] = {old.rpartition(".")[0]: MOVED[old] for old in reversed(tuple(MOVED))}
 """Old module -> new module, for `import old as x` where every `x.name` is in `MOVED`."""
 
 DECORATORS: Mapping[str, str] = {
@@ -57,6 +63,20 @@ BUILT_ON_INCUMBENT = (
 )
 """Prefixes of operators of other providers that are subclasses of the incumbent's."""
 
+MISSING: Mapping[str, str] = {
+    **deprecated.MISSING,
+    **dict.fromkeys(
+        ("_build_find_pod_label_selector", "_clean", "_get_ti_pod_labels", "_handle_api_exception", "_set_name"),
+        "is private to the incumbent's operator",
+    ),
+    **dict.fromkeys(
+        ("_incluster_namespace", "_push_xcom_with_fan_out", "_read_pod_events", "_write_logs"),
+        "is private to the incumbent's operator",
+    ),
+}
+"""Attributes of the incumbent's operator that kpo_async's does not have -> what to do instead."""
+ELSEWHERE = "is in another module of kpo_async: import it by its name, then migrate again"
+"""Why a module's name stays whose other names have moved to another place than this one."""
 MANIFEST_IS_A_DICT = "super() returns a plain dict: wrap it in kpo_async.models.to_v1pod() to change it as a V1Pod"
 """What to change in a subclass that overrides `build_pod_request_obj`."""
 
