@@ -24,7 +24,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 3
+MINOR = 4
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 RESULT_LIMIT = 256 * 1024
 """Characters of a result that are sent with the outcome."""
@@ -139,6 +139,10 @@ class PodTask(_Stored, frozen=True):
     """Log the pod, without its variables' values, when it did not succeed."""
     events_on_failure: bool = False
     events_on_startup: bool = True
+    masked_connections: list[str] = []
+    """Ids of the connections that the task's templates read. Fetching them has Airflow mask their secrets in logs."""
+    masked_variables: list[str] = []
+    """Keys of the variables that they read, likewise."""
     user_event: dict[str, Any] = {}
     """The operator's `trigger_kwargs`: keys that are added to the event."""
 

@@ -41,6 +41,7 @@ __all__ = [
     "deferral_settles_after",
     "get_connection",
     "get_extra",
+    "get_variable",
     "load_lazy",
     "pod_mutation_hook",
     "pull_xcom",
@@ -104,6 +105,13 @@ async def get_extra(connection: Any) -> dict[str, Any]:
     else:
         values = await sync_to_async(lambda: connection.extra_dejson)()
     return values if isinstance(values, dict) else {}
+
+
+async def get_variable(key: str) -> Any:
+    """Return the variable, None if it is not defined."""
+    from airflow.sdk import Variable
+
+    return await sync_to_async(Variable.get)(key, default=None)
 
 
 async def task_state(task_instance: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperator
@@ -135,6 +135,8 @@ class PodOperatorBase(BaseOperator):
     log_formatter: Callable[[str, str], str] | None
     end_from_trigger: bool
     xcom_transport: XComTransport
+    templates_read: rendering.SecretNames | None = None
+    """What the templates have read that may be secret; None before they are rendered."""
     current_run: KillableRun | None
     """The run that `on_kill` ends, None while the task does not run in this process."""
 
@@ -355,6 +357,8 @@ class PodOperatorBase(BaseOperator):
                 for field in rendering.TEMPLATE_KINDS.keys() & set(template_fields):
                     if value := getattr(parent, field):
                         setattr(parent, field, rendering.with_text(field, value, jinja_env))
+            parent.templates_read = rendering.SecretNames()
+            context = cast("Context", parent.templates_read.noted_in(context))
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         if isinstance(parent, PodOperatorBase):
             # Airflow 3.1 does not store what is rendered to nothing.

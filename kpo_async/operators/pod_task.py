@@ -74,6 +74,8 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
         events_on_failure=bool(operator.log_events_on_failure),
         events_on_startup=bool(operator.log_events_on_startup),
+        masked_connections=sorted(operator.templates_read.connections) if operator.templates_read else [],
+        masked_variables=sorted(operator.templates_read.variables) if operator.templates_read else [],
         user_event=dict(operator.trigger_kwargs or {}),
     )
 

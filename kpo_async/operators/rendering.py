@@ -1,9 +1,9 @@
-"""Render text as text where Airflow renders native objects (`render_template_as_native_obj=True`).
+"""Render text as text where Airflow renders native objects, and note whose secrets the templates read.
 
-Airflow then evaluates the result of every template as Python: "3.10" becomes 3.1, "00" becomes 0, JSON becomes a dict.
-Kubernetes takes only strings for an argument, an environment variable, a label, and most else. Templates in such places
-are therefore replaced by a `TextTemplate` before Airflow renders them. All others stay native, above all a parameter
-whose whole value is one template: it may be a list or a dict.
+With `render_template_as_native_obj=True` Airflow evaluates the result of every template as Python: "3.10" becomes 3.1,
+"00" becomes 0, JSON becomes a dict. Kubernetes takes only strings for an argument, an environment variable, a label,
+and most else. Templates in such places are therefore replaced by a `TextTemplate` before Airflow renders them. All
+others stay native, above all a parameter whose whole value is one template: it may be a list or a dict.
 """
 
 from __future__ import annotations
@@ -73,3 +73,40 @@ def text_of_model(value: Any, environment: jinja2.Environment) -> Any:
 
 def _text_template(environment: jinja2.Environment) -> Callable[[str], TextTemplate]:
     return lambda template: TextTemplate(template, environment)
+
+
+class SecretNames:
+    """The connections and variables that templates read as `conn.<id>`, `var.value.<key>` and `var.json.<key>`."""
+
+    def __init__(self) -> None:
+        self.connections: set[str] = set()
+        self.variables: set[str] = set()
+
+    def noted_in(self, context: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the context with a `conn` and a `var` that note here what is read of them."""
+        noting = dict(context)
+        if "conn" in noting:
+            noting["conn"] = _Noting(noting["conn"], self.connections)
+        if isinstance(noting.get("var"), Mapping):
+            noting["var"] = {kind: _Noting(accessor, self.variables) for kind, accessor in noting["var"].items()}
+        return noting
+
+
+class _Noting:
+    """Stands before Airflow's accessor of connections or variables, and notes their names."""
+
+    def __init__(self, accessor: Any, names: set[str]) -> None:
+        self._accessor = accessor
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):  # Jinja asks every value for such attributes
+            self._names.add(name)
+        return getattr(self._accessor, name)
+
+    def __repr__(self) -> str:
+        return repr(self._accessor)
+
+    def get(self, name: str, *default: Any, **keywords: Any) -> Any:
+        self._names.add(name)
+        return self._accessor.get(name, *default, **keywords)

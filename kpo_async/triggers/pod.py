@@ -35,6 +35,7 @@ from kpo_async.hooks.airflow import (
     push_xcom,
 )
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.masking import mask_secrets_of
 from kpo_async.hooks.settings import diagnosis_is_pushed
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
@@ -85,6 +86,7 @@ class KubernetesPodTrigger(BaseTrigger):
     async def _wait_and_end(self) -> TriggerEvent:
         task = self.pod_task
         try:
+            await mask_secrets_of(task.masked_connections, task.masked_variables)
             source = await self._source()
             callbacks, formatter = await run_in_thread(_import_callables, task, source, self._context())
             async with connect(source) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from kpo_async.json_types import Json
 from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.operators.pod_task import pod_task_of
 
 TRAPS = ["3.10", "00", "1e3", "1_000", "007", "True", "None", '{"a": 1}', "[1, 2]", "'quoted'", "0x10", "1,2", "", "ü"]
 
@@ -108,3 +110,44 @@ def test_a_text_that_is_none_stays_none() -> None:
 def test_an_error_in_a_template_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         rendered(True, None, arguments=["{{ 1 / 0 }}"])
+
+
+class Accessor:
+    """Stands for Airflow's, which answers any name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(password=f"{self.kind} {name}")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return default if name == "missing" else f"{self.kind} {name}"
+
+
+def test_connections_and_variables_that_templates_read_are_sent_to_the_trigger_by_name() -> None:
+    operator = KubernetesPodOperator(
+        task_id="task",
+        env_vars={"A": "{{ conn.first.password }}", "B": "{{ conn.get('missing', 'no') }}"},
+        arguments=["{{ var.value.third.password }}", "{{ var.json.get('fourth') }}", "{{ ds }}"],
+        volumes=[{"name": "v", "hostPath": {"path": "/{{ var.value.get('fifth') }}"}}],
+    )
+    var = {"value": Accessor("value"), "json": Accessor("json")}
+    operator.render_template_fields({"conn": Accessor("conn"), "var": var, "ds": "2026-01-02"})  # type: ignore[typeddict-item]
+    pod = {"metadata": {"name": "pod", "namespace": "jobs", "uid": "uid"}}
+    task = pod_task_of(operator, pod, "id/1", deadline=None)
+    assert operator.env_vars == [{"name": "A", "value": "conn first"}, {"name": "B", "value": "no"}]
+    assert operator.arguments == ["value third", "json fourth", "2026-01-02"]
+    assert task.masked_connections == ["first", "missing"]
+    assert task.masked_variables == ["fifth", "fourth", "third"]
+    assert "conn first" not in str(task.to_dict())
+
+
+def test_an_operator_without_templates_sends_no_names() -> None:
+    operator = KubernetesPodOperator(task_id="task")
+    pod = {"metadata": {"name": "pod", "namespace": "jobs", "uid": "uid"}}
+    for context in (None, {}):
+        if context is not None:
+            operator.render_template_fields(context)  # type: ignore[arg-type]
+        task = pod_task_of(operator, pod, "id/1", deadline=None)
+        assert (task.masked_connections, task.masked_variables) == ([], [])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.log import redact
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
 
 from kpo_async import lifecycle
@@ -190,6 +191,23 @@ async def test_callbacks_are_called_in_the_triggerer(local_cluster: LocalCluster
 
 
 CALLS: list[tuple[str, object]] = []
+
+
+async def test_secrets_of_the_tasks_templates_are_masked_before_its_log_is_shown(
+    local_cluster: LocalCluster, local_client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = {"conn_type": "http", "password": "hunter-two-and-a-half", "extra": {"api_key": "key-of-the-extra"}}
+    monkeypatch.setenv("AIRFLOW_CONN_DATABASE_OF_SHOP", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_VAR_SHOP_TOKEN", "token-of-the-shop")
+    names = {"masked_connections": ["database_of_shop", "gone"], "masked_variables": ["shop_token", "gone"]}
+    task = await task_for(local_cluster, local_client, "true", **names)
+    [event] = await fired(task)
+    assert event["status"] == "success"
+    shown = redact("hunter-two-and-a-half, key-of-the-extra, token-of-the-shop, and what is public")
+    assert shown == "***, ***, ***, and what is public"
+    assert [message for message in caplog.messages if "not masked" in message] == [
+        "Secrets of the connection 'gone' are not masked in this log: AirflowNotFoundException"
+    ]
 
 
 class Broken(KubernetesPodOperatorCallback):
