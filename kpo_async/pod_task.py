@@ -129,6 +129,12 @@ class PodTask(_Stored, frozen=True):
     grace_period: int | None = None
     """Seconds between SIGTERM and SIGKILL on deletion; None leaves it to the pod."""
     skip_on_exit_code: list[int] = []
+    companions: list[str] = []
+    """Containers that the manifest declares besides the base container and the sidecars: they may still have work."""
+    companion_grace: float | None = 0.0
+    """Seconds that companions may run on after a base container that has ended well; None means until they end."""
+    ignore_companions: bool | list[str] = False
+    """The companions that may fail; True for all of them."""
     callbacks: list[str] = []
     """Import paths of callback classes that are called in the triggerer."""
     multiple_outputs: bool = False
@@ -157,7 +163,8 @@ class PodTask(_Stored, frozen=True):
 
     def skips(self, outcome: Outcome) -> bool:
         """Whether the exit code is one of those by which a pod has its task skipped."""
-        return outcome.exit_code in self.skip_on_exit_code
+        companion_failed = outcome.exit_code == 0 and not outcome.succeeded
+        return outcome.exit_code in self.skip_on_exit_code and not companion_failed
 
 
 class PodDiagnosis(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -70,6 +70,14 @@ DIFFERENCES = (
 
 AT_RUN_TIME = (
     Difference(
+        "companions: ordinary containers beside the base container",
+        "the task waits for all of them, for ever for one that never ends, and fails with any of them",
+        "one that fails fails the task, unless `ignore_companions` names it; those that still run after the base "
+        "container has ended well have `companion_grace_seconds=60`, then they are stopped with a warning",
+        "An upload is not cut off, and a proxy that never ends does not hold the task. Containers that webhooks "
+        "inject, native sidecars and the XCom sidecar count for neither.",
+    ),
+    Difference(
         "failed pods",
         "the exception shows the pod's status as Python text, over several lines",
         "the exception is one sentence with the cause, the log has a block, and the XCom `pod_diagnosis` the same "

@@ -134,6 +134,15 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "on_finish_action": Entry("`delete_pod`, `delete_succeeded_pod`, `delete_active_pod` or `keep_pod`"),
         "on_kill_action": Entry("`delete_pod` or `keep_pod`, when a user ends the task"),
         "skip_on_exit_code": Entry("exit code or codes that skip the task"),
+        "companion_grace_seconds": Entry(
+            "seconds that containers which the manifest declares besides the base container may run on after that has "
+            "ended well, before they are stopped with a warning; `0`: none, `None`: no limit",
+            "new",
+        ),
+        "ignore_companions": Entry(
+            "names of such containers that may fail without failing the task; `True` for all",
+            "new",
+        ),
         "base_container_status_polling_interval": Entry("seconds between looks at the container", _WATCHED, Mode.NONE),
         "callbacks": Entry(
             "callback class or classes; functions may be `async`",

@@ -7,6 +7,8 @@ only the task's own deadline runs then.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
@@ -45,7 +47,7 @@ def limit(
     `since` is when the caller began to wait, `ungated_at` when it saw the pod's last scheduling gate removed, both on
     this host's clock; `ahead` is how far the cluster's clock is ahead of it.
     """
-    found = [] if task.deadline is None else [Limit(_moment(task.deadline), OutcomeStatus.TIMED_OUT)]
+    found = [] if task.deadline is None else [Limit(moment(task.deadline), OutcomeStatus.TIMED_OUT)]
     if view.presence is Presence.UNKNOWN:
         found.append(Limit(since + UNSEEN_LIMIT, OutcomeStatus.ERROR))
     elif view.problem is None:
@@ -73,5 +75,11 @@ def _pod_limits(task: PodTask, view: View, state: PodState, ungated_at: datetime
     return found
 
 
-def _moment(epoch: float) -> datetime:
+def moment(epoch: float) -> datetime:
+    """Return the moment that is so many seconds after the epoch."""
     return datetime.fromtimestamp(epoch, timezone.utc)
+
+
+def loop_time(at: datetime) -> float:
+    """Return a moment of this host's clock by the running loop's clock."""
+    return asyncio.get_running_loop().time() + at.timestamp() - time.time()

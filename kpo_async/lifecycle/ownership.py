@@ -10,6 +10,8 @@ import logging
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from kpo_async.api_types import pod_from_dict
 from kpo_async.exceptions import (
     ApiError,
@@ -26,6 +28,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
+from kpo_async.pod.companions import declared
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import (
     CURSORS_ANNOTATION,
@@ -98,6 +101,8 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     policy forbids the pod, `ApiError` for what else the server refuses.
     """
     manifest = {**manifest, "metadata": {**manifest["metadata"]}}
+    record = replace(owner.record, companions=declared(manifest, owner.record.base_container))
+    owner = Owner(owner.task, record, owner.installation, owner.reattach)
     # A user's hook that replaces the labels may have removed our marks.
     owner.mark(manifest["metadata"])
     if owner.task.try_number > 1 and (adopted := await _adopt(client, manifest, owner)):
@@ -200,7 +205,8 @@ def _state(pod: Json, owner: Owner) -> PodState:
 async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
     """Write the owner on the pod and return it; None when it has ended or is gone meanwhile."""
     # A new try has a log of its own, in which the pod's is emitted from its beginning.
-    annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: owner.record.to_json(), CURSORS_ANNOTATION: None}
+    record = replace(owner.record, companions=_record(found, owner).companions)
+    annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: record.to_json(), CURSORS_ANNOTATION: None}
     latest: Json | None = found
     while latest and not _is_over(latest) and not _state(latest, owner).verdict.ended:
         version = latest["metadata"]["resourceVersion"]

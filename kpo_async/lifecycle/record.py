@@ -26,6 +26,8 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tries: int = 0
     """Airflow's: a retry leaves it, clearing the task raises it."""
     base_container: str = msgspec.field(default="base", name="base")
+    companions: list[str] = []
+    """Containers that the manifest declared besides the base container and the sidecars."""
     deferrable: bool = False
     on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
     on_kill_action: OnKillAction = OnKillAction.DELETE_POD

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from datetime import datetime, timezone
 
@@ -16,6 +15,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle import deadlines, xcom
+from kpo_async.lifecycle.companions import wait_for_companions
 from kpo_async.lifecycle.disposal import stop
 from kpo_async.lifecycle.ownership import pod_of, subscribe
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
@@ -40,13 +40,16 @@ _STATUS = {
 async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter: LineFormat | None = None) -> Outcome:
     """Stream the pod's logs until its base container has ended or a limit has passed, and return how it went.
 
-    Sends nothing to the API server but the shared watch and the log streams. A pod that ran out of time is deleted.
+    The companions of a base container that has ended well have some time to end, too. The API server sees nothing but
+    the shared watch and the log streams, unless companions are stopped. A pod that ran out of time is deleted.
     """
     pod = pod_of(client, task)
     cursors: dict[str, Cursor] = {}
     result = None
     async with subscribe(pod, task) as feed, streaming_logs(pod, task, callbacks, formatter, cursors) as streaming:
         end = await _wait_for_end(client.clock, task, feed, PodStatusLogger(pod, task, callbacks))
+        if end.status is OutcomeStatus.SUCCEEDED and task.companions:
+            end = await wait_for_companions(client.clock, pod, task, feed, end)
         if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
             result = await _read_result(pod, task, feed)
         logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
@@ -75,7 +78,7 @@ async def _wait_for_end(
     ungated_at: datetime | None = None
     while not state.verdict.ended:
         limit = deadlines.limit(task, view, state, since=since, ungated_at=ungated_at, ahead=clock.ahead)
-        scope = timeout_at(None if limit is None else _loop_time(limit.at))
+        scope = timeout_at(None if limit is None else deadlines.loop_time(limit.at))
         try:
             async with scope:
                 view = await feed.next()
@@ -93,10 +96,6 @@ async def _wait_for_end(
             over = deadlines.Limit(datetime.now(timezone.utc), OutcomeStatus.TIMED_OUT)
             return WaitResult(over.status, view, state, over)
     return WaitResult(_STATUS[state.verdict], view, state)
-
-
-def _loop_time(moment: datetime) -> float:
-    return asyncio.get_running_loop().time() + moment.timestamp() - time.time()
 
 
 async def _read_result(pod: PodHandle, task: PodTask, feed: Subscription) -> XComResult | None:

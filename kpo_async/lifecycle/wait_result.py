@@ -12,7 +12,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
 from kpo_async.lifecycle.deadlines import Limit
 from kpo_async.lifecycle.events import events_of
-from kpo_async.pod.diagnose import HINTS, Category, Diagnosis, diagnose
+from kpo_async.pod.diagnose import HINTS, Category, Diagnosis, diagnose, diagnose_companion
 from kpo_async.pod.status import PodState, assess
 from kpo_async.pod_task import OutcomeStatus, PodDiagnosis, PodTask
 
@@ -31,6 +31,8 @@ class WaitResult:
     view: View
     state: PodState
     limit: Limit | None = None
+    companion: PodState | None = None
+    """The pod as seen from the companion that failed, if that is why the task fails."""
 
 
 async def describe(client: Client, task: PodTask, end: WaitResult) -> PodDiagnosis:
@@ -46,7 +48,7 @@ async def describe(client: Client, task: PodTask, end: WaitResult) -> PodDiagnos
     category, message = str(found.category), found.text()
     if end.status is OutcomeStatus.TIMED_OUT:
         category, message = EXECUTION_TIMEOUT, f"execution_timeout has passed, pod {pod} was stopped: {found.summary}"
-    log.info("%s", found.summary[:1].upper() + found.summary[1:])
+    _log_summary(found)
     return PodDiagnosis(
         category=category,
         message=clip(message),
@@ -66,12 +68,20 @@ def _diagnosis(task: PodTask, end: WaitResult, events: list[Event]) -> Diagnosis
         return Diagnosis(
             Category.DELETED, f"pod {task.namespace}/{task.name} was gone before it was seen", hint=GONE_HINT
         )
+    if end.companion is not None:
+        _log_summary(diagnose(pod, state))
+        return diagnose_companion(pod, end.companion)
     if limit is None:
         return diagnose(pod, state, events)
     if end.status is OutcomeStatus.LOST:
         # Its node has stopped reporting: the pod is as good as gone.
         return diagnose(pod, assess(pod, task.base_container, gone=True), events)
     return diagnose(pod, state, events, problem=limit.problem, missed=limit.missed)
+
+
+def _log_summary(diagnosis: Diagnosis) -> None:
+    """Write the summary into the task's log, as a sentence."""
+    log.info("%s", diagnosis.summary[:1].upper() + diagnosis.summary[1:])
 
 
 def _with_fitting_hint(task: PodTask, diagnosis: Diagnosis) -> Diagnosis:

@@ -35,8 +35,9 @@ from kpo_async.kube.remote_command import ExecResult
 from kpo_async.kube.retry import Backoff
 from kpo_async.kube.watch import Subscription, View
 from kpo_async.lifecycle import result_json
+from kpo_async.pod.companions import STOP
 from kpo_async.pod.containers import TERMINAL_PHASES
-from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, assess
+from kpo_async.pod.status import PodState, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER, INSURED, MARK, RESULT_PATH, XComTransport, done_script, exec_script
 
 READ_TIMEOUT = 60.0
@@ -183,14 +184,14 @@ class _Reader:
         return _message_of(state) or ""
 
     async def _stop_pod(self, running: tuple[str, ...]) -> None:
-        """Stop all containers by an active deadline in the past, which leaves the pod and its logs to be read.
+        """Stop all containers.
 
         The kubelet stops a native sidecar only when all main containers have ended, so one that never ends would
         withhold the result for ever.
         """
         log.info("%s: stopping container %s, which withholds the result", self.where, ", ".join(running))
         with suppress(NotFoundError, ConflictError):
-            await self._pod.patch({"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}})
+            await self._pod.patch(STOP)
 
     async def _wait_until(self, condition: Callable[[PodState], bool]) -> PodState:
         """Wait until the pod meets the condition. Raises `XComError` when it no longer can."""

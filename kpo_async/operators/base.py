@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
+from kpo_async.hooks import settings
 from kpo_async.json_types import Json
 from kpo_async.operators import attributes, rendering
 from kpo_async.operators.deprecated import resolve_action, resolve_durable, resolve_finish_action
@@ -135,6 +136,8 @@ class PodOperatorBase(BaseOperator):
     log_formatter: Callable[[str, str], str] | None
     end_from_trigger: bool
     xcom_transport: XComTransport
+    companion_grace_seconds: float | None
+    ignore_companions: Iterable[str] | str | Literal[True] | None
     templates_read: rendering.SecretNames | None = None
     """What the templates have read that may be secret; None before they are rendered."""
     current_run: KillableRun | None
@@ -218,6 +221,8 @@ class PodOperatorBase(BaseOperator):
         log_formatter: Callable[[str, str], str] | None = None,
         end_from_trigger: bool = False,
         xcom_transport: str = XComTransport.SIDECAR,
+        companion_grace_seconds: float | None = settings.companion_grace(),
+        ignore_companions: Iterable[str] | str | Literal[True] | None = settings.ignored_companions(),
         **kwargs: Any,
     ) -> None:
         try:
@@ -303,6 +308,8 @@ class PodOperatorBase(BaseOperator):
         own["log_formatter"] = log_formatter
         own["end_from_trigger"] = end_from_trigger
         own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
+        own["companion_grace_seconds"] = companion_grace_seconds
+        own["ignore_companions"] = ignore_companions
         own["current_run"] = None
         check_parameters(own if plain else attributes.store(self, own, PodOperatorBase))
 

@@ -53,6 +53,7 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
     Values are converted to the types that cross: users write 1 for True, and 30.0 for a number of seconds.
     """
     metadata = pod["metadata"]
+    record = TaskRecord.of_pod(pod)
     return PodTask(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -70,6 +71,9 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
         on_kill_action=operator.on_kill_action,
         grace_period=_grace_period(operator),
         skip_on_exit_code=_exit_codes(operator.skip_on_exit_code),
+        companions=record.companions if record is not None else [],
+        companion_grace=None if operator.companion_grace_seconds is None else float(operator.companion_grace_seconds),
+        ignore_companions=_names(operator.ignore_companions, default=[]),
         multiple_outputs=bool(operator.multiple_outputs),
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
         events_on_failure=bool(operator.log_events_on_failure),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kpo_async.exceptions import ConfigError, ManifestError
@@ -27,6 +28,7 @@ def check_parameters(values: Mapping[str, Any]) -> None:
             _check_trigger_kwargs(values["trigger_kwargs"])
         if values["callbacks"] or values["log_formatter"] or values["progress_callback"]:
             _check_callables(values)
+        check_companions(values["companion_grace_seconds"], values["ignore_companions"])
         validate.validate(values)
     except (ConfigError, ManifestError) as error:
         raise type(error)(f"task {values['task_id']!r}: {error}") from error
@@ -49,3 +51,14 @@ def _check_callables(values: Mapping[str, Any]) -> None:
     for callback in given if isinstance(given, (list, tuple)) else [given]:
         if isinstance(callback, (str, bytes)):
             raise ConfigError(f"callbacks has {callback!r}: give the class itself")
+
+
+def check_companions(grace: object, ignored: object) -> None:
+    """Refuse a grace that is no number of seconds, and names that are none."""
+    is_number = isinstance(grace, (int, float)) and not isinstance(grace, bool)
+    if grace is not None and not (is_number and 0 <= grace < math.inf):  # type: ignore[operator]
+        raise ConfigError(f"companion_grace_seconds is {grace!r}: give a number of seconds, or None for no limit")
+    if ignored is None or isinstance(ignored, (bool, str)):
+        return
+    if not isinstance(ignored, Iterable) or not all(isinstance(name, str) for name in ignored):
+        raise ConfigError(f"ignore_companions is {ignored!r}: give a list of containers' names, or True for all")

@@ -35,6 +35,8 @@ class Category(StrEnum):
     COMMAND = "CannotRun"
     """The image does not have the program, or the program is not executable."""
     INIT_FAILED = "InitFailed"
+    COMPANION_FAILED = "CompanionFailed"
+    """The base container succeeded, and a container that the manifest declares beside it did not."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     IMAGE_PULL = "ImagePull"
     CONFIG = "Config"
@@ -63,6 +65,7 @@ HINTS: dict[Category, str] = {
     Category.OOM_KILLED: "raise the memory limit in container_resources, or use less memory",
     Category.COMMAND: "check cmds, arguments and the image's entry point",
     Category.INIT_FAILED: "show that container's log with init_container_logs=True",
+    Category.COMPANION_FAILED: "container_logs=True shows its output; ignore_companions lets it fail",
     Category.DEADLINE_EXCEEDED: "raise active_deadline_seconds, or make the program faster",
     Category.IMAGE_PULL: "check the image's name and tag, the registry, and image_pull_secrets",
     Category.CONFIG: "create the missing ConfigMap or Secret (or key) in the namespace, or correct its name",
@@ -154,6 +157,12 @@ def diagnose(
     return replace(
         found, container=state.base, exit_code=state.exit_code, signal=state.signal, reason=found.reason or state.reason
     )
+
+
+def diagnose_companion(pod: Pod | None, companion: PodState) -> Diagnosis:
+    """Return why a companion failed, whose base container succeeded. `companion` is the pod as seen from it."""
+    found = diagnose(pod, companion)
+    return replace(found, category=Category.COMPANION_FAILED, hint=HINTS[Category.COMPANION_FAILED])
 
 
 def _diagnose(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
+from kpo_async.hooks.settings import companion_grace, diagnosis_is_pushed, ignored_companions, quota_time_limit
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ def test_seconds_that_are_no_number_are_refused_by_their_name(monkeypatch: pytes
     monkeypatch.setenv("AIRFLOW__KPO_ASYNC__WAIT_FOR_QUOTA", value)
     with pytest.raises(ConfigError, match=r"\[kpo_async\] wait_for_quota is"):
         quota_time_limit()
+
+
+@pytest.mark.parametrize(("value", "grace"), [("", 60), ("0", 0), ("None", None), ("600", 600)])
+def test_the_default_grace_of_companions(monkeypatch: pytest.MonkeyPatch, value: str, grace: float | None) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__COMPANION_GRACE_SECONDS", value)
+    assert companion_grace() == grace
+
+
+@pytest.mark.parametrize(("value", "ignored"), [("", None), ("true", True), ("proxy, metrics", ["proxy", "metrics"])])
+def test_the_companions_that_are_ignored_by_default(
+    monkeypatch: pytest.MonkeyPatch, value: str, ignored: list[str] | bool | None
+) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__IGNORE_COMPANIONS", value)
+    assert ignored_companions() == ignored

@@ -24,7 +24,8 @@ FIELDS = {
 
 async def test_a_created_pod_carries_its_installation_and_its_record(client: Client) -> None:
     task = identity()
-    pod = await lifecycle.ensure_pod(client, manifest(task, "true"), owner(task, installation="team-a", **FIELDS))
+    spec = manifest(task, "true", base_container_name="main")
+    pod = await lifecycle.ensure_pod(client, spec, owner(task, installation="team-a", **FIELDS))
     assert pod["metadata"]["labels"]["kpo-async/installation"] == "team-a"
     assert TaskRecord.of_pod(pod) == TaskRecord("dag", "task", "run", 1, **FIELDS)
 

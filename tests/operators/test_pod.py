@@ -61,6 +61,12 @@ def test_importing_the_operator_loads_no_kubernetes_client() -> None:
         pytest.param({"labels": ["a"]}, ManifestError, "labels", id="labels that are no dict"),
         pytest.param({"env_vars": "A=1"}, ManifestError, "env_vars", id="variables that are neither list nor dict"),
         pytest.param({"name": "a b"}, ManifestError, "name", id="a name with a space"),
+        pytest.param(
+            {"companion_grace_seconds": -1}, ConfigError, "companion_grace_seconds is -1", id="a negative grace"
+        ),
+        pytest.param({"companion_grace_seconds": "60"}, ConfigError, "give a number of", id="a grace in quotes"),
+        pytest.param({"ignore_companions": [1]}, ConfigError, "ignore_companions", id="companions that are no names"),
+        pytest.param({"ignore_companions": 3}, ConfigError, "ignore_companions is 3", id="a number of companions"),
         pytest.param({"xcom_transport": "pigeon"}, ManifestError, "xcom_transport", id="an unknown transport"),
     ],
 )

@@ -147,6 +147,39 @@ def test_a_task_that_succeeded_or_was_skipped_has_no_diagnosis(kubeconfig: str, 
     assert "pod_diagnosis" not in ti.xcoms
 
 
+def with_companion(kubeconfig: str, script: str, companion: str, **parameters: Any) -> KubernetesPodOperator:
+    uploader = {"name": "uploader", "image": "busybox:1.36", "command": ["sh", "-c", companion]}
+    template = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "base"}, uploader]}}
+    return operator(kubeconfig, script, pod_template_dict=template, **parameters)
+
+
+def test_a_companion_that_fails_fails_the_task_unless_it_is_ignored(kubeconfig: str) -> None:
+    ti = TaskInstance()
+    with pytest.raises(AirflowException, match="container 'uploader' failed with exit code 9"):
+        run(with_companion(kubeconfig, "true", "sleep 1; exit 9"), ti)
+    assert ti.xcoms["pod_diagnosis"]["category"] == "CompanionFailed"
+    run(with_companion(kubeconfig, "true", "exit 9", ignore_companions="uploader"))
+    assert pods(kubeconfig) == []
+
+
+def test_a_companion_that_does_not_end_is_stopped_after_its_grace(
+    kubeconfig: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(with_companion(kubeconfig, "true", "sleep 1000", companion_grace_seconds=1))
+    assert "stopping container 'uploader', which still ran 1 s after container 'base' had ended" in caplog.text
+    assert pods(kubeconfig) == []
+
+
+def test_the_companions_of_the_manifest_go_to_the_triggerer(kubeconfig: str) -> None:
+    context: Any = {"ti": TaskInstance()}
+    task = with_companion(kubeconfig, "true", "true", companion_grace_seconds=None, ignore_companions=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        TaskRun(task, context).start()
+    sent = deferred.value.trigger.pod_task
+    assert (sent.companions, sent.companion_grace, sent.ignore_companions) == (["uploader"], None, True)
+    TaskRun(task, context).abandon()
+
+
 def test_the_log_names_the_pod_before_the_task_defers(kubeconfig: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
     ti = TaskInstance()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.log import redact
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -147,6 +147,26 @@ async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
     if switch == "on":
         assert (pushed["pod_diagnosis"]["category"], pushed["pod_diagnosis"]["exit_code"]) == ("ExitCode", 5)
     assert f"Pod default/{task.name} is deleted (on_finish_action='delete_pod')" in caplog.messages
+
+
+@pytest.mark.parametrize("end_from_trigger", [False, True])
+@pytest.mark.parametrize(("companion", "ends_well"), [("sleep 2", True), ("sleep 1; exit 9", False)])
+async def test_companions_have_time_to_end_and_their_failures_count(
+    local_cluster: LocalCluster, local_client: Client, end_from_trigger: bool, companion: str, ends_well: bool
+) -> None:
+    task = identity()
+    spec = manifest(task, "true")
+    uploader = {"name": "uploader", "image": "busybox:1.36", "command": ["sh", "-c", companion]}
+    spec["spec"]["containers"].append(uploader)
+    pod = await lifecycle.ensure_pod(local_client, spec, owner(task))
+    terms = {"companions": ["uploader"], "companion_grace": 60.0, "end_from_trigger": end_from_trigger}
+    trigger = KubernetesPodTrigger(pod_task(pod, str(local_cluster.kubeconfig), **terms).to_dict())
+    [event] = [event async for event in trigger.run()]
+    if end_from_trigger:
+        assert isinstance(event, TaskSuccessEvent if ends_well else TaskFailedEvent)
+    else:
+        assert event.payload["status"] == ("success" if ends_well else "failed")
+        assert ("container 'uploader' failed with exit code 9" in event.payload["message"]) is not ends_well
 
 
 async def test_a_worker_ends_the_task_of_a_pod_whose_log_did_not_arrive_in_time(

@@ -1,0 +1,48 @@
+"""Companions: the ordinary containers that a manifest declares besides the base container. Pure.
+
+Native sidecars and the XCom sidecar are not companions, nor are containers that an admission webhook adds to the pod:
+the kubelet or the cluster's owner sees to those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from kpo_async.api_types import Pod
+from kpo_async.json_types import Json
+from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, Verdict, assess
+from kpo_async.pod.xcom_sidecar import CONTAINER as XCOM_SIDECAR
+
+STOP: Json = {"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}}
+"""The patch that stops a pod's containers, by a deadline in the past. It leaves the pod and its logs to be read."""
+
+
+def declared(manifest: Mapping[str, Any], base: str) -> list[str]:
+    """Return the names of the companions in a manifest, as it is sent to the API server."""
+    names = [container["name"] for container in (manifest.get("spec") or {}).get("containers") or ()]
+    return [name for name in names if name not in (base, XCOM_SIDECAR)]
+
+
+def running(state: PodState, companions: Collection[str]) -> list[str]:
+    """Return the companions that may still do something: they run, or are about to."""
+    return [name for name in state.running_main_containers if name in companions]
+
+
+def first_failed(pod: Pod | None, companions: Collection[str]) -> PodState | None:
+    """Return the state of the pod as seen from the first companion that failed by itself; None if none did.
+
+    One that was stopped, because the pod was deleted or by this library after the base container's end, has not failed.
+    """
+    if pod is None:
+        return None
+    for name in companions:
+        state = assess(pod, name)
+        # A declared container that the pod does not have, as a webhook removed it, has no exit code.
+        if state.verdict is Verdict.FAILED and state.exit_code is not None and not _was_stopped(pod, state):
+            return state
+    return None
+
+
+def _was_stopped(pod: Pod, state: PodState) -> bool:
+    return pod.spec.active_deadline_seconds == COMPANIONS_DEADLINE and state.reason == "DeadlineExceeded"
