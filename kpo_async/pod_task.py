@@ -24,7 +24,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 4
+MINOR = 5
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 RESULT_LIMIT = 256 * 1024
 """Characters of a result that are sent with the outcome."""

@@ -48,7 +48,9 @@ async def describe(client: Client, task: PodTask, end: WaitResult) -> PodDiagnos
     category, message = str(found.category), found.text()
     if end.status is OutcomeStatus.TIMED_OUT:
         category, message = EXECUTION_TIMEOUT, f"execution_timeout has passed, pod {pod} was stopped: {found.summary}"
-    _log_summary(found)
+        log.info("%s", message)
+    else:
+        _log_summary(found)
     return PodDiagnosis(
         category=category,
         message=clip(message),
