@@ -25,6 +25,9 @@ DONE_LABEL = PREFIX + "done"
 INSTALLATION_LABEL = PREFIX + "installation"
 """Which Airflow the pod belongs to; see `hooks.installation`."""
 ATTEMPT_LABEL = PREFIX + "attempt"
+"""On a pod that was created again within its try: 2 for the second one."""
+DISRUPTIONS_ANNOTATION = PREFIX + "disruptions"
+"""How many of the pods before this one, in the same try, were lost to the cluster."""
 OWNER_ANNOTATION = PREFIX + "owner"
 TASK_ANNOTATION = PREFIX + "task"
 """What the task wants done with the pod, as JSON; see `lifecycle.record.TaskRecord`."""
@@ -77,13 +80,17 @@ def mark(metadata: dict[str, Any], owner: str, *, installation: str | None = Non
         metadata[field] = {**(metadata.get(field) or {}), **given}
 
 
-def suffix(task: TaskIdentity, number: int = 0) -> str:
-    """Return eight characters of [a-z0-9], always the same for this try; another `number` gives it another name.
+def suffix(task: TaskIdentity, number: int = 0, *, attempt: int = 1) -> str:
+    """Return eight characters of [a-z0-9], always the same for this attempt of this try.
+
+    Another `number` gives it another name, for when that one is taken.
 
     Task instances have a new `id` in each try. It is not used, so that a try can name the pods of the earlier ones.
     """
     parts = [task.dag_id, task.task_id, task.run_id, str(task.map_index), str(task.try_number)]
-    seed = "\n".join([*parts, str(number)] if number else parts)
+    parts += [str(number)] if number else []
+    parts += [f"attempt {attempt}"] if attempt > 1 else []
+    seed = "\n".join(parts)
     value = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest(), "big")
     digits = []
     for _ in range(SUFFIX_LENGTH):
@@ -113,6 +120,13 @@ def name_in_try(name: str, task: TaskIdentity, try_number: int) -> str:
     if is_users_own(name, task):
         return name
     return name.removesuffix(suffix(task)) + suffix(replace(task, try_number=try_number))
+
+
+def name_of_attempt(name: str, task: TaskIdentity, attempt: int) -> str:
+    """Return the name of the pod that takes the place of the one called `name`, which an earlier attempt had."""
+    ends = (f"-{suffix(task, attempt=number)}" for number in range(1, attempt))
+    head = next((name.removesuffix(end) for end in ends if name.endswith(end)), name)
+    return pod_name(head, suffix(task, attempt=attempt))
 
 
 def random_suffix() -> str:

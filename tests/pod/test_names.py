@@ -165,3 +165,19 @@ def test_only_mapped_tasks_have_a_map_index() -> None:
 
 def test_the_owner_is_one_try_of_one_task_instance() -> None:
     assert TASK.owner == "0190c6f2/3"
+
+
+def test_each_attempt_of_a_try_has_a_name_of_its_own_that_follows_from_the_first() -> None:
+    first = names.pod_name("task", names.suffix(TASK))
+    second = names.name_of_attempt(first, TASK, 2)
+    third = names.name_of_attempt(second, TASK, 3)
+    assert len({first, second, third, names.name_of_attempt(first, replace(TASK, try_number=4), 2)}) == 4
+    assert third == names.name_of_attempt(first, TASK, 3)
+    assert [len(name) for name in (first, second, third)] == [13, 13, 13]
+
+
+def test_an_attempt_of_a_pod_with_the_users_own_name_keeps_it_as_the_beginning() -> None:
+    second = names.name_of_attempt("fixed", TASK, 2)
+    assert second == f"fixed-{names.suffix(TASK, attempt=2)}"
+    assert names.name_of_attempt(second, TASK, 3) == f"fixed-{names.suffix(TASK, attempt=3)}"
+    assert len(names.name_of_attempt("x" * 63, TASK, 2)) == names.NAME_LIMIT
