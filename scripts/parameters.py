@@ -167,6 +167,19 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "trigger_kwargs": Entry("keys added to the trigger's event", mode=Mode.DEFERRED),
     },
+    "Another pod in the same try": {
+        "retry_on_disruption": Entry(
+            "how often a pod that the cluster took away before its end (evicted, preempted, node lost or shut down, "
+            "deleted from outside, never started by its node) is created again, without using one of the task's "
+            "`retries`",
+            "new",
+        ),
+        "on_oom": Entry(
+            '`{"memory": 2.0, "max": "16Gi"}`: a base container that ran out of memory gets another pod with so many '
+            "times the memory, request and limit, up to `max`; after that the task fails",
+            "new",
+        ),
+    },
     "Former names": {
         "reattach_on_restart": Entry("old name of `durable`; warns"),
         "is_delete_operator_pod": Entry(

@@ -32,6 +32,10 @@ All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`
 - **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; an empty cell means none.
 
 """
+_CONFIGURED = {
+    "deferrable": "`[operators] default_deferrable`",
+    "retry_on_disruption": "`[kpo_async] retry_on_disruption`, or `0`",
+}
 TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|---|---|---|---|---|---|\n"
 
 
@@ -79,8 +83,8 @@ def _rows(entries: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _default(parameter: inspect.Parameter) -> str:
-    if parameter.name == "deferrable":
-        return "`[operators] default_deferrable`"
+    if parameter.name in _CONFIGURED:
+        return _CONFIGURED[parameter.name]
     value = parameter.default
     return f"`{value.value if isinstance(value, Enum) else value!r}`"
 

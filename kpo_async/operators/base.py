@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.configuration import conf
@@ -138,6 +138,8 @@ class PodOperatorBase(BaseOperator):
     xcom_transport: XComTransport
     companion_grace_seconds: float | None
     ignore_companions: Iterable[str] | str | Literal[True] | None
+    retry_on_disruption: int
+    on_oom: Mapping[str, Any] | None
     templates_read: rendering.SecretNames | None = None
     """What the templates have read that may be secret; None before they are rendered."""
     current_run: KillableRun | None
@@ -223,6 +225,8 @@ class PodOperatorBase(BaseOperator):
         xcom_transport: str = XComTransport.SIDECAR,
         companion_grace_seconds: float | None = settings.companion_grace(),
         ignore_companions: Iterable[str] | str | Literal[True] | None = settings.ignored_companions(),
+        retry_on_disruption: int = conf.getint("kpo_async", "retry_on_disruption", fallback=0),
+        on_oom: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         try:
@@ -310,6 +314,8 @@ class PodOperatorBase(BaseOperator):
         own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
         own["companion_grace_seconds"] = companion_grace_seconds
         own["ignore_companions"] = ignore_companions
+        own["retry_on_disruption"] = retry_on_disruption
+        own["on_oom"] = on_oom
         own["current_run"] = None
         check_parameters(own if plain else attributes.store(self, own, PodOperatorBase))
 

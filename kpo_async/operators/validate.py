@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kpo_async.exceptions import ConfigError, ManifestError
-from kpo_async.models import is_unrendered
+from kpo_async.models import is_unrendered, plain
 from kpo_async.pod import validate
+from kpo_async.pod.quantity import parse_quantity
 
 INLINE_KUBECONFIG = (
     "config_dict is a kubeconfig, and what a task is given is stored in Airflow's database: put it in the extra "
     "`kube_config` of a connection and name that in kubernetes_conn_id, or in a file for config_file"
 )
 """Why a kubeconfig is refused, as a parameter and in `trigger_kwargs`."""
+MOST_DISRUPTIONS = 100
+"""How often a pod may be created again in one try: each attempt has a name that may have to be looked for."""
 
 
 def check_parameters(values: Mapping[str, Any]) -> None:
@@ -29,6 +32,10 @@ def check_parameters(values: Mapping[str, Any]) -> None:
         if values["callbacks"] or values["log_formatter"] or values["progress_callback"]:
             _check_callables(values)
         check_companions(values["companion_grace_seconds"], values["ignore_companions"])
+        if values["retry_on_disruption"]:
+            _check_retry_on_disruption(values["retry_on_disruption"])
+        if values["on_oom"]:
+            _check_on_oom(values["on_oom"], values["container_resources"])
         validate.validate(values)
     except (ConfigError, ManifestError) as error:
         raise type(error)(f"task {values['task_id']!r}: {error}") from error
@@ -62,3 +69,36 @@ def check_companions(grace: object, ignored: object) -> None:
         return
     if not isinstance(ignored, Iterable) or not all(isinstance(name, str) for name in ignored):
         raise ConfigError(f"ignore_companions is {ignored!r}: give a list of containers' names, or True for all")
+
+
+def _check_retry_on_disruption(given: object) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given <= MOST_DISRUPTIONS:
+        raise ConfigError(f"retry_on_disruption is {given!r}: give a whole number from 0 to {MOST_DISRUPTIONS}")
+
+
+def _check_on_oom(given: object, resources: Any) -> None:
+    """Check `on_oom`, also against `container_resources` as far as those are known before they are rendered."""
+    example = 'for example {"memory": 2.0, "max": "16Gi"}'
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"on_oom is a {type(given).__name__}: give a dict, {example}")
+    if unknown := [key for key in given if key not in ("memory", "max")]:
+        raise ConfigError(f"on_oom has the key {unknown[0]!r}: its keys are 'memory' and 'max', {example}")
+    factor = given.get("memory")
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 < factor < math.inf:
+        raise ConfigError(f"on_oom['memory'] is {factor!r}: give a factor above 1, {example}")
+    if given.get("max") is None:
+        return
+    most = parse_quantity(given["max"])
+    if not most or not isinstance(given["max"], str):
+        raise ConfigError(f"on_oom['max'] is {given['max']!r}: give a quantity as text, {example}")
+    if resources is None or is_unrendered(resources):
+        return
+    known = plain(resources)
+    for kind in ("requests", "limits"):
+        amounts = known.get(kind) if isinstance(known, Mapping) else None
+        memory = amounts.get("memory") if isinstance(amounts, Mapping) else None
+        if (amount := parse_quantity(memory)) is not None and most < amount:
+            raise ConfigError(
+                f"on_oom['max'] is {given['max']!r}, below the memory in container_resources[{kind!r}], {memory!r}: "
+                "raise the one or lower the other"
+            )

@@ -54,6 +54,32 @@ def test_importing_the_operator_loads_no_kubernetes_client() -> None:
         pytest.param(
             {"callbacks": ["my.module.C"]}, ConfigError, "give the class itself", id="a callback class's path"
         ),
+        *(
+            pytest.param(
+                {"retry_on_disruption": value},
+                ConfigError,
+                "give a whole number from 0 to 100",
+                id=f"{value!r} retries",
+            )
+            for value in (-1, 101, True, "3", 1.5)
+        ),
+        pytest.param({"on_oom": 2.0}, ConfigError, "on_oom is a float: give a dict", id="no dict for on_oom"),
+        pytest.param({"on_oom": {"memory": 0.5}}, ConfigError, "give a factor above 1", id="less memory"),
+        pytest.param({"on_oom": {"memory": "2"}}, ConfigError, "give a factor above 1", id="a factor in quotes"),
+        pytest.param({"on_oom": {"max": "1Gi"}}, ConfigError, "'memory'] is None", id="on_oom without a factor"),
+        pytest.param(
+            {"on_oom": {"memory": 2, "cpu": 2}}, ConfigError, "has the key 'cpu'", id="a key unknown to on_oom"
+        ),
+        pytest.param({"on_oom": {"memory": 2, "max": "16GB"}}, ConfigError, "give a quantity", id="no quantity"),
+        pytest.param(
+            {"on_oom": {"memory": 2, "max": 5}}, ConfigError, "give a quantity as text", id="a number of bytes"
+        ),
+        pytest.param(
+            {"on_oom": {"memory": 2, "max": "1Gi"}, "container_resources": {"requests": {"memory": "2Gi"}}},
+            ConfigError,
+            "on_oom\\['max'\\] is '1Gi', below the memory in container_resources\\['requests'\\], '2Gi'",
+            id="a max below the request",
+        ),
         pytest.param({"startup_timeout_seconds": "60"}, ManifestError, "give a number", id="a number in quotes"),
         pytest.param({"skip_on_exit_code": "1"}, ManifestError, "skip_on_exit_code", id="an exit code in quotes"),
         pytest.param({"on_finish_action": "burn"}, ManifestError, "on_finish_action is 'burn'", id="an unknown action"),
