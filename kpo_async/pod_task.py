@@ -20,6 +20,8 @@ from kpo_async.compat import Self, StrEnum
 from kpo_async.exceptions import KpoError
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan
+from kpo_async.pod.again import MemoryGrowth
+from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
@@ -149,6 +151,14 @@ class PodTask(_Stored, frozen=True):
     """Ids of the connections that the task's templates read. Fetching them has Airflow mask their secrets in logs."""
     masked_variables: list[str] = []
     """Keys of the variables that they read, likewise."""
+    identity: TaskIdentity | None = None
+    """The try, from which the names of its further attempts follow; None if there are none."""
+    attempt: int = 1
+    """How many pods the try has had, with this one."""
+    disruptions: int = 0
+    """How many of those before it were lost to the cluster."""
+    retry_on_disruption: int = 0
+    on_oom: MemoryGrowth | None = None
     user_event: dict[str, Any] = {}
     """The operator's `trigger_kwargs`: keys that are added to the event."""
 
@@ -209,6 +219,9 @@ class Outcome(_Stored, frozen=True):
     """Whether all the logs were emitted; otherwise the worker emits the remaining ones."""
     diagnosis: PodDiagnosis | None = None
     """None of a pod that succeeded, and for older writers."""
+    disrupted: bool = False
+    """Whether the cluster is the cause, not the program: another pod of the same manifest may succeed."""
+    node: str = ""
 
     def storable(self) -> Outcome:
         """Return this outcome as Airflow's database can store it: without a large result, which is then read again."""

@@ -2,6 +2,7 @@
 
     ensure_pod     ownership    create the pod of this try, find it again, or adopt the one that an earlier try left
     wait           wait         stream its logs until its base container has ended or a limit has passed: an `Outcome`
+    see_through    attempts     wait, and create the pod again when the cluster took it away or its memory ran out
     collect        finishing    the result that it left
     finish         disposal     keep or delete it, by `on_finish_action`
     end            disposal     the user ended the task: `kill` it, by `on_kill_action`, unless `finish` is due
@@ -20,6 +21,7 @@ the result, and `record` is what a pod's annotation says of its task.
 
 from __future__ import annotations
 
+from kpo_async.lifecycle.attempts import cause_of_next, manifest_of_attempt, next_attempt, see_through
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
 from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, last_pod, pod_of
@@ -32,6 +34,7 @@ __all__ = [
     "Owner",
     "TaskRecord",
     "abandon",
+    "cause_of_next",
     "collect",
     "emit_remaining_logs",
     "end",
@@ -42,6 +45,9 @@ __all__ = [
     "kill",
     "kill_all",
     "last_pod",
+    "manifest_of_attempt",
+    "next_attempt",
     "pod_of",
+    "see_through",
     "wait",
 ]

@@ -115,7 +115,7 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
             return pod
         conflict = pod
     assert conflict is not None
-    raise _name_conflict(conflict)
+    raise name_conflict(conflict)
 
 
 async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:
@@ -233,7 +233,8 @@ def _refusal(error: ForbiddenError, manifest: Json) -> KpoError:
     return error if diagnosis is None else PodStartError(diagnosis.text(), category=diagnosis.category)
 
 
-def _name_conflict(pod: Json) -> PodConflictError:
+def name_conflict(pod: Json) -> PodConflictError:
+    """Return the error that the wanted name is that of `pod`."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     other = "another run or try of a task" if owner_id(pod) else "something other than kpo-async"
     return PodConflictError(

@@ -24,6 +24,7 @@ from kpo_async.lifecycle.wait_result import WaitResult, describe
 from kpo_async.lifecycle.xcom import XComResult
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat
+from kpo_async.pod.diagnose import Category
 from kpo_async.pod.status import Verdict, assess
 from kpo_async.pod.xcom_sidecar import RESULT_PATH, XComTransport
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
@@ -66,7 +67,16 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         result_known=result is not None,
         cursors=cursors,
         logs_complete=logs_complete,
+        disrupted=_is_disruption(end, diagnosis.category),
+        node=end.state.node,
     )
+
+
+def _is_disruption(end: WaitResult, category: str) -> bool:
+    """Whether the cluster took the pod away, or its node started none of its containers in time."""
+    if end.status is OutcomeStatus.NOT_STARTED:
+        return category == Category.START_TIMEOUT and not any(c.started for c in end.state.containers)
+    return end.status is OutcomeStatus.LOST
 
 
 async def _wait_for_end(

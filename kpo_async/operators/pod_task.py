@@ -10,6 +10,7 @@ import logging
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from kpo_async.callbacks import CallbackEvent, Callbacks
@@ -22,6 +23,7 @@ from kpo_async.logs.plan import LogPlan
 from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
+from kpo_async.pod.again import MemoryGrowth
 from kpo_async.pod_task import PodTask
 
 if TYPE_CHECKING:
@@ -45,10 +47,18 @@ async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
     return Owner(task, record, await installation_id(), reattach=operator.durable)
 
 
-def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: float | None) -> PodTask:
-    """Return what a worker needs to follow the `pod` of this `owner` to its end.
+def pod_task_of(
+    operator: PodOperatorBase,
+    context: Context,
+    pod: Json,
+    *,
+    deadline: float | None,
+    attempt: int = 1,
+    disruptions: int = 0,
+) -> PodTask:
+    """Return what a worker needs to follow the `pod` of the try in `context` to its end.
 
-    `owner` is the value of the owner annotation, `deadline` is in seconds since the epoch.
+    `deadline` is in seconds since the epoch; `attempt` and `disruptions` are the pod's (`pod.again.attempt_of`).
 
     Values are converted to the types that cross: users write 1 for True, and 30.0 for a number of seconds.
     """
@@ -58,7 +68,7 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
-        owner=owner,
+        owner=identity(context).owner,
         cluster=cluster_ref(operator),
         base_container=base_container_name(operator),
         logs=_log_plan(operator),
@@ -80,6 +90,11 @@ def pod_task_of(operator: PodOperatorBase, pod: Json, owner: str, deadline: floa
         events_on_startup=bool(operator.log_events_on_startup),
         masked_connections=sorted(operator.templates_read.connections) if operator.templates_read else [],
         masked_variables=sorted(operator.templates_read.variables) if operator.templates_read else [],
+        identity=identity(context) if operator.retry_on_disruption or operator.on_oom else None,
+        attempt=attempt,
+        disruptions=disruptions,
+        retry_on_disruption=operator.retry_on_disruption or 0,
+        on_oom=msgspec.convert(dict(operator.on_oom), MemoryGrowth) if operator.on_oom else None,
         user_event=dict(operator.trigger_kwargs or {}),
     )
 
@@ -92,7 +107,8 @@ def for_deferral(operator: PodOperatorBase, task: PodTask, deferred_at: float) -
         callbacks, formatter = _import_paths(operator)
     except ImportPathError as error:
         log.warning("The worker will show the logs and call the callbacks when the pod has ended: %s", error)
-        return replace(task, logs=None, end_from_trigger=False)
+        # So does a worker create the pod again, because only that one shows the logs of all of them.
+        return replace(task, logs=None, end_from_trigger=False, identity=None)
     logs = replace(task.logs, formatter=formatter) if task.logs else None
     return replace(task, callbacks=callbacks, logs=logs)
 

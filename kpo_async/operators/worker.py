@@ -19,7 +19,7 @@ from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
-from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, task_state
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
 from kpo_async.hooks.sync import outside_event_loop
@@ -32,6 +32,7 @@ from kpo_async.operators.killable_run import KillableRun
 from kpo_async.operators.manifest import cluster_ref, identity
 from kpo_async.operators.on_demand import OnDemandAttributes
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
+from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
 from kpo_async.triggers.pod import DIAGNOSIS, KubernetesPodTrigger
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 ALARM_GRACE = 30.0
 """Seconds between the deadline that the event loop keeps and Airflow's own alarm, which stays as a last resort."""
+RUNNING = "running"
 DEFER_GRACE = 60.0
 """Seconds between the deadline that the trigger keeps and Airflow's time-out of the deferral, likewise."""
 
@@ -61,24 +63,34 @@ class TaskRun:
     def __init__(self, operator: OnDemandAttributes, context: Context) -> None:
         self.operator = operator
         self.context = context
-        timeout = operator.execution_timeout
-        self.deadline = None if timeout is None else time.time() + timeout.total_seconds()
+        timeout, now = operator.execution_timeout, time.time()
+        self.deadline = None if timeout is None else now + timeout.total_seconds()
+        """When Airflow's alarm for the execution_timeout rings, which starts anew in each run. Seconds since epoch."""
+        began = getattr(context.get("ti"), "start_date", None)
+        since = now if began is None else began.timestamp()
+        self._try_deadline = None if timeout is None else since + timeout.total_seconds()
+        """When the execution_timeout has passed since the try began, however often it was deferred."""
         self._created: Json | None = None
         """The manifest of a pod that may have been created, until it is known."""
         self._pod_task: PodTask | None = None
         """The pod, from when it is known until it is finished."""
+        self._pod: Json | None = None
+        """The same pod as the API server had it at first, if it was created or found in this run."""
 
     @outside_event_loop
     def start(self) -> NoReturn:
         """Create the pod and defer."""
         with self._killable_run() as run:
             task = run(self._create(self._manifest()))
+        self._defer(task)
+
+    def _defer(self, task: PodTask) -> NoReturn:
         log.info("Deferring the task: a triggerer waits for pod %s/%s and continues the log", task.namespace, task.name)
         now = time.time()
         self.operator.defer(
             trigger=KubernetesPodTrigger(for_deferral(self.operator, task, now).to_dict()),
             method_name="trigger_reentry",
-            timeout=None if self.deadline is None else max(0.0, self.deadline - now) + DEFER_GRACE,
+            timeout=None if task.deadline is None else max(0.0, task.deadline - now) + DEFER_GRACE,
         )
 
     @outside_event_loop
@@ -94,9 +106,28 @@ class TaskRun:
 
     @outside_event_loop
     def resume(self, event: Mapping[str, Any]) -> Any:
-        """Finish the task after its trigger has fired `event`, and return the task's result."""
+        """Finish the task after its trigger has fired `event`, and return the task's result.
+
+        Where another pod is to follow, which the triggerer could not create, create it and defer again.
+        """
+        outcome, task = Outcome.from_dict(event["outcome"]), self._resumed(event)
+        again = lifecycle.cause_of_next(task, outcome) is not None
         with self._killable_run() as run:
-            return run(self._resume(event))
+            self._pod_task = task
+            if not again or not run(self._create_again(task, outcome, self._manifest())):
+                return run(self._resume(task, event, outcome))
+        self._defer(self._pod_task)
+
+    def _resumed(self, event: Mapping[str, Any]) -> PodTask:
+        """Return the task that the trigger which fired `event` has followed."""
+        return pod_task_of(
+            self.operator,
+            self.context,
+            {"metadata": {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}},
+            deadline=self._try_deadline,
+            attempt=event.get("pod_attempt", 1),
+            disruptions=event.get("pod_disruptions", 0),
+        )
 
     @outside_event_loop
     def abandon(self) -> None:
@@ -195,7 +226,9 @@ class TaskRun:
     async def _create_and_wait(self, manifest: Json) -> Any:
         async with self._connected():
             task = await self._ensure_pod(manifest)
-            outcome = await lifecycle.wait(self.client, task, self.callbacks, formatter=self.operator.log_formatter)
+            task, outcome = await lifecycle.see_through(
+                self.client, task, self.callbacks, self, formatter=self.operator.log_formatter, pod=self._pod
+            )
             return await self._finish(task, outcome)
 
     async def _ensure_pod(self, manifest: Json) -> PodTask:
@@ -209,8 +242,16 @@ class TaskRun:
             name = f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
             self._push_diagnosis(PodDiagnosis(error.category, str(error), name))
             raise
-        task = self._pod_task = pod_task_of(self.operator, pod, owner.id, self.deadline)
-        self._created, self.operator.known_pod = None, pod
+        attempt, disruptions = attempt_of(pod, owner.task.try_number)
+        task = pod_task_of(
+            self.operator,
+            self.context,
+            pod,
+            deadline=self._try_deadline,
+            attempt=attempt,
+            disruptions=disruptions,
+        )
+        self._created, self._pod_task, self._pod, self.operator.known_pod = None, task, pod, pod
         if task.logs is not None:
             for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                 self.operator.log.warning("%s", mistake)
@@ -225,20 +266,48 @@ class TaskRun:
             limit = min(limit, self.deadline - time.time())
         return await lifecycle.ensure_pod_within_quota(self.client, manifest, owner, time_limit=limit)
 
-    async def _resume(self, event: Mapping[str, Any]) -> Any:
-        outcome = Outcome.from_dict(event["outcome"])
-        metadata = {"name": event["name"], "namespace": event["namespace"], "uid": event["uid"]}
-        owner = identity(self.context).owner
-        task = self._pod_task = pod_task_of(self.operator, {"metadata": metadata}, owner, deadline=None)
+    async def is_alive(self) -> bool:
+        """See `lifecycle.attempts.Try`. Where Airflow cannot be asked, the signal of a kill will say so."""
+        try:
+            return await task_state(self.context["ti"]) == RUNNING
+        except Exception as error:  # no channel outside of a task or before Airflow 3.2, or whatever it raises
+            log.debug("Airflow does not say whether the task still runs: %r", error)
+            return True
+
+    async def creates(self, manifest: Json) -> None:
+        """Remember that another pod may have been created, should the run end now."""
+        self._created, self._pod_task = manifest, None
+
+    async def created(self, task: PodTask, pod: Json) -> None:
+        """Follow the pod of another attempt from now on."""
+        self._created, self._pod_task, self.operator.known_pod = None, task, pod
+        self.context["ti"].xcom_push(key="pod_name", value=task.name)
+
+    async def _create_again(self, task: PodTask, outcome: Outcome, manifest: Json) -> bool:
+        """Create the pod of the next attempt from the operator's `manifest`, and return whether that was done."""
+        async with self._connected():
+            manifest = await self.callbacks.manifest_created(manifest)
+            (await owner_of(self.operator, self.context)).mark(manifest["metadata"])
+            manifest = lifecycle.manifest_of_attempt(manifest, task)
+            if not outcome.logs_complete:
+                await self._emit_remaining_logs(task, outcome)
+            found = await lifecycle.next_attempt(self.client, task, outcome, manifest, self.callbacks, self)
+        if found is None:
+            self._created, self._pod_task = None, task
+        return found is not None
+
+    async def _emit_remaining_logs(self, task: PodTask, outcome: Outcome) -> None:
+        formatter = self.operator.log_formatter
+        await lifecycle.emit_remaining_logs(self.client, task, outcome, self.callbacks, formatter=formatter)
+
+    async def _resume(self, task: PodTask, event: Mapping[str, Any], outcome: Outcome) -> Any:
         async with self._connected():
             if self.operator.known_pod is None and _may_read_pod(self.operator):
                 pod = await lifecycle.last_pod(self.client, task)
                 self.operator.known_pod = pod if "spec" in pod else None
             await self._call_callbacks_of_resumption(task, event, outcome)
             if not outcome.logs_complete:
-                await lifecycle.emit_remaining_logs(
-                    self.client, task, outcome, self.callbacks, formatter=self.operator.log_formatter
-                )
+                await self._emit_remaining_logs(task, outcome)
             return await self._finish(task, outcome)
 
     async def _call_callbacks_of_resumption(self, task: PodTask, event: Mapping[str, Any], outcome: Outcome) -> None:

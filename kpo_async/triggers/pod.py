@@ -33,6 +33,7 @@ from kpo_async.hooks.airflow import (
     deferral_settles_after,
     pull_xcom,
     push_xcom,
+    task_state,
 )
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.masking import mask_secrets_of
@@ -45,11 +46,11 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
-from kpo_async.triggers.kill import kill, warm_up
+from kpo_async.triggers.kill import DEFERRED, kill, warm_up
 
 log = logging.getLogger(__name__)
 
-RETURN_VALUE, DIAGNOSIS = "return_value", "pod_diagnosis"
+POD_NAME, RETURN_VALUE, DIAGNOSIS = "pod_name", "return_value", "pod_diagnosis"
 VERDICT = "pod_verdict"
 """Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
 STATUS = {
@@ -70,6 +71,7 @@ class KubernetesPodTrigger(BaseTrigger):
     def __init__(self, pod_task: Mapping[str, Any]) -> None:
         super().__init__()
         self.pod_task = PodTask.from_dict(pod_task)
+        self._deferred_at = self.pod_task.deferred_at
 
     def serialize(self) -> tuple[str, Json]:
         """Return the class's path and its only argument."""
@@ -90,11 +92,13 @@ class KubernetesPodTrigger(BaseTrigger):
             source = await self._source()
             callbacks, formatter = await run_in_thread(_import_callables, task, source, self._context())
             async with connect(source) as client:
-                outcome = await lifecycle.wait(client, task, callbacks, formatter=formatter)
+                # `created` keeps `pod_task` up to date.
+                task, outcome = await lifecycle.see_through(client, task, callbacks, self, formatter=formatter)
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
                     outcome = await self._load_verdict() or outcome
                 fails = not (outcome.succeeded or task.skips(outcome))
-                if task.end_from_trigger and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
+                ends_here = task.end_from_trigger and lifecycle.cause_of_next(task, outcome) is None
+                if ends_here and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:
             outcome = _outcome(error)
@@ -109,6 +113,26 @@ class KubernetesPodTrigger(BaseTrigger):
         """Do the work of `on_kill` where Airflow has none, before 3.3."""
         if not TRIGGERS_ARE_KILLED and self.task_instance is not None:
             await self.on_kill()
+
+    async def is_alive(self) -> bool:
+        """See `lifecycle.attempts.Try`. False when Airflow does not answer: the task resumes, and a worker asks."""
+        if self.task_instance is None:
+            return True
+        try:
+            state = await task_state(self.task_instance)
+        except Exception as error:  # whatever Airflow's channel raises
+            log.warning("Airflow does not say whether the task is still deferred: %r", error)
+            return False
+        return state == DEFERRED and not (self.pod_task.end_from_trigger and await self._load_verdict())
+
+    async def creates(self, manifest: Json) -> None:
+        """See `lifecycle.attempts.Try`. Should the trigger end now, the next one or the reconciler finds the pod."""
+
+    async def created(self, task: PodTask, pod: Json) -> None:
+        """Follow the pod of another attempt from now on: its name goes into the XCom, and a kill is its."""
+        self.pod_task = task
+        if self.task_instance is not None:
+            await push_xcom(self.task_instance, POD_NAME, task.name)
 
     def _context(self) -> Json:
         """Return the part of Airflow's context that a trigger knows, for callbacks."""
@@ -145,14 +169,18 @@ class KubernetesPodTrigger(BaseTrigger):
         """Save the outcome: between the pod's deletion and Airflow's storing the event, nothing else holds it."""
         if self.task_instance is not None:
             verdict = replace(outcome, result=None, result_known=True, logs_complete=True, cursors={})
-            await push_xcom(self.task_instance, VERDICT, {"uid": self.pod_task.uid, "outcome": verdict.to_dict()})
+            saved = {"uid": self.pod_task.uid, "owner": self.pod_task.owner, "outcome": verdict.to_dict()}
+            await push_xcom(self.task_instance, VERDICT, saved)
 
     async def _load_verdict(self) -> Outcome | None:
         """Return the outcome that a triggerer saved for this pod and was killed before it was stored."""
         if self.task_instance is None:
             return None
         saved = await pull_xcom(self.task_instance, VERDICT)
-        if not isinstance(saved, dict) or saved.get("uid") != self.pod_task.uid:
+        if not isinstance(saved, dict):
+            return None
+        # Of another attempt, too: the trigger's row has the first one's uid.
+        if saved.get("uid") != self.pod_task.uid and saved.get("owner", "") != (self.pod_task.owner or None):
             return None
         log.info("A triggerer was killed while it ended this task: using the verdict that it saved")
         return Outcome.from_dict(saved["outcome"])
@@ -175,7 +203,7 @@ class KubernetesPodTrigger(BaseTrigger):
 
     async def _wait_for_scheduler(self) -> None:
         """Delay the event while the scheduler would fail the task for it; see `deferral_settles_after`."""
-        remaining = self.pod_task.deferred_at + deferral_settles_after() - time.time()
+        remaining = self._deferred_at + deferral_settles_after() - time.time()
         if remaining > 0:
             await asyncio.sleep(min(remaining, deferral_settles_after()))
 
@@ -190,6 +218,8 @@ class KubernetesPodTrigger(BaseTrigger):
             "outcome": outcome.storable().to_dict(),
             **task.user_event,
             "pod_owner": task.owner,
+            "pod_attempt": task.attempt,
+            "pod_disruptions": task.disruptions,
         }
 
 

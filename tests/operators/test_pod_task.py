@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.pod_task import for_deferral, pod_task_of
 from kpo_async.pod_task import PodTask
 
+CONTEXT: Any = {"ti": SimpleNamespace(id="id", dag_id="dag", task_id="task", run_id="run", try_number=1, map_index=-1)}
 POD = {"metadata": {"name": "pod", "namespace": "jobs", "uid": "uid"}}
 
 
@@ -34,13 +36,16 @@ POD = {"metadata": {"name": "pod", "namespace": "jobs", "uid": "uid"}}
         ({"config_file": Path("/etc/kubeconfig")}, "cluster.config_file", "/etc/kubeconfig"),
         ({"end_from_trigger": 0}, "end_from_trigger", False),
         ({"poll_interval": 2}, "poll_interval", 2.0),
+        ({"retry_on_disruption": None}, "retry_on_disruption", 0),
+        ({"on_oom": {"memory": 2}}, "on_oom.memory", 2.0),
+        ({"on_oom": {"memory": 1.5, "max": "1Gi"}}, "on_oom.max", "1Gi"),
     ],
 )
 def test_values_are_sent_with_the_types_that_the_triggerer_reads(
     parameters: dict[str, Any], field: str, value: object
 ) -> None:
     operator = KubernetesPodOperator(task_id="task", image="busybox", **parameters)
-    task = for_deferral(operator, pod_task_of(operator, POD, "id/1", deadline=None), deferred_at=1.0)
+    task = for_deferral(operator, pod_task_of(operator, CONTEXT, POD, deadline=None), deferred_at=1.0)
     found: Any = PodTask.from_dict(json.loads(json.dumps(task.to_dict())))
     for name in field.split("."):
         found = getattr(found, name)
@@ -75,7 +80,7 @@ class ContextForLines(KubernetesPodOperatorCallback):
 
 def deferred(kind: type[KubernetesPodOperator], parameters: dict[str, Any]) -> PodTask:
     operator = kind(task_id="task", image="busybox", end_from_trigger=True, **parameters)
-    return for_deferral(operator, pod_task_of(operator, POD, "id/1", deadline=None), deferred_at=1.0)
+    return for_deferral(operator, pod_task_of(operator, CONTEXT, POD, deadline=None), deferred_at=1.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import pytest
@@ -29,9 +29,12 @@ from kpo_async.hooks.airflow import (
 )
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, aclose_all, connect
+from kpo_async.kube.retry import Backoff
+from kpo_async.operators.manifest import identity
 from kpo_async.operators.pod import KubernetesPodOperator
-from kpo_async.operators.worker import ALARM_GRACE, TaskRun
-from kpo_async.pod_task import Outcome
+from kpo_async.operators.worker import ALARM_GRACE, DEFER_GRACE, TaskRun
+from kpo_async.pod.names import name_of_attempt, suffix
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 from tests.factories import eventually
 
 T = TypeVar("T")
@@ -57,6 +60,7 @@ class TaskInstance:
     try_number: int = 1
     map_index: int = -1
     max_tries: int = 0
+    start_date: datetime | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -106,6 +110,18 @@ def wait_for_success(kubeconfig: str, name: str) -> None:
         await eventually(succeeded)
 
     asyncio.run(_in_cluster(kubeconfig, waited))
+
+
+def memory_of_pod(kubeconfig: str, name: str) -> str:
+    """Return the memory limit of a pod's first container, and delete the pod."""
+
+    async def get_and_delete(client: Client) -> str:
+        pod = await client.get("pods", name, "default")
+        await client.delete("pods", name, "default", grace_period_seconds=0)
+        memory: str = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        return memory
+
+    return asyncio.run(_in_cluster(kubeconfig, get_and_delete))
 
 
 def test_a_run_returns_the_result_and_deletes_the_pod(kubeconfig: str) -> None:
@@ -217,6 +233,88 @@ def test_the_execution_timeout_deletes_the_pod(kubeconfig: str) -> None:
         run(operator(kubeconfig, "sleep 1000", execution_timeout=timedelta(seconds=1)))
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert pods(kubeconfig) == []
+
+
+ATTEMPT = {"name": "ATTEMPT", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['kpo-async/attempt']"}}}
+DISRUPTED_ONCE = '[ "$ATTEMPT" ] || sleep 1000; echo "$ATTEMPT" > /airflow/xcom/return.json'
+
+
+class DeletedWhenItStarts(KubernetesPodOperatorCallback):
+    """Something outside that deletes the task's first pod as soon as it runs."""
+
+    @staticmethod
+    def on_pod_starting(*, pod: Any, client: Any, **kwargs: Any) -> None:
+        if "kpo-async/attempt" not in pod.metadata.labels:
+            client.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpo_async.lifecycle.attempts.BACKOFF", Backoff(first=0.1, cap=0.1))
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_a_worker_creates_a_pod_again_that_was_deleted_from_outside(kubeconfig: str) -> None:
+    ti = TaskInstance()
+    task = operator(
+        kubeconfig,
+        DISRUPTED_ONCE,
+        pod_runtime_info_envs=[ATTEMPT],
+        callbacks=DeletedWhenItStarts,
+        retry_on_disruption=1,
+        do_xcom_push=True,
+    )
+    assert run(task, ti) == 2
+    assert ti.xcoms["pod_name"].endswith(suffix(identity({"ti": ti}), attempt=2))
+    assert pods(kubeconfig) == []
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "memory"),
+    [
+        pytest.param(Outcome(OutcomeStatus.LOST, category="Evicted", disrupted=True), (1, 0), "64Mi", id="disrupted"),
+        pytest.param(Outcome(OutcomeStatus.FAILED, 137, "OOMKilled"), (1, 0), "128Mi", id="out of memory"),
+        pytest.param(Outcome(OutcomeStatus.FAILED, 137, "OOMKilled"), (3, 1), "256Mi", id="out of memory again"),
+    ],
+)
+def test_a_resumed_worker_creates_the_pod_that_the_triggerer_could_not_and_defers_again(
+    kubeconfig: str, outcome: Outcome, attempt: tuple[int, int], memory: str
+) -> None:
+    ti = TaskInstance(start_date=datetime.now(timezone.utc) - timedelta(seconds=100))
+    task = operator(
+        kubeconfig,
+        "sleep 1000",
+        retry_on_disruption=3,
+        on_oom={"memory": 2.0},
+        container_resources={"limits": {"memory": "64Mi"}},
+        execution_timeout=timedelta(seconds=300),
+    )
+    event = {
+        "name": "gone",
+        "namespace": "default",
+        "uid": "gone",
+        "outcome": outcome.to_dict(),
+        "pod_attempt": attempt[0],
+        "pod_disruptions": attempt[1],
+    }
+    with pytest.raises(TaskDeferred) as deferred:
+        TaskRun(task, {"ti": ti}).resume(event)
+    followed = PodTask.from_dict(deferred.value.trigger.serialize()[1]["pod_task"])
+    assert followed.name == ti.xcoms["pod_name"] == name_of_attempt("gone", identity({"ti": ti}), attempt[0] + 1)
+    assert followed.attempt == attempt[0] + 1
+    assert followed.disruptions == attempt[1] + outcome.disrupted
+    assert followed.deadline == pytest.approx(time.time() + 200, abs=10)
+    assert deferred.value.timeout == pytest.approx(200 + DEFER_GRACE, abs=10)
+    assert memory_of_pod(kubeconfig, followed.name) == memory
+
+
+def test_a_resumed_worker_fails_a_task_whose_attempts_are_used_up(kubeconfig: str) -> None:
+    outcome = Outcome(OutcomeStatus.LOST, category="Evicted", message="it was evicted", disrupted=True)
+    event = {"name": "gone", "namespace": "default", "uid": "gone", "outcome": outcome.to_dict()}
+    used_up = {"pod_attempt": 2, "pod_disruptions": 1}
+    with pytest.raises(AirflowException, match="it was evicted"):
+        TaskRun(operator(kubeconfig, "true", retry_on_disruption=1), {"ti": TaskInstance()}).resume(event | used_up)
 
 
 class KilledWhenItStarts(KubernetesPodOperatorCallback):
