@@ -113,7 +113,8 @@ def cause_of_next(task: PodTask, outcome: Outcome) -> Cause | None:
         return None
     if outcome.disrupted:
         return Cause.DISRUPTION if task.disruptions < task.retry_on_disruption else None
-    out_of_memory = outcome.category == Category.OOM_KILLED and task.on_oom is not None
+    # Not after the base container has succeeded, whatever became of its companions.
+    out_of_memory = outcome.category == Category.OOM_KILLED and outcome.exit_code != 0 and task.on_oom is not None
     return Cause.OUT_OF_MEMORY if out_of_memory and _oom_attempts(task) < MOST_OOM_ATTEMPTS else None
 
 
