@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from dataclasses import replace as replace_dataclass
 
 from msgspec.structs import replace
 
@@ -101,8 +102,7 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
     policy forbids the pod, `ApiError` for what else the server refuses.
     """
     manifest = {**manifest, "metadata": {**manifest["metadata"]}}
-    record = replace(owner.record, companions=declared(manifest, owner.record.base_container))
-    owner = Owner(owner.task, record, owner.installation, owner.reattach)
+    owner = _with_companions(owner, manifest)
     # A user's hook that replaces the labels may have removed our marks.
     owner.mark(manifest["metadata"])
     if owner.task.try_number > 1 and (adopted := await _adopt(client, manifest, owner)):
@@ -116,6 +116,16 @@ async def ensure_pod(client: Client, manifest: Json, owner: Owner) -> Json:
         conflict = pod
     assert conflict is not None
     raise name_conflict(conflict)
+
+
+def _with_companions(owner: Owner, manifest: Json) -> Owner:
+    """Return the owner with a record of the companions that the manifest declares.
+
+    A manifest that was made of a live pod has that pod's record: its containers may have been injected by webhooks.
+    """
+    earlier = TaskRecord.of_pod(manifest)
+    names = declared(manifest, owner.record.base_container) if earlier is None else earlier.companions
+    return replace_dataclass(owner, record=replace(owner.record, companions=names))
 
 
 async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:

@@ -192,3 +192,13 @@ async def test_an_adopted_pod_keeps_the_companions_of_its_own_manifest(client: C
     record = TaskRecord.of_pod(adopted)
     assert record is not None
     assert (record.try_number, record.companions) == (2, ["uploader"])
+
+
+async def test_a_manifest_made_of_a_live_pod_declares_what_that_pods_record_says(client: Client) -> None:
+    task = identity()
+    made, wanted = manifest(task, "true"), owner(task, companions=["uploader"])
+    wanted.mark(made["metadata"])
+    made["spec"]["containers"] += [container("uploader", "true"), container("istio-proxy", "sleep 1000")]
+    record = TaskRecord.of_pod(await lifecycle.ensure_pod(client, made, owner(task)))
+    assert record is not None
+    assert record.companions == ["uploader"]
