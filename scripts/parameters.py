@@ -60,7 +60,11 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "image_pull_secrets": Entry("secrets for the registry; a list, or names with commas between"),
         "security_context": Entry("security context of the pod"),
         "termination_grace_period": Entry("seconds between SIGTERM and SIGKILL, in the pod and when it is deleted"),
-        "active_deadline_seconds": Entry("seconds after which Kubernetes itself ends the pod"),
+        "active_deadline_seconds": Entry(
+            "seconds after which Kubernetes itself ends the pod",
+            "else, and unless a template has it, the `execution_timeout` and two minutes "
+            "(`[kpo_async] active_deadline = off`)",
+        ),
     },
     "Base container": {
         "image": Entry("its image"),

@@ -28,6 +28,11 @@ def diagnosis_is_pushed() -> bool:
     return is_on("push_diagnosis", default=True)
 
 
+def active_deadline_is_set() -> bool:
+    """Whether pods get an activeDeadlineSeconds from their execution_timeout: `active_deadline`, on by default."""
+    return is_on("active_deadline", default=True)
+
+
 def quota_time_limit() -> float:
     """Return the seconds that a worker waits for room in a namespace's quota: `wait_for_quota`, 0 by default."""
     return _seconds("wait_for_quota", default=0.0)

@@ -4,6 +4,7 @@ by the deployment's `pod_mutation_hook`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from kpo_async import models
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
 from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.settings import active_deadline_is_set
 from kpo_async.hooks.sync import run_sync
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
@@ -24,6 +26,9 @@ from kpo_async.pod_task import ClusterRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+DEADLINE_MARGIN = 120
+"""Seconds that a pod may outlive its task's execution_timeout: Airflow's own time-out of a deferral comes after 60."""
 
 
 def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool = False) -> Json:
@@ -46,7 +51,18 @@ def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool =
             in_cluster=_is_in_cluster(source),
             airflow_version=AIRFLOW_VERSION,
         )
+    _limit_time(manifest, operator)
     return _mutated(manifest)
+
+
+def _limit_time(manifest: Json, operator: PodOperatorBase) -> None:
+    """Have Kubernetes itself end a pod that outlives its task's execution_timeout: no process of Airflow may be left.
+
+    Only as a backstop: the task's own time is over before, which counts from the try's start.
+    """
+    timeout = operator.execution_timeout
+    if timeout is not None and "activeDeadlineSeconds" not in manifest["spec"] and active_deadline_is_set():
+        manifest["spec"]["activeDeadlineSeconds"] = math.ceil(timeout.total_seconds()) + DEADLINE_MARGIN
 
 
 def cluster_ref(operator: PodOperatorBase) -> ClusterRef:

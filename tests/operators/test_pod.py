@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from kpo_async.hooks.airflow import AirflowException
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.models import to_v1pod
+from kpo_async.operators.manifest import DEADLINE_MARGIN
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod_task import OnFinishAction
 
@@ -235,3 +237,32 @@ def test_an_override_that_is_never_called_warns_at_the_class_definition() -> Non
             def cleanup(self, pod: Any, remote_pod: Any) -> None: ...
 
     assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "deadline"),
+    [
+        pytest.param({}, None, id="no execution_timeout"),
+        pytest.param({"execution_timeout": timedelta(seconds=59.5)}, 60 + DEADLINE_MARGIN, id="execution_timeout"),
+        pytest.param({"execution_timeout": timedelta(hours=1), "active_deadline_seconds": 5}, 5, id="the user's own"),
+        pytest.param(
+            {
+                "execution_timeout": timedelta(hours=1),
+                "pod_template_dict": {"spec": {"containers": [], "activeDeadlineSeconds": 7}},
+            },
+            7,
+            id="a template's",
+        ),
+    ],
+)
+def test_kubernetes_itself_ends_a_pod_that_outlives_its_tasks_time(
+    parameters: dict[str, Any], deadline: int | None
+) -> None:
+    manifest = KubernetesPodOperator(task_id="t", image="i", **parameters).build_pod_request_obj()
+    assert manifest["spec"].get("activeDeadlineSeconds") == deadline
+
+
+def test_the_derived_active_deadline_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__ACTIVE_DEADLINE", "off")
+    operator = KubernetesPodOperator(task_id="t", image="i", execution_timeout=timedelta(hours=1))
+    assert "activeDeadlineSeconds" not in operator.build_pod_request_obj()["spec"]
