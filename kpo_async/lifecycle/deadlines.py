@@ -12,13 +12,21 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
+from kpo_async.api_types import Pod
+from kpo_async.json_types import Json
 from kpo_async.kube.watch import Presence, View
+from kpo_async.pod.names import UNGATED_ANNOTATION
 from kpo_async.pod.start import Deadline, StartProblem, start_deadline, start_problem
 from kpo_async.pod.status import PodState
+from kpo_async.pod.timestamps import parse_time
 from kpo_async.pod_task import OutcomeStatus, PodTask
 
 UNSEEN_LIMIT = timedelta(seconds=60)
 """How long to try to see the pod for the first time before the wait ends with the reason."""
+
+
+FIRST_LOOK = timedelta(seconds=10)
+"""How long a task whose time is over may take to see its pod for the first time."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,23 @@ def limit(
     """
     found = [] if task.deadline is None else [Limit(moment(task.deadline), OutcomeStatus.TIMED_OUT)]
     if view.presence is Presence.UNKNOWN:
+        # The pod may have ended in time, while no triggerer was there to see it.
+        found = [replace(item, at=max(item.at, since + FIRST_LOOK)) for item in found]
         found.append(Limit(since + UNSEEN_LIMIT, OutcomeStatus.ERROR))
     elif view.problem is None:
         ungated = None if ungated_at is None else ungated_at + ahead
         found.extend(replace(item, at=item.at - ahead) for item in _pod_limits(task, view, state, ungated))
     return min(found, key=lambda item: item.at, default=None)
+
+
+def ungated_at(pod: Pod | None) -> datetime | None:
+    """Return when a triggerer saw the pod's last scheduling gate removed, as it wrote on the pod."""
+    return None if pod is None else parse_time((pod.metadata.annotations or {}).get(UNGATED_ANNOTATION))
+
+
+def ungated_patch(at: datetime) -> Json:
+    """Return the patch that writes it: Kubernetes keeps no timestamp, and another triggerer may continue."""
+    return {"metadata": {"annotations": {UNGATED_ANNOTATION: at.strftime("%Y-%m-%dT%H:%M:%SZ")}}}
 
 
 def _pod_limits(task: PodTask, view: View, state: PodState, ungated_at: datetime | None) -> list[Limit]:

@@ -12,7 +12,6 @@ from kpo_async.compat import timeout_at
 from kpo_async.exceptions import ApiError, CallbackTimeoutError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle import deadlines, xcom
 from kpo_async.lifecycle.companions import wait_for_companions
@@ -42,13 +41,14 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     """Stream the pod's logs until its base container has ended or a limit has passed, and return how it went.
 
     The companions of a base container that has ended well have some time to end, too. The API server sees nothing but
-    the shared watch and the log streams, unless companions are stopped. A pod that ran out of time is deleted.
+    the shared watch and the log streams, unless companions are stopped or scheduling gates were removed. A pod that ran
+    out of time is deleted.
     """
     pod = pod_of(client, task)
     cursors: dict[str, Cursor] = {}
     result = None
     async with subscribe(pod, task) as feed, streaming_logs(pod, task, callbacks, formatter, cursors) as streaming:
-        end = await _wait_for_end(client.clock, task, feed, PodStatusLogger(pod, task, callbacks))
+        end = await _wait_for_end(pod, task, feed, PodStatusLogger(pod, task, callbacks))
         if end.status is OutcomeStatus.SUCCEEDED and task.companions:
             end = await wait_for_companions(client.clock, pod, task, feed, end)
         if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
@@ -79,10 +79,9 @@ def _is_disruption(end: WaitResult, category: str) -> bool:
     return end.status is OutcomeStatus.LOST
 
 
-async def _wait_for_end(
-    clock: ServerClock, task: PodTask, feed: Subscription, status_log: PodStatusLogger
-) -> WaitResult:
+async def _wait_for_end(pod: PodHandle, task: PodTask, feed: Subscription, status_log: PodStatusLogger) -> WaitResult:
     """Wait until the base container has ended or a limit has passed."""
+    clock = pod.client.clock
     since = datetime.now(timezone.utc)
     view, state = feed.view, assess(None, task.base_container)
     ungated_at: datetime | None = None
@@ -97,8 +96,11 @@ async def _wait_for_end(
                 raise
             return WaitResult(limit.status, view, state, limit)
         before, state = state, assess(view.pod, task.base_container, gone=view.presence.final)
+        ungated_at = ungated_at or deadlines.ungated_at(view.pod)
         if before.gated and not state.gated:
             ungated_at = datetime.now(timezone.utc)
+            with suppress(ApiError):  # without the right to patch, a triggerer that continues counts from the creation
+                await pod.patch(deadlines.ungated_patch(ungated_at))
         try:
             await status_log(state, view)
         except CallbackTimeoutError as error:

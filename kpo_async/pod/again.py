@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 
 from kpo_async.json_types import Json
-from kpo_async.pod.names import ATTEMPT_LABEL, CURSORS_ANNOTATION, DISRUPTIONS_ANNOTATION, DONE_LABEL
+from kpo_async.pod.names import (
+    ATTEMPT_LABEL,
+    CURSORS_ANNOTATION,
+    DISRUPTIONS_ANNOTATION,
+    DONE_LABEL,
+    UNGATED_ANNOTATION,
+)
 from kpo_async.pod.quantity import format_bytes, parse_quantity
 from kpo_async.pod.status import COMPANIONS_DEADLINE
 
@@ -48,7 +54,10 @@ def manifest_again(pod: Json) -> Json | None:
         mounts = container.get("volumeMounts") or ()
         container["volumeMounts"] = [mount for mount in mounts if not mount["name"].startswith(_TOKEN_VOLUME)]
     metadata = copy.deepcopy({key: pod["metadata"][key] for key in _KEPT_METADATA if key in pod["metadata"]})
-    for field, marks in (("labels", (DONE_LABEL, "already_checked")), ("annotations", (CURSORS_ANNOTATION,))):
+    for field, marks in (
+        ("labels", (DONE_LABEL, "already_checked")),
+        ("annotations", (CURSORS_ANNOTATION, UNGATED_ANNOTATION)),
+    ):
         metadata[field] = {key: value for key, value in (metadata.get(field) or {}).items() if key not in marks}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from kpo_async.api_types import Pod
 from kpo_async.kube.watch import Presence, View
-from kpo_async.lifecycle.deadlines import UNSEEN_LIMIT, limit
+from kpo_async.lifecycle.deadlines import FIRST_LOOK, UNSEEN_LIMIT, Limit, limit
 from kpo_async.pod.status import assess
-from kpo_async.pod_task import PodTask
+from kpo_async.pod_task import OutcomeStatus, PodTask
 from tests.pod.samples import pod
 from tests.pod.test_status import moment
 
@@ -36,6 +37,15 @@ def test_limits_counted_from_the_clusters_timestamps_end_on_its_clock(
     node: str | None, second: int, ahead: timedelta
 ) -> None:
     assert until(starting(node), ahead) == moment(second) - ahead
+
+
+def test_a_task_whose_time_is_over_has_a_moment_to_see_that_its_pod_has_ended_in_time() -> None:
+    over = replace(TASK, deadline=(NOW - timedelta(hours=1)).timestamp())
+    found = limit(over, View(Presence.UNKNOWN), assess(None, "base"), since=NOW)
+    assert found == Limit(NOW + FIRST_LOOK, OutcomeStatus.TIMED_OUT)
+    seen = starting("node-1")
+    found = limit(over, View(Presence.PRESENT, seen), assess(seen, "base"), since=NOW)
+    assert found == Limit(NOW - timedelta(hours=1), OutcomeStatus.TIMED_OUT)
 
 
 @pytest.mark.parametrize("ahead", AHEAD)

@@ -11,9 +11,10 @@ import pytest
 
 from kpo_async import lifecycle
 from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.logs.plan import LogPlan
 from kpo_async.pod_task import OutcomeStatus
-from tests.factories import NO_CALLBACKS, create_pod, pod_exists, pod_task, wait_for_pod
+from tests.factories import NO_CALLBACKS, create_pod, eventually, pod_exists, pod_task, wait_for_pod
 
 
 async def test_a_pod_that_exits_with_zero_has_succeeded(client: Client) -> None:
@@ -59,6 +60,44 @@ async def test_a_task_that_runs_out_of_time_stops_its_pod(client: Client) -> Non
     outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() + 1), NO_CALLBACKS)
     assert (outcome.status, outcome.category) == (OutcomeStatus.TIMED_OUT, "ExecutionTimeout")
     assert not await pod_exists(client, pod)
+
+
+async def test_a_pod_that_ended_in_time_has_succeeded_although_the_triggerer_looks_later(client: Client) -> None:
+    pod = await create_pod(client, "true")
+
+    async def ended() -> bool:
+        return bool((await client.get("pods", pod["metadata"]["name"], "default"))["status"]["phase"] == "Succeeded")
+
+    await eventually(ended)
+    outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() - 60), NO_CALLBACKS)
+    assert outcome.succeeded
+
+
+async def test_a_triggerer_that_looks_after_the_execution_timeout_stops_the_pod(client: Client) -> None:
+    pod = await create_pod(client, "sleep 1000")
+    outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() - 60), NO_CALLBACKS)
+    assert outcome.status is OutcomeStatus.TIMED_OUT
+    assert not await pod_exists(client, pod)
+
+
+async def test_the_time_under_scheduling_gates_does_not_count_also_after_a_restart(client: Client) -> None:
+    gated = {"spec": {"schedulingGates": [{"name": "example.com/queue"}], "containers": []}}
+    pod = await create_pod(client, "true", full_pod_spec=gated, node_selector={"no": "such-node"})
+    task, handle = pod_task(pod, schedule_timeout=4), PodHandle.of(client, pod)
+    waiting = asyncio.create_task(lifecycle.wait(client, task, NO_CALLBACKS))
+    await asyncio.sleep(4.5)  # longer than the time-out
+    await handle.patch({"spec": {"schedulingGates": None}})
+
+    async def noted() -> bool:
+        return "kpo-async/ungated-at" in (await client.get("pods", task.name, "default"))["metadata"]["annotations"]
+
+    await eventually(noted)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    ungated = time.time()
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    assert (outcome.status, outcome.category) == (OutcomeStatus.NOT_STARTED, "Unschedulable")
+    assert 2 < time.time() - ungated < 10
 
 
 async def test_a_pod_deleted_from_outside_is_reported_as_lost(client: Client) -> None:
