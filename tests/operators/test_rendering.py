@@ -14,6 +14,7 @@ from kpo_async.json_types import Json
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.pod_task import pod_task_of
 
+TRY: Any = {"ti": SimpleNamespace(id="id", dag_id="dag", task_id="task", run_id="run", try_number=1, map_index=-1)}
 TRAPS = ["3.10", "00", "1e3", "1_000", "007", "True", "None", '{"a": 1}', "[1, 2]", "'quoted'", "0x10", "1,2", "", "ü"]
 
 
@@ -135,7 +136,7 @@ def test_connections_and_variables_that_templates_read_are_sent_to_the_trigger_b
     var = {"value": Accessor("value"), "json": Accessor("json")}
     operator.render_template_fields({"conn": Accessor("conn"), "var": var, "ds": "2026-01-02"})  # type: ignore[typeddict-item]
     pod = {"metadata": {"name": "pod", "namespace": "jobs", "uid": "uid"}}
-    task = pod_task_of(operator, pod, "id/1", deadline=None)
+    task = pod_task_of(operator, TRY, pod, deadline=None)
     assert operator.env_vars == [{"name": "A", "value": "conn first"}, {"name": "B", "value": "no"}]
     assert operator.arguments == ["value third", "json fourth", "2026-01-02"]
     assert task.masked_connections == ["first", "missing"]
@@ -149,5 +150,5 @@ def test_an_operator_without_templates_sends_no_names() -> None:
     for context in (None, {}):
         if context is not None:
             operator.render_template_fields(context)  # type: ignore[arg-type]
-        task = pod_task_of(operator, pod, "id/1", deadline=None)
+        task = pod_task_of(operator, TRY, pod, deadline=None)
         assert (task.masked_connections, task.masked_variables) == ([], [])
