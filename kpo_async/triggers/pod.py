@@ -132,7 +132,10 @@ class KubernetesPodTrigger(BaseTrigger):
         """Follow the pod of another attempt from now on: its name goes into the XCom, and a kill is its."""
         self.pod_task = task
         if self.task_instance is not None:
-            await push_xcom(self.task_instance, POD_NAME, task.name)
+            try:
+                await push_xcom(self.task_instance, POD_NAME, task.name)
+            except Exception as error:  # whatever Airflow's channel or an XCom backend raises
+                log.warning("The XCom %s has the name of the pod before pod %s: %r", POD_NAME, task.name, error)
 
     def _context(self) -> Json:
         """Return the part of Airflow's context that a trigger knows, for callbacks."""

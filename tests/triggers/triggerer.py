@@ -13,7 +13,7 @@ import pytest
 from airflow.executors.workloads.task import TaskInstanceDTO
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod_task import PodTask
@@ -43,9 +43,18 @@ class Supervisor:
     state: str | None = "deferred"
     delay: float = 0.0
     asked: list[Any] = field(default_factory=list)
+    xcoms: dict[str, Any] = field(default_factory=dict)
 
     async def was_asked(self) -> bool:
         return bool(self.asked)
+
+    def send(self, message: Any) -> Any:
+        """Store an XCom, or return it."""
+        if isinstance(message, SetXCom):
+            self.xcoms[message.key] = message.value
+            return None
+        assert isinstance(message, GetXCom)
+        return XComResult(key=message.key, value=self.xcoms.get(message.key))
 
     async def asend(self, message: Any) -> Any:
         assert isinstance(message, GetTaskStates)
