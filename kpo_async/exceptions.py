@@ -21,7 +21,7 @@
     │   └── PodStartError          the pod cannot be created: quota, Pod Security
     └── XComError              the result file is missing, truncated or not valid JSON
 
-How a pod ended is a value, not an error: see `pod.diagnose.Category`.
+How a pod ended is a value, not an error: see `pod.causes.Category`.
 
 Messages name what is wrong, where, and what to do. They hold no secrets, and at most `MESSAGE_LIMIT` bytes.
 """
@@ -136,7 +136,7 @@ class UnreachableError(ApiError):
 
 
 class PodError(KpoError):
-    """There is no pod for this task. `category` is the stable name of the cause (see `pod.diagnose`)."""
+    """There is no pod for this task. `category` is the stable name of the cause (see `pod.causes`)."""
 
     def __init__(self, message: str, *, category: str = "") -> None:
         self.category = category

@@ -181,7 +181,7 @@ class PodDiagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a pod did not succeed, as programs read it in the XCom `pod_diagnosis`. Absent: unknown, or not the cause."""
 
     category: str
-    """A stable word (`pod.diagnose.Category`)."""
+    """A stable word (`pod.causes.Category`)."""
     message: str
     """One line for people, at most 1 KiB."""
     pod: str = ""

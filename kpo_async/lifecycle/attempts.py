@@ -40,7 +40,8 @@ from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod.again import attempt_of, avoiding, manifest_again, memory_of, numbered, with_more_memory
-from kpo_async.pod.diagnose import Category, is_quota_used_up
+from kpo_async.pod.causes import Category
+from kpo_async.pod.diagnose import is_quota_used_up
 from kpo_async.pod.names import name_of_attempt
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, PodTask

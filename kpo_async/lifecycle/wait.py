@@ -23,7 +23,7 @@ from kpo_async.lifecycle.wait_result import WaitResult, describe
 from kpo_async.lifecycle.xcom import XComResult
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat
-from kpo_async.pod.diagnose import Category
+from kpo_async.pod.causes import Category
 from kpo_async.pod.status import Verdict, assess
 from kpo_async.pod.xcom_sidecar import RESULT_PATH, XComTransport
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask

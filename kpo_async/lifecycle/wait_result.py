@@ -12,7 +12,8 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
 from kpo_async.lifecycle.deadlines import Limit
 from kpo_async.lifecycle.events import events_of
-from kpo_async.pod.diagnose import HINTS, Category, Diagnosis, diagnose, diagnose_companion
+from kpo_async.pod.causes import HINTS, Category
+from kpo_async.pod.diagnose import Diagnosis, diagnose, diagnose_companion
 from kpo_async.pod.status import PodState, assess
 from kpo_async.pod_task import OutcomeStatus, PodDiagnosis, PodTask
 

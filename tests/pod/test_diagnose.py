@@ -11,7 +11,8 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from kpo_async.api_types import Event, Pod, PodCondition
-from kpo_async.pod.diagnose import Category, Diagnosis, diagnose, diagnose_refusal
+from kpo_async.pod.causes import Category
+from kpo_async.pod.diagnose import Diagnosis, diagnose, diagnose_refusal
 from kpo_async.pod.start import Deadline, start_problem
 from kpo_async.pod.status import assess
 from tests.pod.samples import RECORDED, condition, ended, pod, recorded, running, waiting, warning
