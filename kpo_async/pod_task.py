@@ -147,6 +147,9 @@ class PodTask(_Stored, frozen=True):
     """Log the pod, without its variables' values, when it did not succeed."""
     events_on_failure: bool = False
     events_on_startup: bool = True
+    cluster_hook: str = ""
+    """Import path of the class that finds the cluster, instead of `cluster`. Empty when there is none."""
+    cluster_hook_kwargs: dict[str, Any] = {}
     masked_connections: list[str] = []
     """Ids of the connections that the task's templates read. Fetching them has Airflow mask their secrets in logs."""
     masked_variables: list[str] = []

@@ -39,6 +39,16 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "config_file": Entry("path of a kubeconfig", "read where it is used: it must exist on workers and triggerers"),
         "cluster_context": Entry("context of the kubeconfig"),
+        "cluster_hook": Entry(
+            "class whose `get_kubeconfig()` returns the content of a kubeconfig, called where it is needed; "
+            "`kpo_async.hooks.clouds` has `EksCluster` and `GkeCluster`",
+            "new",
+        ),
+        "cluster_hook_kwargs": Entry(
+            "its plain arguments, stored in the trigger's row: no secrets; not templated, but a subclass may make them "
+            "a property",
+            "new",
+        ),
     },
     "Pod": {
         "namespace": Entry(

@@ -51,9 +51,9 @@ UNMOVABLE: Mapping[str, str] = {
     f"{INCUMBENT}.operators.pod": "kpo_async.operators.pod does not have this name",
     f"{INCUMBENT}.callbacks": "kpo_async.callbacks does not have this name",
     "airflow.providers.google.cloud.operators.kubernetes_engine": "GKE's operators build on the incumbent: use "
-    "KubernetesPodOperator with a connection whose kubeconfig runs gke-gcloud-auth-plugin",
+    "KubernetesPodOperator with cluster_hook=kpo_async.hooks.clouds.GkeCluster",
     "airflow.providers.amazon.aws.operators.eks": "EKS's operators build on the incumbent: use KubernetesPodOperator "
-    "with a connection whose kubeconfig runs `aws eks get-token`",
+    "with cluster_hook=kpo_async.hooks.clouds.EksCluster",
 }
 """Full name, or a module that holds the name -> why it stays. The longest match is reported."""
 

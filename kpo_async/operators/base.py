@@ -76,6 +76,8 @@ class PodOperatorBase(BaseOperator):
     secrets: list[Any]
     in_cluster: bool | None
     cluster_context: str | None
+    cluster_hook: type | None
+    cluster_hook_kwargs: dict[str, Any]
     labels: dict[str, Any]
     durable: bool
     startup_timeout_seconds: int
@@ -163,6 +165,8 @@ class PodOperatorBase(BaseOperator):
         secrets: list[Any] | None = None,
         in_cluster: bool | None = None,
         cluster_context: str | None = None,
+        cluster_hook: type | None = None,
+        cluster_hook_kwargs: dict[str, Any] | None = None,
         labels: dict[str, Any] | None = None,
         reattach_on_restart: bool | None = None,
         durable: bool | None = None,
@@ -253,6 +257,8 @@ class PodOperatorBase(BaseOperator):
         own["secrets"] = secrets or []
         own["in_cluster"] = in_cluster
         own["cluster_context"] = cluster_context
+        own["cluster_hook"] = cluster_hook
+        own["cluster_hook_kwargs"] = cluster_hook_kwargs or {}
         own["labels"] = labels or {}
         own["durable"] = resolve_durable(reattach_on_restart, durable)
         own["startup_timeout_seconds"] = startup_timeout_seconds

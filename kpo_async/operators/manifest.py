@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from kpo_async import models
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import AIRFLOW_VERSION, pod_mutation_hook
-from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.cluster_hook import source_of
 from kpo_async.hooks.settings import active_deadline_is_set
 from kpo_async.hooks.sync import run_sync
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
-from kpo_async.pod.build import build_pod
+from kpo_async.pod.build import ConnectionDefaults, build_pod
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
 from kpo_async.pod_task import ClusterRef
@@ -43,7 +43,7 @@ def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool =
         manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
     else:
         run = operator.current_run or run_sync
-        source, defaults = run(resolve(cluster_ref(operator)))
+        source, defaults = run(source_of_operator(operator))
         manifest = build_pod(
             parameters,
             task=task,
@@ -63,6 +63,11 @@ def _limit_time(manifest: Json, operator: PodOperatorBase) -> None:
     timeout = operator.execution_timeout
     if timeout is not None and "activeDeadlineSeconds" not in manifest["spec"] and active_deadline_is_set():
         manifest["spec"]["activeDeadlineSeconds"] = math.ceil(timeout.total_seconds()) + DEADLINE_MARGIN
+
+
+async def source_of_operator(operator: PodOperatorBase) -> tuple[ClusterSource, ConnectionDefaults]:
+    """Return where the operator's cluster is. Raises what `source_of` raises."""
+    return await source_of(cluster_ref(operator), operator.cluster_hook, operator.cluster_hook_kwargs)
 
 
 def cluster_ref(operator: PodOperatorBase) -> ClusterRef:

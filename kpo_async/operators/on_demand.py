@@ -75,8 +75,13 @@ class OnDemandAttributes(PodOperatorBase):
     @cached_property
     def hook(self) -> KubernetesHook:
         """A hook of the task's cluster."""
+        from kpo_async.hooks.cluster_hook import kubeconfig_of
         from kpo_async.hooks.kubernetes import KubernetesHook
+        from kpo_async.hooks.sync import run_sync
 
+        if self.cluster_hook is not None:
+            kubeconfig = run_sync(kubeconfig_of(self.cluster_hook, self.cluster_hook_kwargs))
+            return KubernetesHook(None, None, config_dict=kubeconfig, cluster_context=self.cluster_context)
         return KubernetesHook(
             self.kubernetes_conn_id,
             None,

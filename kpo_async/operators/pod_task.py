@@ -102,6 +102,9 @@ def pod_task_of(
 def for_deferral(operator: PodOperatorBase, task: PodTask, deferred_at: float) -> PodTask:
     """Return `task` with what only a triggerer needs, and without what a triggerer cannot import."""
     ends_in_triggerer = bool(operator.end_from_trigger) and not _needs_worker_to_end(operator)
+    if operator.cluster_hook is not None:
+        path, arguments = to_import_path(operator.cluster_hook), dict(operator.cluster_hook_kwargs)
+        task = replace(task, cluster_hook=path, cluster_hook_kwargs=arguments)
     task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_in_triggerer)
     try:
         callbacks, formatter = _import_paths(operator)

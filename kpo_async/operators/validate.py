@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kpo_async.exceptions import ConfigError, ManifestError
+import msgspec
+
+from kpo_async.exceptions import ConfigError, ImportPathError, ManifestError
+from kpo_async.import_path import to_import_path
 from kpo_async.models import is_unrendered, plain
 from kpo_async.pod import validate
 from kpo_async.pod.quantity import parse_quantity
@@ -27,6 +30,8 @@ def check_parameters(values: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"in_cluster=True and config_file={values['config_file']!r} name two clusters: give one of them"
             )
+        if values["cluster_hook"]:
+            _check_cluster_hook(values)
         if values["trigger_kwargs"]:
             _check_trigger_kwargs(values["trigger_kwargs"])
         if values["callbacks"] or values["log_formatter"] or values["progress_callback"]:
@@ -37,8 +42,23 @@ def check_parameters(values: Mapping[str, Any]) -> None:
         if values["on_oom"]:
             _check_on_oom(values["on_oom"], values["container_resources"])
         validate.validate(values)
-    except (ConfigError, ManifestError) as error:
+    except (ConfigError, ImportPathError, ManifestError) as error:
         raise type(error)(f"task {values['task_id']!r}: {error}") from error
+
+
+def _check_cluster_hook(values: Mapping[str, Any]) -> None:
+    hook = values["cluster_hook"]
+    if values["in_cluster"] or values["config_file"]:
+        raise ConfigError("cluster_hook and in_cluster or config_file name two clusters: give one of them")
+    if not callable(getattr(hook, "get_kubeconfig", None)):
+        raise ConfigError(f"cluster_hook is {hook!r}: give a class with a method get_kubeconfig")
+    if values["deferrable"]:
+        to_import_path(hook)
+    if values["cluster_hook_kwargs"]:
+        try:
+            msgspec.json.encode(values["cluster_hook_kwargs"])
+        except TypeError as error:
+            raise ConfigError(f"cluster_hook_kwargs are stored as JSON in a trigger's row: {error}") from None
 
 
 def _check_trigger_kwargs(given: object) -> None:

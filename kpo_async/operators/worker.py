@@ -20,7 +20,6 @@ from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, task_state
-from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
 from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
@@ -29,7 +28,7 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.models import to_dict
 from kpo_async.operators.attributes import is_users_own
 from kpo_async.operators.killable_run import KillableRun
-from kpo_async.operators.manifest import cluster_ref, identity
+from kpo_async.operators.manifest import identity, source_of_operator
 from kpo_async.operators.on_demand import OnDemandAttributes
 from kpo_async.operators.pod_task import callables_are_local, callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod.again import attempt_of
@@ -164,7 +163,7 @@ class TaskRun:
     async def _see_to_pod(self, *, killed: bool = False) -> None:
         """Kill or finish the pod of a task that ends here, before it has finished its pod. Errors are logged."""
         try:
-            source, _ = await resolve(cluster_ref(self.operator))
+            source, _ = await source_of_operator(self.operator)
             async with connect(source) as client:
                 if (task := self._pod_task) is not None:
                     pod = lifecycle.pod_of(client, task)
@@ -206,7 +205,7 @@ class TaskRun:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
         """Set `client` and `callbacks`; the callbacks for a new client have been called."""
-        source, _ = await resolve(cluster_ref(self.operator))
+        source, _ = await source_of_operator(self.operator)
         self.callbacks = Callbacks(
             callback_classes(self.operator),
             mode=ExecutionMode.SYNC,

@@ -99,7 +99,8 @@ class Places:
                 task = PodTask.from_dict(trigger_arguments(trigger)["pod_task"])
             except (KeyError, TypeError, KpoError):  # another version's row, or a subclass's
                 continue
-            yield Place(task.namespace, task.cluster)
+            if not task.cluster_hook:  # users' code does not run in a scheduler
+                yield Place(task.namespace, task.cluster)
 
 
 def _of_task_instances(session: Session, *, unfinished: bool) -> Iterator[Place]:

@@ -15,7 +15,7 @@ from typing import Any
 from kpo_async import lifecycle
 from kpo_async.exceptions import KpoError, ServerError, ThrottledError, UnreachableError
 from kpo_async.hooks.airflow import ENDED, task_state
-from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.cluster_hook import source_of_task
 from kpo_async.kube.client import connect
 from kpo_async.kube.retry import Backoff
 from kpo_async.kube.shared import PerLoop, SingleFlight
@@ -79,7 +79,6 @@ async def _try_to_kill(task: PodTask, state: str | None) -> None:
     """
     if state == DEFERRED:
         return
-    source, _ = await resolve(task.cluster)
-    async with connect(source) as client:
+    async with connect(await source_of_task(task)) as client:
         end = lifecycle.end if state in ENDED else lifecycle.kill
         await end(lifecycle.pod_of(client, task), task, owner=task.owner)

@@ -35,7 +35,7 @@ from kpo_async.hooks.airflow import (
     push_xcom,
     task_state,
 )
-from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.cluster_hook import source_of_task
 from kpo_async.hooks.masking import mask_secrets_of
 from kpo_async.hooks.settings import diagnosis_is_pushed
 from kpo_async.hooks.sync_client import core_v1
@@ -143,8 +143,7 @@ class KubernetesPodTrigger(BaseTrigger):
         return {} if ti is None else {"ti": ti, "task_instance": ti, "run_id": ti.run_id}
 
     async def _source(self) -> ClusterSource:
-        source, _ = await resolve(self.pod_task.cluster)
-        return source
+        return await source_of_task(self.pod_task)
 
     async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
         """Do what a resumed worker would do, and return the event that ends the task."""

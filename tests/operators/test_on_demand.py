@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.airflow import TaskDeferred
@@ -147,3 +149,49 @@ def test_a_task_that_asks_for_nothing_makes_nothing(kubeconfig: str) -> None:
     TaskRun(operator, {"ti": TaskInstance()}).run_to_completion()  # type: ignore[typeddict-item]
     assert isinstance(operator.known_pod, dict)
     assert not {"hook", "client"} & vars(operator).keys()
+
+
+class FileCluster:
+    """A hook that finds the cluster of a file."""
+
+    def __init__(self, path: str, region: str) -> None:
+        assert region == "eu-west-1", "rendered"
+        self.path = path
+
+    def get_kubeconfig(self) -> Any:
+        kubeconfig = yaml.safe_load(Path(self.path).read_text())
+        return kubeconfig
+
+
+class OfACloud(KubernetesPodOperator):
+    """A subclass as the clouds' providers have them, with templates of its own."""
+
+    template_fields = (*KubernetesPodOperator.template_fields, "region")
+
+    def __init__(self, *, path: str, region: str, **kwargs: Any) -> None:
+        super().__init__(cluster_hook=FileCluster, kubernetes_conn_id=None, **kwargs)
+        self.path = path
+        self.region = region
+
+    @property
+    def cluster_hook_kwargs(self) -> dict[str, Any]:
+        return {"path": self.path, "region": self.region}
+
+    @cluster_hook_kwargs.setter
+    def cluster_hook_kwargs(self, value: Any) -> None: ...
+
+
+def test_a_subclass_finds_its_cluster_by_a_hook_with_rendered_arguments(kubeconfig: str) -> None:
+    operator = OfACloud(
+        task_id="task", image="busybox:1.36", cmds=["true"], path=kubeconfig, region="{{ region }}", deferrable=True
+    )
+    operator.render_template_fields({"region": "eu-west-1"})  # type: ignore[typeddict-unknown-key]
+    context: Any = {"ti": TaskInstance()}
+    operator.execute_sync(context)
+    assert operator.client.read_namespace("default").metadata.name == "default"
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_async({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+    stored = deferred.value.trigger.serialize()[1]["pod_task"]
+    assert stored["cluster_hook"] == f"{__name__}:FileCluster"
+    assert stored["cluster_hook_kwargs"] == {"path": kubeconfig, "region": "eu-west-1"}
+    assert "token" not in str(stored)
