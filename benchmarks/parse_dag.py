@@ -17,6 +17,7 @@ import sys, time
 from datetime import datetime
 from airflow.sdk import DAG
 from {module} import {operator} as Operator
+{subclass}
 tasks, repeat = {tasks}, {repeat}
 
 def parse():
@@ -36,14 +37,23 @@ POD = 'image="busybox:1.36", cmds=["sh", "-c"], arguments=["echo {{ ds }}"], env
 CASES = {
     "BashOperator": ("airflow.providers.standard.operators.bash", "BashOperator", 'bash_command="echo {{ ds }}"'),
     "kpo_async": ("kpo_async.operators.pod", "KubernetesPodOperator", POD),
+    "kpo_async, with a property": ("kpo_async.operators.pod", "KubernetesPodOperator", POD),
     "incumbent": ("airflow.providers.cncf.kubernetes.operators.pod", "KubernetesPodOperator", POD),
 }
+
+SUBCLASS = """
+class Operator(Operator):
+    image = property(lambda self: self._image, lambda self, value: setattr(self, "_image", value))
+"""
 
 
 def measure(case: str, tasks: int, repeat: int) -> float:
     """Seconds of CPU for one parse."""
     module, operator, arguments = CASES[case]
-    program = PROGRAM.format(module=module, operator=operator, arguments=arguments, tasks=tasks, repeat=repeat)
+    subclass = SUBCLASS if "property" in case else ""
+    program = PROGRAM.format(
+        module=module, operator=operator, arguments=arguments, tasks=tasks, repeat=repeat, subclass=subclass
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
