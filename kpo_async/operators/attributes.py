@@ -17,6 +17,7 @@ from airflow.sdk import BaseOperator
 
 _ACCESS = ("__getattr__", "__getattribute__", "__setattr__")
 _PLAIN: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+_OVERRIDDEN: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 
 
 class DefaultsTo:
@@ -40,7 +41,11 @@ def are_plain(kind: type[BaseOperator], base: type[BaseOperator]) -> bool:
 
 def overridden(kind: type[BaseOperator], base: type[BaseOperator]) -> Collection[str]:
     """Return the names that `base` annotates and for which `kind` has a property or another data descriptor."""
-    return frozenset(name for name in _names(base) if _differs(kind, base, name) and _is_data_descriptor(kind, name))
+    found = _OVERRIDDEN.get(kind)
+    if found is None:
+        names = (name for name in _names(base) if _differs(kind, base, name) and _is_data_descriptor(kind, name))
+        found = _OVERRIDDEN[kind] = frozenset(names)
+    return found
 
 
 def is_users_own(kind: type[BaseOperator], method: str) -> bool:
