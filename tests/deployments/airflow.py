@@ -138,6 +138,10 @@ class WholeAirflow(Generic[A]):
         self.wait(self._cluster.client.create("pods", pod, self._cluster.namespace))
         return name
 
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod at once, as an administrator does."""
+        self.wait(self._cluster.client.delete("pods", name, self._cluster.namespace, grace_period_seconds=0))
+
     @property
     def connection(self) -> str:
         """The connection `kubernetes_default`, as JSON."""

@@ -61,6 +61,7 @@ def test_gc_lists_what_the_reconciler_would_do_and_does_it_when_told(
         assert whole.pods() == left
     whole.wait(airflow.set_run_state(run, "failed"))
     within(whole, "the other pod to be gone", lambda: whole.pods() == {foreign})
+    whole.delete_pod(foreign)
 
 
 def test_gc_deletes_nothing_when_it_cannot_ask_the_database(two_triggerers: WholeAirflow[Deployment]) -> None:
