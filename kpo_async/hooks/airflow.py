@@ -42,6 +42,7 @@ __all__ = [
     "get_connection",
     "get_extra",
     "get_variable",
+    "get_xcom",
     "load_lazy",
     "pod_mutation_hook",
     "pull_xcom",
@@ -170,6 +171,13 @@ async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     call = sync_to_async(function)(**arguments)
     return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
+
+
+async def get_xcom(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+    """Return the XCom of a task that is not mapped, None when there is none."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return await _in_thread(XCom.get_one, key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=-1)
 
 
 def _address(task_instance: Any) -> dict[str, Any]:

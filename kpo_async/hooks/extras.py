@@ -48,6 +48,15 @@ class Extras:
             return word in _TRUE
         raise ConfigError(f"{self.origin(field)} must be true or false.")
 
+    def number(self, field: str) -> int | None:
+        """Return an integer that is not negative, None if absent. Raises `ConfigError` for anything else."""
+        value = self._get(field)
+        if value is None:
+            return None
+        if not str(value).isascii() or not str(value).isdigit():
+            raise ConfigError(f"{self.origin(field)} must be a number.")
+        return int(value)
+
     def mapping(self, field: str) -> dict[str, Any] | None:
         """Return an object, given as such or as JSON or YAML text; None if absent. Raises `ConfigError`."""
         value = self._get(field)

@@ -8,6 +8,7 @@
     end            disposal     the user ended the task: `kill` it, by `on_kill_action`, unless `finish` is due
     abandon        ownership    the task fails before it knows its pod: `finish` whatever was created for it
     kill_all       ownership    the user ended it before that: `end` the pods of all its tries
+    kill_own       ownership    the same for the pods of this try alone
 
 Workers run these with `asyncio.run`, triggers await them. Nothing in here knows Airflow or keeps a connection: a client
 and a `PodTask` come in, an `Outcome` goes out. Any await may be the last one (the worker dies, the triggerer dies, the
@@ -24,7 +25,7 @@ from __future__ import annotations
 from kpo_async.lifecycle.attempts import cause_of_next, manifest_of_attempt, next_attempt, see_through
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
-from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, last_pod, pod_of
+from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, kill_own, last_pod, owns_pod, pod_of
 from kpo_async.lifecycle.quota import ensure_pod_within_quota
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
@@ -44,9 +45,11 @@ __all__ = [
     "finishing",
     "kill",
     "kill_all",
+    "kill_own",
     "last_pod",
     "manifest_of_attempt",
     "next_attempt",
+    "owns_pod",
     "pod_of",
     "see_through",
     "wait",

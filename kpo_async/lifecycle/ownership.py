@@ -274,6 +274,19 @@ async def kill_all(client: Client, manifest: Json, owner: Owner) -> None:
         await end(PodHandle.of(client, found), _record(found, owner), owner=owner_id(found) or "")
 
 
+async def kill_own(client: Client, manifest: Json, owner: Owner) -> None:
+    """Kill the pods of this try, which its user ended before it knew its pod."""
+    for found in await _known_pods(client, manifest, owner):
+        if owner_id(found) == owner.id:
+            await end(PodHandle.of(client, found), _record(found, owner), owner=owner.id)
+
+
+async def owns_pod(client: Client, manifest: Json, owner: Owner) -> bool:
+    """Whether the pod of this try exists, made by another process."""
+    found = await _get_by_name(client, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+    return found is not None and owner_id(found) == owner.id
+
+
 async def _known_pods(client: Client, manifest: Json, owner: Owner) -> list[Json]:
     """Return the task instance's pods; this try's are found by name, too, as a hook may remove the labels."""
     found = {pod["metadata"]["uid"]: pod for pod in await _siblings(client, manifest, owner)}

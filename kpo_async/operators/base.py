@@ -14,6 +14,7 @@ from kpo_async.hooks import settings
 from kpo_async.json_types import Json
 from kpo_async.operators import attributes, rendering
 from kpo_async.operators.deprecated import resolve_action, resolve_durable, resolve_finish_action
+from kpo_async.operators.start_from_trigger import PodOperatorPartial, StartArguments, StartFromTrigger, partial_of
 from kpo_async.operators.validate import INLINE_KUBECONFIG, check_parameters
 from kpo_async.pod.parameters import env_list, secret_references
 from kpo_async.pod.xcom_sidecar import XComTransport
@@ -137,6 +138,8 @@ class PodOperatorBase(BaseOperator):
     container_name_log_prefix_enabled: bool
     log_formatter: Callable[[str, str], str] | None
     end_from_trigger: bool
+    start_from_trigger: Any = StartFromTrigger()
+    start_trigger_args: Any = StartArguments()
     xcom_transport: XComTransport
     companion_grace_seconds: float | None
     ignore_companions: Iterable[str] | str | Literal[True] | None
@@ -225,7 +228,8 @@ class PodOperatorBase(BaseOperator):
         trigger_kwargs: dict[str, Any] | None = None,
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
-        end_from_trigger: bool = False,
+        end_from_trigger: bool = conf.getboolean("kpo_async", "end_from_trigger", fallback=False),
+        start_from_trigger: bool | None = None,
         xcom_transport: str = XComTransport.SIDECAR,
         companion_grace_seconds: float | None = settings.companion_grace(),
         ignore_companions: Iterable[str] | str | Literal[True] | None = settings.ignored_companions(),
@@ -317,6 +321,7 @@ class PodOperatorBase(BaseOperator):
         own["container_name_log_prefix_enabled"] = container_name_log_prefix_enabled
         own["log_formatter"] = log_formatter
         own["end_from_trigger"] = end_from_trigger
+        own["start_from_trigger"] = start_from_trigger
         own["xcom_transport"] = resolve_action(XComTransport, "xcom_transport", xcom_transport)
         own["companion_grace_seconds"] = companion_grace_seconds
         own["ignore_companions"] = ignore_companions
@@ -324,6 +329,15 @@ class PodOperatorBase(BaseOperator):
         own["on_oom"] = on_oom
         own["current_run"] = None
         check_parameters(own if plain else attributes.store(self, own, PodOperatorBase))
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> PodOperatorPartial:
+        """See Airflow's."""
+        return partial_of(super().partial(**kwargs))
+
+    def _validate_start_from_trigger_kwargs(self) -> None:
+        # Airflow's looks for callables in `start_trigger_args`, which are JSON, and would compute them for each parse.
+        pass
 
     def _set_xcomargs_dependencies(self) -> None:
         # Airflow's own search takes longer than the rest of a task's parsing, and most values hold no XComArg.
@@ -353,6 +367,10 @@ class PodOperatorBase(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render templates, those inside Kubernetes models too: a model becomes a plain dict and is not changed."""
+        if isinstance(content, models.ModelDict):
+            return models.ModelDict(
+                {key: self.render_template(item, context, jinja_env, seen_oids) for key, item in content.items()}
+            )
         if not models.is_model(content):
             return super().render_template(content, context, jinja_env, seen_oids)
         environment = jinja_env or self.get_template_env()

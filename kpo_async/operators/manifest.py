@@ -37,20 +37,27 @@ def build(operator: PodOperatorBase, context: Context | None, *, dry_run: bool =
     With a context, and unless it is a `dry_run`, the connection is read, in the event loop of the current run if there
     is one. Raises `ManifestError` for parameters that no pod can have, `ConfigError` for an unreadable connection.
     """
-    parameters = PodParameters.of(values(operator), warn=operator.log.warning)
     task = identity(context) if context else None
-    if task is None or dry_run:
-        manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
-    else:
+    if task is not None and not dry_run:
         run = operator.current_run or run_sync
-        source, defaults = run(source_of_operator(operator))
-        manifest = build_pod(
-            parameters,
-            task=task,
-            connection=defaults,
-            in_cluster=_is_in_cluster(source),
-            airflow_version=AIRFLOW_VERSION,
-        )
+        return build_for(operator, task, *run(source_of_operator(operator)))
+    parameters = PodParameters.of(values(operator), warn=operator.log.warning)
+    manifest = build_pod(parameters, task=task, airflow_version=AIRFLOW_VERSION)
+    _limit_time(manifest, operator)
+    return _mutated(manifest)
+
+
+def build_for(
+    operator: PodOperatorBase, task: TaskIdentity, source: ClusterSource, defaults: ConnectionDefaults
+) -> Json:
+    """Do as `build` for a cluster that is resolved."""
+    manifest = build_pod(
+        PodParameters.of(values(operator), warn=operator.log.warning),
+        task=task,
+        connection=defaults,
+        in_cluster=_is_in_cluster(source),
+        airflow_version=AIRFLOW_VERSION,
+    )
     _limit_time(manifest, operator)
     return _mutated(manifest)
 

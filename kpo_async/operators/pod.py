@@ -13,6 +13,7 @@ from kpo_async import models
 from kpo_async.json_types import Json
 from kpo_async.operators.deprecated import warn_of_overrides
 from kpo_async.operators.on_demand import OnDemandAttributes
+from kpo_async.operators.start_from_trigger import UNSTARTED, is_wanted, reason_for_worker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,6 +32,8 @@ class KubernetesPodOperator(OnDemandAttributes):
 
     def execute(self, context: Context) -> Any:
         """Create the pod (or find it) and defer. If not deferrable, wait for the pod and return the task's result."""
+        if is_wanted(vars(self)) and (reason := reason_for_worker(self)):
+            self.log.info("A worker starts this task in spite of start_from_trigger: %s", reason)
         return self.execute_async(context) if self.deferrable else self.execute_sync(context)
 
     def execute_sync(self, context: Context) -> Any:
@@ -62,6 +65,8 @@ class KubernetesPodOperator(OnDemandAttributes):
         """
         from kpo_async.operators.worker import TaskRun
 
+        if event.get("status") == UNSTARTED:  # the triggerer has said why
+            return self.execute(context)
         run = TaskRun(self, context)
         if run.owns(event):
             return run.resume(event)

@@ -184,7 +184,7 @@ def _needs_worker_to_end(operator: PodOperatorBase) -> bool:
     return bool(reasons)
 
 
-_OF_WORKER = ("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook")
+_OF_WORKER = ("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook", "map_index_template")
 """Attributes that Airflow 3.3 heeds only where a worker ends the task."""
 _METHODS_OF_WORKER = ("trigger_reentry", "resume_execution", "post_execute", "extract_xcom")
 """Methods that a worker calls on the way to the end."""

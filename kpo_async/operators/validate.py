@@ -11,6 +11,7 @@ import msgspec
 from kpo_async.exceptions import ConfigError, ImportPathError, ManifestError
 from kpo_async.import_path import to_import_path
 from kpo_async.models import is_unrendered, plain
+from kpo_async.operators.start_from_trigger import check_start
 from kpo_async.pod import validate
 from kpo_async.pod.quantity import parse_quantity
 
@@ -32,6 +33,7 @@ def check_parameters(values: Mapping[str, Any]) -> None:
             )
         if values["cluster_hook"]:
             _check_cluster_hook(values)
+        check_start(values)
         if values["trigger_kwargs"]:
             _check_trigger_kwargs(values["trigger_kwargs"])
         if values["callbacks"] or values["log_formatter"] or values["progress_callback"]:

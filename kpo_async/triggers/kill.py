@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kpo_async import lifecycle
@@ -28,7 +29,7 @@ BACKOFF = Backoff(first=1.0, cap=8.0)
 """Between rounds. The client has retried single calls before that."""
 
 _KILLS: PerLoop[dict[str, asyncio.Task[None]]] = PerLoop(dict)
-"""By the pod's uid."""
+"""By the pod's uid, or the task instance's id while no pod is known."""
 _FIRST_REQUESTS: SingleFlight[None, str | None] = SingleFlight("first request to Airflow", fresh_for=math.inf)
 
 
@@ -42,25 +43,28 @@ def warm_up(task_instance: Any) -> None:
 
 async def kill(task: PodTask, task_instance: Any) -> None:
     """End the task's pod if its user ended the task. Cancelling this call does not stop that; errors are logged."""
+    name = f"{task.namespace}/{task.name}"
+    await kill_by(lambda state: _try_to_kill(task, state), name, task.uid, task_instance)
+
+
+async def kill_by(attempt: Callable[[str | None], Awaitable[None]], name: str, key: str, task_instance: Any) -> None:
+    """Do as `kill` by calling `attempt` with the task's state. `name` is the pod's, for people; `key` is unique."""
     kills = _KILLS.get()
-    if task.uid not in kills:
-        kills[task.uid] = asyncio.create_task(
-            _kill(task, task_instance), name=f"kill of pod {task.namespace}/{task.name}"
-        )
-        kills[task.uid].add_done_callback(lambda _: kills.pop(task.uid))
-    await asyncio.shield(kills[task.uid])
+    if key not in kills:
+        kills[key] = asyncio.create_task(_repeat(attempt, name, task_instance), name=f"kill of pod {name}")
+        kills[key].add_done_callback(lambda _: kills.pop(key))
+    await asyncio.shield(kills[key])
 
 
-async def _kill(task: PodTask, task_instance: Any) -> None:
+async def _repeat(attempt: Callable[[str | None], Awaitable[None]], name: str, task_instance: Any) -> None:
     failures = 0
     while True:
         try:
-            return await _try_to_kill(task, await task_state(task_instance))
+            return await attempt(await task_state(task_instance))
         except (UnreachableError, ServerError, ThrottledError) as error:
             failures += 1
-            log.warning("Pod %s/%s is not killed yet: %s", task.namespace, task.name, error)
+            log.warning("Pod %s is not killed yet: %s", name, error)
         except Exception as error:  # rights, configuration, or Airflow does not answer
-            name = f"{task.namespace}/{task.name}"
             log.warning(
                 "Pod %s may be left, although its task was ended: %s",
                 name,

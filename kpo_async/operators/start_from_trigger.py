@@ -1,0 +1,266 @@
+"""Which tasks start in the triggerer, without a worker, and what the trigger is given to start one.
+
+Airflow's scheduler defers a task whose `start_from_trigger` is True and stores its `start_trigger_args` as the trigger.
+Both are computed when Airflow serializes the DAG, as late as possible: a subclass may change attributes in its
+constructor, and the DAG may get its macros later. The trigger is `workerless.trigger`.
+
+Parameters travel as JSON text, unrendered. They cannot be taken from the serialized DAG, which has template fields
+only, and cuts long ones. What a task is mapped over stays in the DAG: it would be too much for each trigger's row.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+
+from kpo_async.exceptions import ConfigError
+from kpo_async.json_types import Json
+from kpo_async.operators.plain import NotPlainError, encode, is_json, reference
+
+if TYPE_CHECKING:
+    from airflow.sdk.bases.operator import BaseOperator
+    from airflow.triggers.base import StartTriggerArgs
+
+    from kpo_async.operators.base import PodOperatorBase
+
+TRIGGER = "kpo_async.workerless.trigger.KubernetesPodStartTrigger"
+UNSTARTED = "unstarted"
+"""The `status` of the event with which that trigger leaves a task to a worker."""
+SECTION = "kpo_async"
+SETTINGS = frozenset({"start_from_trigger", "deferrable", "reattach_on_restart", "is_delete_operator_pod"})
+"""Parameters that say nothing about the pod, or that others have replaced."""
+HARMLESS_OVERRIDES = frozenset(
+    {
+        *("__init__", "__module__", "__doc__", "__annotations__", "__abstractmethods__", "__parameters__"),
+        *("__firstlineno__", "__static_attributes__", "__slots__", "__dict__", "__weakref__", "_abc_impl"),
+        *("BASE_CONTAINER_NAME", "custom_operator_name", "template_fields_renderers", "ui_color", "ui_fgcolor"),
+        *("_BaseOperatorMeta__param_names", "shallow_copy_attrs", "operator_extra_links"),
+    }
+)
+"""What a subclass may define and still be started as a `KubernetesPodOperator` with its attributes."""
+WORKER_CALLS_FIRST = {"pre_execute": "_pre_execute_hook", "on_execute_callback": "on_execute_callback"}
+WORKER_CALLS_LAST = {
+    "outlets": "outlets",
+    "post_execute": "_post_execute_hook",
+    "on_success_callback": "on_success_callback",
+    "map_index_template": "map_index_template",
+}
+"""What only a worker does before and after a task: parameter -> an operator's attribute."""
+LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
+DAG_TEMPLATING = ("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs")
+
+Setting = Callable[[str], Any]
+"""The value of one of Airflow's own parameters of a task, by its name."""
+
+
+class StartFromTrigger:
+    """The attribute `start_from_trigger`: set to what the user wants, it reads as what is possible; False of a class.
+
+    Airflow reads it of the class, too, where a decorated task is mapped.
+    """
+
+    def __get__(self, operator: PodOperatorBase | None, owner: type | None = None) -> bool:
+        return operator is not None and is_wanted(vars(operator)) and reason_for_worker(operator) is None
+
+    def __set__(self, operator: PodOperatorBase, value: bool | None) -> None:
+        vars(operator)["start_from_trigger"] = value
+
+
+class StartArguments:
+    """The attribute `start_trigger_args`: None unless the task starts in the triggerer."""
+
+    def __get__(self, operator: PodOperatorBase | None, owner: type | None = None) -> StartTriggerArgs | None:
+        if operator is None or not operator.start_from_trigger:
+            return None
+        own = parameters_of(operator)
+        return _start_trigger_args(own, _setting_of(operator), bool(operator.multiple_outputs))
+
+    def __set__(self, operator: PodOperatorBase, value: object) -> None:
+        raise AttributeError("start_trigger_args follow from the other parameters")
+
+
+class PodOperatorPartial(OperatorPartial):
+    """What `KubernetesPodOperator.partial()` returns: its mapped tasks start in the triggerer, too."""
+
+    def expand(self, **mapped_kwargs: Any) -> MappedOperator:
+        """See Airflow's."""
+        return _with_start(super().expand(**mapped_kwargs))
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
+        """See Airflow's."""
+        return _with_start(super().expand_kwargs(kwargs, strict=strict))
+
+
+def partial_of(given: OperatorPartial) -> PodOperatorPartial:
+    """Return Airflow's partial as ours."""
+    given._expand_called = True  # this one will not be: no warning
+    return PodOperatorPartial(operator_class=given.operator_class, kwargs=given.kwargs, params=given.params)
+
+
+def is_wanted(parameters: Mapping[str, Any]) -> bool:
+    """Whether the task should start in the triggerer, by its parameter or the deployment's default."""
+    wanted = parameters.get("start_from_trigger")
+    if wanted is None:
+        wanted = conf.getboolean(SECTION, "start_from_trigger", fallback=False)
+    return bool(wanted and parameters.get("deferrable"))
+
+
+def check_start(parameters: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a task that is to start in the triggerer and cannot defer."""
+    if parameters.get("start_from_trigger") and not parameters.get("deferrable"):
+        raise ConfigError("start_from_trigger=True needs deferrable=True: a task that does not defer has no trigger")
+
+
+def reason_for_worker(operator: PodOperatorBase) -> str | None:
+    """Return why a worker has to start this task; None when the triggerer can."""
+    return next(_reasons(operator), None)
+
+
+def parameters_of(operator: PodOperatorBase) -> dict[str, Any]:
+    """Return the parameters of a task that differ from their defaults, by name."""
+    own, defaults = vars(operator), _defaults(type(operator))
+    return {name: own[name] for name in defaults if name in own and own[name] not in (defaults[name], [], {}, ())}
+
+
+def _reasons(operator: PodOperatorBase) -> Iterator[str]:
+    yield from _reasons_of_class(type(operator))
+    yield from _reasons_of_task(_setting_of(operator), operator)
+    yield from _not_plain(parameters_of(operator))
+
+
+def _reasons_of_class(kind: type[BaseOperator]) -> Iterator[str]:
+    from kpo_async.hooks.airflow import AIRFLOW_VERSION, FAILING_IN_TRIGGERER_RETRIES
+
+    if not FAILING_IN_TRIGGERER_RETRIES:
+        yield f"Airflow {AIRFLOW_VERSION} cannot: 3.3.1 is needed"
+    derived, ours = _split_mro(kind)
+    for cls in derived:
+        overridden = {name for name in vars(cls) if hasattr(ours, name)} - HARMLESS_OVERRIDES
+        if overridden:
+            yield f"{cls.__name__} overrides {', '.join(sorted(overridden))}"
+
+
+def _reasons_of_task(setting: Setting, task: Any) -> Iterator[str]:
+    for name, attribute in WORKER_CALLS_FIRST.items():
+        if setting(name) or setting(attribute):
+            yield f"only a worker calls {name}"
+    pools = conf.get(SECTION, "start_from_trigger_pools", fallback="default_pool").replace(",", " ").split()
+    if (pool := setting("pool")) not in (None, *pools) and "*" not in pools:
+        yield f"pool {pool!r} limits workers only ([{SECTION}] start_from_trigger_pools has not got it)"
+    for name in LIMITS:
+        if setting(name) is not None:
+            yield f"{name} limits workers only"
+    if task.get_closest_mapped_task_group() is not None:
+        yield "it is in a mapped task group"
+    if task.dag is not None:
+        for name in DAG_TEMPLATING:
+            if getattr(task.dag, name):
+                yield f"the triggerer does not know the DAG's {name}"
+
+
+def _not_plain(parameters: Mapping[str, Any]) -> Iterator[str]:
+    if parameters.get("pod_template_file"):
+        yield "pod_template_file may not exist in the triggerer"
+    for name, value in parameters.items():
+        try:
+            encode(value)
+        except NotPlainError as error:
+            yield f"{name} {error}"
+
+
+def _first_given(setting: Setting, skip_on_exit_code: Any) -> str | None:
+    found = [name for name, attribute in WORKER_CALLS_LAST.items() if setting(name) or setting(attribute)]
+    if skip_on_exit_code not in (None, (), []) and setting("on_skipped_callback"):
+        found.append("on_skipped_callback")
+    return f"it has {found[0]}" if found else None
+
+
+def _setting_of(operator: PodOperatorBase) -> Setting:
+    # Not the class's methods pre_execute and post_execute: `_reasons_of_class` sees to these.
+    own = vars(operator)
+    return lambda name: own.get(name)
+
+
+def _start_trigger_args(parameters: Mapping[str, Any], setting: Setting, multiple_outputs: bool) -> StartTriggerArgs:
+    from airflow.triggers.base import StartTriggerArgs
+
+    may_end = _first_given(setting, parameters.get("skip_on_exit_code")) is None
+    arguments: Json = {
+        "parameters": {name: encode(value) for name, value in parameters.items()},
+        "multiple_outputs": multiple_outputs,
+        "may_end": may_end,
+    }
+    return StartTriggerArgs(
+        trigger_cls=TRIGGER, trigger_kwargs={"arguments": json.dumps(arguments)}, next_method="trigger_reentry"
+    )
+
+
+def _with_start(task: MappedOperator) -> MappedOperator:
+    """Have a mapped task start in the triggerer, if it should and can."""
+    given = {**_default_args(task), **task.partial_kwargs}
+    parameters = {name: value for name, value in given.items() if name in _defaults(task.operator_class)}
+    task.start_from_trigger = False
+    deferrable = given.get("deferrable", inspect.signature(task.operator_class.__init__).parameters.get("deferrable"))
+    wanted = {"start_from_trigger": given.get("start_from_trigger"), "deferrable": _value(deferrable)}
+    try:
+        check_start(wanted)
+    except ConfigError as error:
+        raise ConfigError(f"task {task.task_id!r}: {error}") from None
+    if is_wanted(wanted) and next(_reasons_of_mapped(task, parameters), None) is None:
+        task.start_trigger_args = _start_trigger_args(
+            parameters, task.partial_kwargs.get, bool(given.get("multiple_outputs"))
+        )
+        task.start_from_trigger = True
+    return task
+
+
+def _value(given: Any) -> Any:
+    return given.default if isinstance(given, inspect.Parameter) else given
+
+
+def _default_args(task: MappedOperator) -> dict[str, Any]:
+    """Return the default arguments of a mapped task's DAG and group, which Airflow applies when it is unmapped."""
+    return {
+        **((task.dag.default_args if task.dag else None) or {}),
+        **((task.task_group.default_args if task.task_group else None) or {}),
+    }
+
+
+def _reasons_of_mapped(task: MappedOperator, parameters: Mapping[str, Any]) -> Iterator[str]:
+    yield from _reasons_of_class(task.operator_class)
+    if any("__init__" in vars(cls) for cls in _split_mro(task.operator_class)[0]):
+        yield f"{task.operator_class.__name__} has a constructor of its own"
+    yield from _reasons_of_task(task.partial_kwargs.get, task)
+    yield from _not_plain(parameters)
+    value = task._get_specified_expand_input().value
+    for item in value.values() if isinstance(value, Mapping) else [value] if reference(value) else _items(value):
+        if not is_json(item) and reference(item) is None:
+            yield f"the triggerer cannot read what it is mapped over: {type(item).__qualname__}"
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _split_mro(kind: type) -> tuple[tuple[type, ...], type]:
+    """Return the classes that are derived from `KubernetesPodOperator`, and that."""
+    at = next(at for at, cls in enumerate(kind.__mro__) if cls.__module__ == "kpo_async.operators.pod")
+    return kind.__mro__[:at], kind.__mro__[at]
+
+
+@lru_cache
+def _defaults(kind: type) -> Mapping[str, Any]:
+    """Return the defaults of all parameters that cross, by name."""
+    base = next(cls for cls in kind.__mro__ if isinstance(vars(cls).get("start_from_trigger"), StartFromTrigger))
+    signature = inspect.signature(base.__init__)  # type: ignore[misc]
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in SETTINGS
+    }

@@ -1,0 +1,147 @@
+"""What a worker does between "queued" and "deferred", in a triggerer: render, build, wait for a place, create."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from kpo_async import lifecycle
+from kpo_async.api_types import pod_from_dict
+from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
+from kpo_async.hooks.airflow import push_xcom
+from kpo_async.hooks.kubernetes import resolve
+from kpo_async.hooks.settings import quota_time_limit
+from kpo_async.hooks.sync_client import core_v1
+from kpo_async.json_types import Json
+from kpo_async.kube.auth import ClusterSource
+from kpo_async.kube.client import Client, connect
+from kpo_async.kube.shared import PerLoop
+from kpo_async.lifecycle import Owner
+from kpo_async.operators.manifest import build_for, cluster_ref, identity
+from kpo_async.operators.pod_task import callback_classes, for_deferral, owner_of, pod_task_of
+from kpo_async.pod.status import assess
+from kpo_async.pod_task import PodTask
+from kpo_async.triggers.kill import DEFERRED
+from kpo_async.workerless.arguments import Start, read, template_environment
+from kpo_async.workerless.context import guarded, template_context
+from kpo_async.workerless.places import Place, Places
+
+T = TypeVar("T")
+CREATION_GRACE = 30.0
+"""Seconds that a kill waits for a create that is under way."""
+THREADS = 4
+"""Threads that render templates and build manifests. Apart from the loop's, which Airflow's own logging needs."""
+
+log = logging.getLogger(__name__)
+_CREATIONS: PerLoop[set[asyncio.Task[Json]]] = PerLoop(set)
+_PLACES: PerLoop[Places] = PerLoop(Places)
+_THREADS = ThreadPoolExecutor(THREADS, thread_name_prefix="kpo-async start")
+
+
+class PodStart:
+    """The start of one try. `run` creates the pod or finds it again, `kill` sees that there is none."""
+
+    def __init__(self, arguments: str, task_instance: Any, deadline: float | None) -> None:
+        self._arguments = arguments
+        self._task_instance = task_instance
+        self._deadline = deadline
+        self._prepared: tuple[Start, ClusterSource, Json, Owner] | None = None
+        self._creation: asyncio.Task[Json] | None = None
+        self.context: Any = {}
+        """The template context, once it is known."""
+        self.may_end = False
+        """Whether the triggerer should end the task and can, once it is known."""
+        self.place: Place | None = None
+        """The place that the pod has among those that run at once."""
+
+    async def run(self) -> PodTask:
+        """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what callbacks raise."""
+        start, source, manifest, owner = await self._prepare()
+        operator = start.operator
+        callbacks = Callbacks(
+            callback_classes(operator),
+            mode=ExecutionMode.SYNC,
+            make_client=partial(core_v1, source),
+            operator=operator,
+            context=self.context,
+        )
+        async with connect(source) as client:
+            await callbacks.client_created()
+            manifest = await callbacks.manifest_created(manifest)
+            self._prepared = start, source, manifest, owner
+            await self._take_place(client, manifest, owner, operator.kubernetes_conn_id)
+            pod = await self._create(client, manifest, owner)
+            task = pod_task_of(operator, pod, owner.id, self._deadline)
+            if task.logs is not None:
+                for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
+                    log.warning("%s", mistake)
+            await push_xcom(self._task_instance, "pod_name", task.name)
+            await push_xcom(self._task_instance, "pod_namespace", task.namespace)
+            await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
+        task = for_deferral(operator, task, deferred_at=0.0)
+        return task if start.may_end else replace(task, end_from_trigger=False)
+
+    async def kill(self, state: str | None) -> None:
+        """Kill the pod that this try has or may have, unless the trigger only moves. Raises `KpoError`."""
+        if state == DEFERRED:
+            return
+        if self._creation is not None:
+            # Its answer, if it comes, is better than a look that the create overtakes.
+            await asyncio.wait([self._creation], timeout=CREATION_GRACE)
+            self._creation.cancel()
+        _, source, manifest, owner = await self._prepare()
+        async with connect(source) as client:
+            await lifecycle.kill_own(client, manifest, owner)
+
+    async def _prepare(self) -> tuple[Start, ClusterSource, Json, Owner]:
+        """Return the rendered operator, its cluster, the manifest, and the owner of the pod."""
+        if self._prepared is None:
+            start = await read(self._arguments, self._task_instance)
+            self.may_end = start.may_end and bool(start.operator.end_from_trigger)
+            self.context = template_context(self._task_instance)
+            await _in_thread(guarded, partial(_render, start, self.context, self._task_instance))
+            source, defaults = await resolve(cluster_ref(start.operator))
+            manifest = await _in_thread(build_for, start.operator, identity(self.context), source, defaults)
+            # An earlier try's pod was lost with a worker, if at all, and Airflow does not say here whether a user has
+            # cleared the task since.
+            ti_context: Any = {**self.context, "ti": self._task_instance}
+            owner = dataclasses.replace(await owner_of(start.operator, ti_context), reattach=False)
+            self._prepared = start, source, manifest, owner
+        return self._prepared
+
+    async def _take_place(self, client: Client, manifest: Json, owner: Owner, conn_id: str | None) -> None:
+        places = _PLACES.get()
+        limits = await places.limits(manifest["metadata"]["namespace"], conn_id)
+        if limits:
+            exists = await lifecycle.owns_pod(client, manifest, owner)
+            weight = self._task_instance.priority_weight
+            self.place = await places.take(limits, weight=weight, at_once=exists)
+
+    async def _create(self, client: Client, manifest: Json, owner: Owner) -> Json:
+        """Create the pod in a task of its own: a create that is cancelled may arrive all the same."""
+        creations = _CREATIONS.get()
+        self._creation = asyncio.create_task(
+            lifecycle.ensure_pod_within_quota(client, manifest, owner, time_limit=quota_time_limit() or 0.0),
+            name=f"create pod {manifest['metadata']['name']}",
+        )
+        creations.add(self._creation)
+        self._creation.add_done_callback(creations.discard)
+        return await asyncio.shield(self._creation)
+
+
+async def _in_thread(function: Any, *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *arguments))
+
+
+def _render(start: Start, context: Any, task_instance: Any) -> None:
+    operator = start.operator
+    context["task"] = operator
+    environment = template_environment(native=task_instance.task.dag.render_template_as_native_obj)
+    seen = {id(value) for value in start.from_xcoms}
+    operator._do_render_template_fields(operator, operator.template_fields, context, environment, seen)

@@ -1,0 +1,81 @@
+"""`KubernetesPodStartTrigger` creates a task's pod in the triggerer and then follows it as `KubernetesPodTrigger` does.
+
+Airflow's scheduler makes it from `start_trigger_args` instead of queueing the task. Another triggerer may run it again
+from the beginning at any moment: the pod's name follows from the try, so it finds the pod that the first one made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
+
+from kpo_async.exceptions import KpoError
+from kpo_async.json_types import Json
+from kpo_async.operators.start_from_trigger import UNSTARTED
+from kpo_async.triggers.kill import kill_by, warm_up
+from kpo_async.triggers.pod import KubernetesPodTrigger
+from kpo_async.workerless.context import NeedsWorkerError
+from kpo_async.workerless.start import PodStart
+
+log = logging.getLogger(__name__)
+
+
+class KubernetesPodStartTrigger(BaseTrigger):
+    """Starts and follows one pod. `arguments` is JSON text of `operators.start_from_trigger`, unrendered."""
+
+    def __init__(self, arguments: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arguments = arguments
+        self._start: PodStart | None = None
+        self._follower: KubernetesPodTrigger | None = None
+
+    def serialize(self) -> tuple[str, Json]:
+        """Return the class's path and its only argument."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"arguments": self.arguments}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Create the pod, follow it, and fire the one event that ends or resumes the task."""
+        warm_up(self.task_instance)
+        timeout: Any = getattr(self, "timeout_after", None)
+        start = self._start = PodStart(
+            self.arguments, self.task_instance, None if timeout is None else timeout.timestamp()
+        )
+        try:
+            event = await self._start_pod(start)
+            if event is not None:
+                yield event
+                return
+            assert self._follower is not None
+            async for fired in self._follower.run():
+                yield fired
+        finally:
+            if start.place is not None:
+                start.place.leave()
+
+    async def on_kill(self) -> None:
+        """End the pod of a task that its user ended, at whatever point of its start or life."""
+        if self._follower is not None:
+            await self._follower.on_kill()
+        elif self._start is not None:
+            ti: Any = self.task_instance
+            await kill_by(self._start.kill, f"of {ti.task_id}, try {ti.try_number}", str(ti.id), ti)
+
+    async def _start_pod(self, start: PodStart) -> TriggerEvent | None:
+        """Create the pod. Return None, or the event that ends the task or leaves it to a worker."""
+        try:
+            task = await start.run()
+        except NeedsWorkerError as error:
+            log.warning("A worker starts this task in spite of start_from_trigger: %s", error)
+            return TriggerEvent({"status": UNSTARTED})
+        except KpoError as error:
+            if start.may_end:
+                log.error("%s", error)
+                return TaskFailedEvent()
+            log.warning("A worker tries to start this task: %s", error)
+            return TriggerEvent({"status": UNSTARTED})
+        self._follower = KubernetesPodTrigger(task.to_dict())
+        self._follower.task_instance = self.task_instance
+        return None
