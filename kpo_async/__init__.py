@@ -5,12 +5,14 @@
     worker     resume       emit the remaining logs, read the XCom, run callbacks, apply on_finish_action, end the task
 
 With `deferrable=False` the worker does all of it, with the same code. With `end_from_trigger=True` the triggerer does
-the last line too. The story is written once, in `lifecycle`, and is async: workers run it, triggers await it.
+the last line too, and with `start_from_trigger=True` the first. The story is written once, in `lifecycle`, and is
+async: workers run it, triggers await it.
 
 Layers. Each imports only what is below it; import-linter enforces this for every module (pyproject.toml):
 
     cli, demo, migrate               the command `kpo-async`
     plugin, reconciler               delete pods whose try is over, once no worker or trigger is left to do it
+    workerless                       tasks that start in a triggerer
     decorators                       @task.kubernetes_async, @task.kubernetes_cmd_async
     operators                        parameters, templates, and what a worker does
     triggers                         what a triggerer does

@@ -197,7 +197,7 @@ def _start_trigger_args(parameters: Mapping[str, Any], setting: Setting, multipl
         "may_end": may_end,
     }
     return StartTriggerArgs(
-        trigger_cls=TRIGGER, trigger_kwargs={"arguments": json.dumps(arguments)}, next_method="trigger_reentry"
+        trigger_cls=TRIGGER, trigger_kwargs={"start": json.dumps(arguments)}, next_method="trigger_reentry"
     )
 
 

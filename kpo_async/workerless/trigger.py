@@ -24,17 +24,20 @@ log = logging.getLogger(__name__)
 
 
 class KubernetesPodStartTrigger(BaseTrigger):
-    """Starts and follows one pod. `arguments` is JSON text of `operators.start_from_trigger`, unrendered."""
+    """Starts and follows one pod. `start` is JSON text of `operators.start_from_trigger`, unrendered.
 
-    def __init__(self, arguments: str) -> None:
+    It must not have the name of a template field of the operator: Airflow would render it, as one text.
+    """
+
+    def __init__(self, start: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.arguments = arguments
+        self.arguments = start
         self._start: PodStart | None = None
         self._follower: KubernetesPodTrigger | None = None
 
     def serialize(self) -> tuple[str, Json]:
         """Return the class's path and its only argument."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {"arguments": self.arguments}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"start": self.arguments}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Create the pod, follow it, and fire the one event that ends or resumes the task."""

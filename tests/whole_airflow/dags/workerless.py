@@ -20,6 +20,7 @@ POD: dict[str, Any] = {
 }
 RESULT = "/airflow/xcom/return.json"
 ITEMS = ["a", "b c", "{{ not_a_template }}"]
+MANY = 40
 
 
 def printed(what: str) -> list[str]:
@@ -74,5 +75,5 @@ with DAG("workerless", schedule=None, start_date=datetime(2026, 1, 1), default_a
 
 with DAG("many", schedule=None, start_date=datetime(2026, 1, 1), params={"seconds": Param(5, type="integer")}):
     KubernetesPodOperator.partial(task_id="sleep", **{**POD, "do_xcom_push": False}).expand(
-        arguments=[["sleep {{ params.seconds }}"] for _ in range(40)]
+        arguments=[["sleep {{ params.seconds }}"] for _ in range(MANY)]
     )
