@@ -174,8 +174,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "end_from_trigger": Entry(
             "the triggerer ends the task, without a worker; not if its end needs one (`outlets`, "
-            "`on_success_callback`, `on_skipped_callback`, `post_execute`, `map_index_template`, `on_operator_resuming`, an "
-            "overridden `trigger_reentry`, a callback that takes `context`), nor if the log is far behind",
+            "`on_success_callback`, `on_skipped_callback`, `post_execute`, `map_index_template`, "
+            "`on_operator_resuming`, an overridden `trigger_reentry`, a callback that takes `context`), nor if the log "
+            "is far behind",
             "new",
             Mode.DEFERRED,
         ),

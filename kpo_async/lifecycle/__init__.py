@@ -25,7 +25,7 @@ from __future__ import annotations
 from kpo_async.lifecycle.attempts import cause_of_next, manifest_of_attempt, next_attempt, see_through
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
-from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, kill_own, last_pod, owns_pod, pod_of
+from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, kill_own, last_pod, own_pod, pod_of
 from kpo_async.lifecycle.quota import ensure_pod_within_quota
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
@@ -49,7 +49,7 @@ __all__ = [
     "last_pod",
     "manifest_of_attempt",
     "next_attempt",
-    "owns_pod",
+    "own_pod",
     "pod_of",
     "see_through",
     "wait",

@@ -29,6 +29,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
 from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
+from kpo_async.pod.again import attempt_of
 from kpo_async.pod.companions import declared
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import (
@@ -281,10 +282,10 @@ async def kill_own(client: Client, manifest: Json, owner: Owner) -> None:
             await end(PodHandle.of(client, found), _record(found, owner), owner=owner.id)
 
 
-async def owns_pod(client: Client, manifest: Json, owner: Owner) -> bool:
-    """Whether the pod of this try exists, made by another process."""
-    found = await _get_by_name(client, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-    return found is not None and owner_id(found) == owner.id
+async def own_pod(client: Client, manifest: Json, owner: Owner) -> Json | None:
+    """Return the pod of this try's latest attempt, which another process created; None if there is none."""
+    found = [pod for pod in await _known_pods(client, manifest, owner) if owner_id(pod) == owner.id]
+    return max(found, key=attempt_of, default=None)
 
 
 async def _known_pods(client: Client, manifest: Json, owner: Owner) -> list[Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
-from kpo_async.hooks.airflow import push_xcom
+from kpo_async.hooks.airflow import pull_xcom, push_xcom
 from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.settings import quota_time_limit
 from kpo_async.hooks.sync_client import core_v1
@@ -25,9 +26,11 @@ from kpo_async.kube.shared import PerLoop
 from kpo_async.lifecycle import Owner
 from kpo_async.operators.manifest import build_for, cluster_ref, identity
 from kpo_async.operators.pod_task import callback_classes, for_deferral, owner_of, pod_task_of
+from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 from kpo_async.triggers.kill import DEFERRED
+from kpo_async.triggers.pod import VERDICT
 from kpo_async.workerless.arguments import Start, read, template_environment
 from kpo_async.workerless.context import guarded, template_context
 from kpo_async.workerless.places import Place, Places
@@ -70,14 +73,17 @@ class PodStart:
             make_client=partial(core_v1, source),
             operator=operator,
             context=self.context,
+            deadline=self._deadline,
         )
         async with connect(source) as client:
             await callbacks.client_created()
             manifest = await callbacks.manifest_created(manifest)
             self._prepared = start, source, manifest, owner
-            await self._take_place(client, manifest, owner, operator.kubernetes_conn_id)
-            pod = await self._create(client, manifest, owner)
-            task = pod_task_of(operator, pod, owner.id, self._deadline)
+            pod = await self._ended_before(manifest, owner) or await self._ensure_pod(client, manifest, start, owner)
+            attempt, disruptions = attempt_of(pod, owner.task.try_number)
+            task = pod_task_of(
+                operator, self.context, pod, deadline=self._deadline, attempt=attempt, disruptions=disruptions
+            )
             if task.logs is not None:
                 for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                     log.warning("%s", mistake)
@@ -115,19 +121,36 @@ class PodStart:
             self._prepared = start, source, manifest, owner
         return self._prepared
 
-    async def _take_place(self, client: Client, manifest: Json, owner: Owner, conn_id: str | None) -> None:
-        places = _PLACES.get()
-        limits = await places.limits(manifest["metadata"]["namespace"], conn_id)
+    async def _ended_before(self, manifest: Json, owner: Owner) -> Json | None:
+        """Return what is known of a pod that a triggerer has finished before it was killed: its trigger ends the task.
+
+        Its name may be free by now, and no second pod may be created for the try.
+        """
+        saved = await pull_xcom(self._task_instance, VERDICT)
+        if not isinstance(saved, dict) or saved.get("owner") != owner.id:
+            return None
+        return {"metadata": {**manifest["metadata"], "uid": saved["uid"]}}
+
+    async def _ensure_pod(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
+        """Return the pod that another triggerer has created for this try, or wait for a place and create it."""
+        operator, places = start.operator, _PLACES.get()
+        limits = await places.limits(manifest["metadata"]["namespace"], operator.kubernetes_conn_id)
+        found: Json | None = None
+        if limits or operator.retry_on_disruption or operator.on_oom:  # else the name alone tells, when it is taken
+            found = await lifecycle.own_pod(client, manifest, owner)
         if limits:
-            exists = await lifecycle.owns_pod(client, manifest, owner)
-            weight = self._task_instance.priority_weight
-            self.place = await places.take(limits, weight=weight, at_once=exists)
+            weight = int(self._task_instance.task.priority_weight)
+            self.place = await places.take(limits, weight=weight, at_once=found is not None)
+        return found or await self._create(client, manifest, owner)
 
     async def _create(self, client: Client, manifest: Json, owner: Owner) -> Json:
         """Create the pod in a task of its own: a create that is cancelled may arrive all the same."""
+        limit = quota_time_limit()
+        if self._deadline is not None:
+            limit = min(limit, self._deadline - time.time())
         creations = _CREATIONS.get()
         self._creation = asyncio.create_task(
-            lifecycle.ensure_pod_within_quota(client, manifest, owner, time_limit=quota_time_limit() or 0.0),
+            lifecycle.ensure_pod_within_quota(client, manifest, owner, time_limit=limit),
             name=f"create pod {manifest['metadata']['name']}",
         )
         creations.add(self._creation)
