@@ -50,6 +50,7 @@ async def read(arguments: str, task_instance: Any) -> Start:
         deferrable=True,
         start_from_trigger=False,
         multiple_outputs=given["multiple_outputs"],
+        execution_timeout=task.execution_timeout,
     )
     return Start(operator, data, given["may_end"])
 
