@@ -16,7 +16,6 @@ from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
 from kpo_async.hooks.airflow import pull_xcom, push_xcom
-from kpo_async.hooks.kubernetes import resolve
 from kpo_async.hooks.settings import quota_time_limit
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
@@ -24,7 +23,7 @@ from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
 from kpo_async.kube.shared import PerLoop
 from kpo_async.lifecycle import Owner
-from kpo_async.operators.manifest import build_for, cluster_ref, identity
+from kpo_async.operators.manifest import build_for, identity, source_of_operator
 from kpo_async.operators.pod_task import callback_classes, for_deferral, owner_of, pod_task_of
 from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
@@ -112,7 +111,7 @@ class PodStart:
             self.may_end = start.may_end and bool(start.operator.end_from_trigger)
             self.context = template_context(self._task_instance)
             await _in_thread(guarded, partial(_render, start, self.context, self._task_instance))
-            source, defaults = await resolve(cluster_ref(start.operator))
+            source, defaults = await source_of_operator(start.operator)
             manifest = await _in_thread(build_for, start.operator, identity(self.context), source, defaults)
             # An earlier try's pod was lost with a worker, if at all, and Airflow does not say here whether a user has
             # cleared the task since.
