@@ -8,6 +8,7 @@ to either of them, or when that request has been answered and the process has no
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -29,6 +30,10 @@ from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.triggers.triggerer import task_instance
+
+
+LIFETIME = 60.0
+"""Seconds after which a process that hangs prints where, and ends."""
 
 
 class End(Enum):
@@ -159,6 +164,7 @@ def work(
     pipe: Connection, identity: TaskIdentity, max_tries: int, parameters: dict[str, Any], event: Any, fate: Fate | None
 ) -> None:
     """Run a worker's part of a try: the start, or with an `event` the resumption."""
+    faulthandler.dump_traceback_later(LIFETIME, exit=True)
     requests = Requests(fate, lambda _: os.kill(os.getpid(), signal.SIGTERM))
     airflow = Airflow(pipe, requests)
     operator = KubernetesPodOperator(**parameters)
@@ -186,6 +192,7 @@ def work(
 
 def trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any], fate: Fate | None) -> None:
     """Run a trigger by Airflow's own runner until it fires or is cancelled."""
+    faulthandler.dump_traceback_later(LIFETIME, exit=True)
     asyncio.run(_trigger(pipe, identity, row, fate))
 
 

@@ -133,6 +133,7 @@ CASES = [
 ]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("mode", "script", "actor", "end"), CASES)
 async def test_a_process_that_ends_at_any_of_its_requests_costs_no_pod_and_no_verdict(
     local_cluster: LocalCluster, mode: str, script: str, actor: Actor, end: End
