@@ -31,7 +31,6 @@ from kpo_async.pod.names import TaskIdentity
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.triggers.triggerer import task_instance
 
-
 LIFETIME = 60.0
 """Seconds after which a process that hangs prints where, and ends."""
 
