@@ -161,19 +161,15 @@ async def _adopt(client: Client, manifest: Json, owner: Owner) -> Json | None:
     said; the others are deleted.
     """
     adopted: Json | None = None
-    for found in await _siblings(client, manifest, owner):
-        pod, record, state = PodHandle.of(client, found), _record(found, owner), _state(found, owner)
-        if owner_id(found) == owner.id:
-            adopted = adopted or found
-        elif state.verdict.ended:
-            log.info("Pod %s of an earlier try has ended: on_finish_action=%r", pod, str(record.on_finish_action))
-            await finish(pod, record, succeeded=state.verdict is Verdict.SUCCEEDED)
-        elif owner.reattach and adopted is None and record.max_tries == owner.record.max_tries:
-            log.info("Adopting pod %s, which an earlier try left running", pod)
-            adopted = await _claim(pod, found, owner)
-        else:
-            log.info("Deleting pod %s, which an earlier try left running", pod)
-            await pod.delete(grace_period=record.grace_period)
+    pods = await _siblings(client, manifest, owner)
+    for found in sorted(pods, key=lambda pod: owner_id(pod) != owner.id):  # first what this try has already
+        latest = found
+        if owner.reattach and adopted is None and _record(found, owner).max_tries == owner.record.max_tries:
+            latest = await _claim(client, found, owner)
+        if owner_id(latest) == owner.id:
+            adopted = latest
+        elif not _is_over(latest):
+            await _see_to(client, latest, owner)
     return adopted
 
 
@@ -213,20 +209,37 @@ def _state(pod: Json, owner: Owner) -> PodState:
     return assess(pod_from_dict(pod), _record(pod, owner).base_container)
 
 
-async def _claim(pod: PodHandle, found: Json, owner: Owner) -> Json | None:
-    """Write the owner on the pod and return it; None when it has ended or is gone meanwhile."""
+async def _claim(client: Client, found: Json, owner: Owner) -> Json:
+    """Write the owner on the pod, and return it as it is then: still the earlier try's if it has ended or is gone."""
+    pod, record = PodHandle.of(client, found), _record(found, owner)
+    record_of_owner = replace(owner.record, companions=record.companions)
     # A new try has a log of its own, in which the pod's is emitted from its beginning.
-    record = replace(owner.record, companions=_record(found, owner).companions)
-    annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: record.to_json(), CURSORS_ANNOTATION: None}
-    latest: Json | None = found
-    while latest and not _is_over(latest) and not _state(latest, owner).verdict.ended:
-        version = latest["metadata"]["resourceVersion"]
+    annotations = {OWNER_ANNOTATION: owner.id, TASK_ANNOTATION: record_of_owner.to_json(), CURSORS_ANNOTATION: None}
+    while owner_id(found) != owner.id and not _is_over(found) and not _state(found, owner).verdict.ended:
+        version = found["metadata"]["resourceVersion"]
         try:
-            return await pod.patch({"metadata": {"annotations": annotations, "resourceVersion": version}})
+            claimed = await pod.patch({"metadata": {"annotations": annotations, "resourceVersion": version}})
         except (ConflictError, NotFoundError):
             # A pod that is starting changes all the time: get it again, and try with its newer version.
             latest = await pod.get()
-    return None
+            if latest is None:
+                break
+            found = latest
+        else:
+            log.info("Adopted pod %s, which an earlier try left running", pod)
+            return claimed
+    return found
+
+
+async def _see_to(client: Client, found: Json, owner: Owner) -> None:
+    """Finish the pod of an earlier try that has ended, as its own task said, and delete one that still runs."""
+    pod, record, state = PodHandle.of(client, found), _record(found, owner), _state(found, owner)
+    if state.verdict.ended:
+        log.info("Pod %s of an earlier try has ended: on_finish_action=%r", pod, str(record.on_finish_action))
+        await finish(pod, record, succeeded=state.verdict is Verdict.SUCCEEDED)
+    else:
+        log.info("Deleting pod %s, which an earlier try left running", pod)
+        await pod.delete(grace_period=record.grace_period)
 
 
 async def _get_by_name(client: Client, namespace: str, name: str) -> Json | None:

@@ -15,7 +15,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.localcluster import LocalCluster
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod_task import OnFinishAction
-from tests.factories import NO_CALLBACKS, identity, manifest, owner, pod_exists, pod_task, retry_of
+from tests.factories import NO_CALLBACKS, eventually, identity, manifest, owner, pod_exists, pod_task, retry_of
 
 
 async def test_creating_twice_finds_the_same_pod(client: Client) -> None:
@@ -55,6 +55,26 @@ async def test_a_pod_that_changes_while_a_retry_adopts_it_is_adopted(
     pod = await lifecycle.ensure_pod(client, manifest(second := identity(2), "sleep 1000"), owner(second))
     assert pod["metadata"]["uid"] == left["metadata"]["uid"]
     assert pod["metadata"]["annotations"]["kpo-async/owner"] == second.owner
+
+
+async def test_a_pod_that_ends_while_a_retry_adopts_it_is_finished(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = await lifecycle.ensure_pod(client, manifest(first := identity(1), "sleep 0.5"), owner(first))
+    patch = client.patch
+
+    async def ended() -> bool:
+        return bool((await client.get("pods", left["metadata"]["name"], "default"))["status"]["phase"] == "Succeeded")
+
+    async def late(resource: str, name: str, body: dict[str, Any], namespace: str) -> dict[str, Any]:
+        monkeypatch.undo()
+        await eventually(ended)
+        return await patch(resource, name, body, namespace)
+
+    monkeypatch.setattr(client, "patch", late)
+    pod = await lifecycle.ensure_pod(client, manifest(second := identity(2), "sleep 1000"), owner(second))
+    assert pod["metadata"]["uid"] != left["metadata"]["uid"]
+    assert not await pod_exists(client, left)
 
 
 async def test_a_retry_that_may_not_reattach_deletes_the_pod_left_running(client: Client) -> None:
