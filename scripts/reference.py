@@ -1,7 +1,7 @@
-"""Write `kpo_async/REFERENCE.md`, the page of all parameters: `python -m scripts.reference [--check]`.
+"""Write `kpo_async/REFERENCE.md`, the page of all parameters and options: `python -m scripts.reference [--check]`.
 
-`scripts.parameters` holds what only people can say (meaning, difference from the incumbent); type, default and template
-come from the operator itself. A test checks that the page is current and that every parameter is described.
+`scripts.parameters` and `scripts.options` hold what only people can say (meaning, difference from the incumbent); type,
+default and template of a parameter come from the operator itself. A test checks that the page is current and complete.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from kpo_async.operators.pod import KubernetesPodOperator
+from scripts.options import OPTIONS
 from scripts.parameters import SECTIONS, Entry
 
 PATH = Path(__file__).parents[1] / "kpo_async" / "REFERENCE.md"
@@ -58,7 +59,16 @@ def signature() -> dict[str, inspect.Parameter]:
 
 def render() -> str:
     """Return the page as Markdown."""
-    return HEAD + "\n".join(_section(title, entries) for title, entries in SECTIONS.items())
+    sections = [_section(title, entries) for title, entries in SECTIONS.items()]
+    return HEAD + "\n".join([*sections, _options()])
+
+
+def _options() -> str:
+    rows = (
+        f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |"
+        for name, (default, meaning) in OPTIONS.items()
+    )
+    return "\n".join(["## Options of `[kpo_async]`", "", "| Option | Default | Meaning |", "|---|---|---|", *rows, ""])
 
 
 def _section(title: str, entries: Mapping[str, Entry]) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
+import kpo_async
 from kpo_async.operators.pod import KubernetesPodOperator
+from scripts.options import OPTIONS
 from scripts.parameters import SECTIONS, Mode
 from scripts.reference import PATH, render, signature
 
@@ -20,6 +24,13 @@ def test_the_page_is_current():
 def test_every_parameter_is_described_exactly_once():
     assert sum(len(entries) for entries in SECTIONS.values()) == len(ENTRIES)
     assert set(ENTRIES) == set(signature())
+
+
+def test_every_option_of_the_configuration_is_described():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(kpo_async.__file__).parent.rglob("*.py"))
+    read = re.findall(r'(?:conf\.get\w*\((?:SECTION|"kpo_async"), |\b(?:is_on|_get|_seconds)\()"(\w+)"', source)
+    read += re.findall(r'\bOPTION = (?:"kpo_async", )?"(\w+)"', source)
+    assert set(read) == set(OPTIONS)
 
 
 def test_every_template_field_is_a_parameter():
