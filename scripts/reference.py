@@ -35,6 +35,7 @@ All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`
 """
 _CONFIGURED = {
     "deferrable": "`[operators] default_deferrable`",
+    "end_from_trigger": "`[kpo_async] end_from_trigger`, or `False`",
     "retry_on_disruption": "`[kpo_async] retry_on_disruption`, or `0`",
 }
 TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|---|---|---|---|---|---|\n"

@@ -23,7 +23,7 @@ def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeA
     run = whole_airflow.run("workerless")
     assert set(whole_airflow.failures(run)) == BROKEN | {"skipped"}
     # The list's second item has params of its own, and a worker shows the error of a template that cannot be rendered.
-    assert ran_on_workers(whole_airflow, run) == {"upstream", "commands", "listed", "broken"}
+    assert ran_on_workers(whole_airflow, run) == {"commands", "listed", "broken"}
     said = airflow.xcom(run, "plain")
     assert said == f"loud {run.run_id} loud unset plain"
     assert airflow.xcom(run, "pulled") == f"{said} {said} {airflow.xcom(run, 'plain', key='pod_namespace')}"

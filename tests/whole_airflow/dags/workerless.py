@@ -29,11 +29,6 @@ def printed(what: str) -> list[str]:
 
 
 with DAG("workerless", schedule=None, start_date=datetime(2026, 1, 1), default_args={"labels": {"team": "t"}}):
-
-    @task
-    def upstream() -> list[str]:
-        return ITEMS
-
     plain = KubernetesPodOperator(
         task_id="plain",
         arguments=printed("$N {{ run_id }} {{ params.word }} {{ var.value.get('none', 'unset') }} {{ ti.task_id }}"),
