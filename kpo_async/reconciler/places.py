@@ -1,9 +1,10 @@
 """Where this Airflow's tasks have created pods, from Airflow's database.
 
-A deferred task names its cluster and namespace in its trigger's row. Any other has them in its rendered template fields
-and in its XCom `pod_namespace`, which stay when the task has ended; `in_cluster` is not among them, so there a place is
-what the connection says. What was found is kept in an Airflow Variable, because a deleted DAG run takes its traces with
-it.
+A deferred task names its cluster and namespace in its trigger's row; one that no worker has started names the cluster
+there, unless that is a template, and the namespace in its XCom `pod_namespace`. Any other has both in its rendered
+template fields and in that XCom, which stay when the task has ended; `in_cluster` is not among them, so there a place
+is what the connection says. What was found is kept in an Airflow Variable, because a deleted DAG run takes its traces
+with it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from sqlalchemy.engine import make_url
 
 from kpo_async.exceptions import ConfigError, KpoError
 from kpo_async.hooks.airflow import trigger_arguments
+from kpo_async.hooks.fields import DEFAULT_CONNECTION_ID
 from kpo_async.hooks.installation import VARIABLE as INSTALLATION_VARIABLE
 from kpo_async.hooks.installation import configured_id
+from kpo_async.json_types import Json
+from kpo_async.models import is_unrendered
+from kpo_async.operators.start_from_trigger import TRIGGER
 from kpo_async.pod_task import ClusterRef, PodTask
 
 if TYPE_CHECKING:
@@ -73,6 +78,7 @@ class Places:
     def __init__(self) -> None:
         self.known: set[Place] = set()
         self._last_trigger = -1
+        self._start_triggers: set[int] = set()
         self._read_before = False
 
     def read(self) -> set[Place]:
@@ -82,6 +88,7 @@ class Places:
             if memory.database != database_digest() and not configured_id():
                 raise ConfigError(COPIED)
             found = self.known | set(memory.places) | set(self._of_triggers(session))
+            found |= set(self._of_start_triggers(session))
             found |= set(_of_task_instances(session, unfinished=self._read_before))
             if found - set(memory.places):
                 memory.places = sorted(found, key=str)
@@ -101,6 +108,31 @@ class Places:
                 continue
             if not task.cluster_hook:  # users' code does not run in a scheduler
                 yield Place(task.namespace, task.cluster)
+
+    def _of_start_triggers(self, session: Session) -> Iterator[Place]:
+        """Yield the places of deferred tasks that no worker has rendered: their namespace is an XCom by now."""
+        trigger, ti, xcom = Trigger, TaskInstance, XComModel
+        query = (
+            select(trigger.id, xcom.value)
+            .join(ti, ti.trigger_id == trigger.id)
+            .join(xcom, and_(_same_task_instance(xcom, ti), xcom.key == "pod_namespace"))
+            .where(trigger.classpath == TRIGGER)
+        )
+        deferred: dict[int, Any] = dict(session.execute(query).tuples().all())
+        for found in session.scalars(select(trigger).where(trigger.id.in_(deferred.keys() - self._start_triggers))):
+            namespace, cluster = _namespace(deferred[found.id]), _unrendered_cluster(trigger_arguments(found))
+            if namespace and cluster:
+                yield Place(namespace, cluster)
+        self._start_triggers = set(deferred)
+
+
+def _unrendered_cluster(arguments: Json) -> ClusterRef | None:
+    """Return the cluster in a start trigger's arguments, None if it is a template's or a hook's."""
+    given = {"kubernetes_conn_id": DEFAULT_CONNECTION_ID, **json.loads(arguments["start"])["parameters"]}
+    fields = {name: given.get(parameter) for name, parameter in CLUSTER_FIELDS.items()}
+    if given.get("cluster_hook") or any(is_unrendered(value) or isinstance(value, dict) for value in fields.values()):
+        return None
+    return ClusterRef(**fields, in_cluster=given.get("in_cluster"))
 
 
 def _of_task_instances(session: Session, *, unfinished: bool) -> Iterator[Place]:

@@ -47,3 +47,15 @@ def test_all_pods_of_a_mapped_task_run_at_once(whole_airflow: WholeAirflow) -> N
     whole_airflow.wait(whole_airflow.airflow.finished(run, timeout=120))
     assert whole_airflow.failures(run) == {}
     assert ran_on_workers(whole_airflow, run) == set()
+
+
+def test_pods_of_tasks_that_end_while_no_triggerer_is_there_go(whole_airflow: WholeAirflow) -> None:
+    airflow = whole_airflow.airflow
+    run = whole_airflow.start("many", {"seconds": 600})
+    whole_airflow.until("all pods at once", lambda: len(whole_airflow.pods()) == MANY)
+    whole_airflow.wait(airflow.kill("triggerer"))
+    whole_airflow.wait(airflow.set_state(run, airflow.task_instances(run)[0], "failed"))
+    whole_airflow.wait(airflow.start("triggerer"))
+    whole_airflow.until("its pod to go", lambda: len(whole_airflow.pods()) == MANY - 1)
+    whole_airflow.wait(airflow.set_run_state(run, "failed"))
+    whole_airflow.until("all pods to go", lambda: not whole_airflow.pods())
