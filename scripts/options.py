@@ -16,6 +16,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "reconcile": ("on", "triggerers delete pods whose try is over"),
     "retry_on_disruption": ("0", "default of the parameter"),
     "start_from_trigger": ("False", "default of the parameter"),
+    "start_from_trigger_dag_size": ("300", "tasks of a DAG above which workers start its tasks"),
     "start_from_trigger_pools": (
         "default_pool",
         "pools whose limits the triggerer ignores when it starts tasks; `*`: all",
