@@ -25,12 +25,15 @@ from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import BaseTaskEndEvent
 
 from kpo_async.hooks.airflow import AirflowException, TaskDeferred
+from kpo_async.kube.retry import Backoff
 from kpo_async.kube.transport import Request, Response, Transport
+from kpo_async.lifecycle import attempts
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.triggers.triggerer import task_instance
 
+attempts.BACKOFF = Backoff(first=0.2, jitter=0.0)
 LIFETIME = 60.0
 """Seconds after which a process that hangs prints where, and ends."""
 

@@ -64,12 +64,16 @@ class SmallAirflow:
 
     async def _run_try(self, identity: TaskIdentity) -> None:
         report = await self._work(Actor.START, identity, None)
-        if report is None or report.deferred is None:
-            return
-        row = report.deferred
+        while report is not None and report.deferred is not None:
+            event = await self._defer(identity, report.deferred)
+            # A worker that resumes may defer again, with the pod of another attempt.
+            report = None if event is None else await self._work(Actor.RESUME, identity, event)
+
+    async def _defer(self, identity: TaskIdentity, row: dict[str, Any]) -> Any:
+        """Run the trigger of this row until it fires, in one triggerer after another. Return its event, if any."""
         # As if it had waited for a while: Airflow loses a task that is resumed within seconds of its deferral.
         row["pod_task"]["deferred_at"] -= 3600
-        self.state, event = "deferred", None
+        self.state = "deferred"
         while self.state == "deferred":
             report = await self._process(Actor.TRIGGER, mortal.trigger, identity, row)
             if report is None or self.state != "deferred":  # a task that its user has ended takes no event
@@ -77,9 +81,9 @@ class SmallAirflow:
             if report.state:
                 self.state = report.state
             elif report.event is not None:
-                self.state, event = "running", report.event
-        if event is not None:
-            await self._work(Actor.RESUME, identity, event)
+                self.state = "running"
+                return report.event
+        return None
 
     async def _work(self, actor: Actor, identity: TaskIdentity, event: Any) -> Report | None:
         user_ends = actor in self.fates and self.fates[actor].end is mortal.End.ENDED_BY_USER

@@ -16,7 +16,7 @@ import pytest
 
 from kpo_async.api_types import pod_from_dict
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.pod.status import assess
+from kpo_async.pod.status import Verdict, assess
 from tests.factories import eventually
 from tests.lifecycle.every_await.mortal import End, Fate, Moment
 from tests.lifecycle.every_await.small_airflow import Actor, SmallAirflow
@@ -25,7 +25,9 @@ MODES: dict[str, dict[str, Any]] = {
     "worker": {},
     "deferrable": {"deferrable": True},
     "end_from_trigger": {"deferrable": True, "end_from_trigger": True},
+    "disrupted": {"deferrable": True, "end_from_trigger": True, "retry_on_disruption": 1},
 }
+"""Parameters. In the mode `disrupted` the first pod of a task is deleted from outside as soon as it runs."""
 SUCCEEDS = "sleep 0.3; echo 42 > /airflow/xcom/return.json"
 FAILS = "sleep 0.3; exit 3"
 
@@ -33,7 +35,9 @@ FAILS = "sleep 0.3; exit 3"
 class PodHistory:
     """All that happened to the pods of a cluster."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: LocalCluster, *, disrupted: bool) -> None:
+        self._cluster = cluster
+        self._disrupted = disrupted
         self.of_owner: dict[str, set[str]] = defaultdict(set)
         """Owner annotation -> the pods that ever had it."""
         self.left: dict[str, str] = {}
@@ -49,8 +53,11 @@ class PodHistory:
         self.left.pop(uid, None)
         if not deleted and "deletionTimestamp" not in metadata:
             self.left[uid] = metadata["name"]
-            if not assess(pod_from_dict(pod), "base").verdict.ended:
+            verdict = assess(pod_from_dict(pod), "base").verdict
+            if not verdict.ended:
                 self._running.add(uid)
+            if self._disrupted and verdict is Verdict.RUNNING and "kpo-async/attempt" not in metadata["labels"]:
+                self._cluster.client.delete("pods", metadata["namespace"], metadata["name"], uid=uid)
         self.most_running = max(self.most_running, len(self._running))
 
     async def is_empty(self) -> bool:
@@ -58,8 +65,8 @@ class PodHistory:
 
 
 @asynccontextmanager
-async def history_of(cluster: LocalCluster) -> AsyncIterator[PodHistory]:
-    history = PodHistory()
+async def history_of(cluster: LocalCluster, *, disrupted: bool) -> AsyncIterator[PodHistory]:
+    history = PodHistory(cluster, disrupted=disrupted)
 
     async def follow() -> None:
         async for event in cluster.client.watch("pods"):
@@ -87,12 +94,15 @@ def airflow(cluster: LocalCluster, mode: str, script: str = SUCCEEDS, **fields: 
     return SmallAirflow(parameters, **fields)
 
 
-async def problems(run: SmallAirflow, cluster: LocalCluster, script: str, actor: Actor, fate: Fate) -> list[str]:
+async def problems(
+    cluster: LocalCluster, run: SmallAirflow, mode: str, script: str, actor: Actor, fate: Fate
+) -> list[str]:
     """What is wrong after a run in which the actor's process has this fate."""
     found = []
-    ended_by_user = fate.end is End.ENDED_BY_USER
-    async with history_of(cluster) as history:
+    disrupted = mode == "disrupted"
+    async with history_of(cluster, disrupted=disrupted) as history:
         await run.run()
+        ended_by_user = fate.end is End.ENDED_BY_USER and run.fates_met
         try:
             await eventually(history.is_empty, within=10)
         except asyncio.TimeoutError:
@@ -104,7 +114,7 @@ async def problems(run: SmallAirflow, cluster: LocalCluster, script: str, actor:
             found.append(f"the result is {run.xcoms.get('return_value')}")
         if script == FAILS and run.error and "exit code 3" not in run.error:
             found.append(f"the task failed otherwise: {run.error}")
-        if any(len(pods) > 1 for pods in history.of_owner.values()):
+        if any(len(pods) > 1 + disrupted for pods in history.of_owner.values()):
             found.append(f"a try has several pods: {dict(history.of_owner)}")
         if history.most_running > 1:
             found.append(f"{history.most_running} pods ran at the same time")
@@ -117,6 +127,7 @@ ACTORS = {
     "worker": [Actor.START],
     "deferrable": [Actor.START, Actor.TRIGGER, Actor.RESUME],
     "end_from_trigger": [Actor.TRIGGER],
+    "disrupted": [Actor.TRIGGER],
 }
 """Whose end is tried in each mode; the start of a deferrable task is the same in two of them."""
 SCRIPTS = {"succeeds": SUCCEEDS, "fails": FAILS}
@@ -136,7 +147,8 @@ async def test_a_process_that_ends_at_any_of_its_requests_costs_no_pod_and_no_ve
     local_cluster: LocalCluster, mode: str, script: str, actor: Actor, end: End
 ) -> None:
     undisturbed = airflow(local_cluster, mode, script)
-    await undisturbed.run()
+    async with history_of(local_cluster, disrupted=mode == "disrupted"):
+        await undisturbed.run()
     requests = undisturbed.requests[actor]
     assert requests
     wrong, unmet = {}, 0
@@ -144,7 +156,7 @@ async def test_a_process_that_ends_at_any_of_its_requests_costs_no_pod_and_no_ve
         for moment in Moment:
             fate = Fate(end, number, moment)
             run = airflow(local_cluster, mode, script, fates={actor: fate})
-            found = await problems(run, local_cluster, script, actor, fate)
+            found = await problems(local_cluster, run, mode, script, actor, fate)
             if found:
                 wrong[f"{moment.value} {number}: {request}"] = found
             unmet += not run.fates_met
