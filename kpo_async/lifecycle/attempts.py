@@ -74,7 +74,7 @@ class Try(Protocol):
         """Called before the pod of another attempt is created."""
 
     async def created(self, task: PodTask, pod: Json) -> None:
-        """Called when it is: `task` follows that `pod`."""
+        """Called when it is, or was by a process before this one: `task` follows that `pod`."""
 
 
 async def see_through(
@@ -100,7 +100,7 @@ async def see_through(
             manifest = await reading
         if not outcome.disrupted and not outcome.logs_complete:
             await emit_remaining_logs(client, task, outcome, callbacks, formatter=formatter)
-        later = None if known else await _latest(client, task)
+        later = None if known else await _latest(client, task, owner)
         if later is None and manifest is not None:
             later = await next_attempt(client, task, outcome, manifest, callbacks, owner)
         if later is None:
@@ -227,8 +227,11 @@ async def _create_or_find(client: Client, task: PodTask, manifest: Json) -> Json
             raise name_conflict(found)
 
 
-async def _latest(client: Client, task: PodTask) -> tuple[PodTask, Json | None] | None:
-    """Return the last attempt that a process before this one has created after the task's pod, if it is there."""
+async def _latest(client: Client, task: PodTask, owner: Try) -> tuple[PodTask, Json | None] | None:
+    """Return the last attempt that a process before this one has created after the task's pod, if it is there.
+
+    That process may not have come to tell the `owner`.
+    """
     assert task.identity is not None
     most = 1 + task.retry_on_disruption + (MOST_OOM_ATTEMPTS if task.on_oom else 0)
     for attempt in range(most, task.attempt, -1):
@@ -240,7 +243,9 @@ async def _latest(client: Client, task: PodTask) -> tuple[PodTask, Json | None] 
         if found is not None and owner_id(found) == task.owner and not is_done(found):
             log.info("Continuing with attempt %d, pod %s/%s", attempt, task.namespace, found["metadata"]["name"])
             _, disruptions = attempt_of(found)
-            return _task_of(task, found, attempt, disruptions), manifest_again(found)
+            task = _task_of(task, found, attempt, disruptions)
+            await owner.created(task, found)
+            return task, manifest_again(found)
     return None
 
 

@@ -102,6 +102,26 @@ async def test_a_user_who_ends_the_task_ends_the_pod_of_its_last_attempt(
     assert await task.names() == []
 
 
+async def test_after_a_restart_a_user_who_ends_the_task_ends_the_pod_of_its_last_attempt(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor
+) -> None:
+    task = await deferred(local_cluster, local_client, "sleep 1000")
+    first = task.triggerer()
+    await task.delete(1)
+    await task.runs(2)
+    await first.stop()
+    del supervisor.xcoms["pod_name"]
+    second = task.triggerer()
+
+    async def follows_it() -> bool:
+        return supervisor.xcoms.get("pod_name") == task.name(2)
+
+    await eventually(follows_it)
+    supervisor.state = "failed"
+    await second.cancel_until_it_has_ended(every=5)
+    assert await task.names() == []
+
+
 async def test_a_pod_that_a_users_kill_has_deleted_is_not_created_again(
     local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor
 ) -> None:
