@@ -18,7 +18,7 @@ from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.compat import timeout
 from kpo_async.exceptions import KpoError
-from kpo_async.hooks.airflow import deferral_settles_after
+from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES, deferral_settles_after
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import task_log
 from kpo_async.localcluster.cluster import LocalCluster
@@ -121,6 +121,7 @@ async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
     assert not any("::group::" in message for message in caplog.messages)
 
 
+@pytest.mark.skipif(not FAILING_IN_TRIGGERER_RETRIES, reason="before Airflow 3.3.1 a worker ends a failed task")
 @pytest.mark.parametrize("switch", ["on", "off"])
 async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
     local_cluster: LocalCluster,
@@ -162,7 +163,7 @@ async def test_companions_have_time_to_end_and_their_failures_count(
     terms = {"companions": ["uploader"], "companion_grace": 60.0, "end_from_trigger": end_from_trigger}
     trigger = KubernetesPodTrigger(pod_task(pod, str(local_cluster.kubeconfig), **terms).to_dict())
     [event] = [event async for event in trigger.run()]
-    if end_from_trigger:
+    if end_from_trigger and (ends_well or FAILING_IN_TRIGGERER_RETRIES):
         assert isinstance(event, TaskSuccessEvent if ends_well else TaskFailedEvent)
     else:
         assert event.payload["status"] == ("success" if ends_well else "failed")

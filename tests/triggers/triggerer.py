@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from airflow.executors.workloads.task import TaskInstanceDTO
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
@@ -18,6 +17,7 @@ from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, Ta
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod_task import PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
+from tests.airflow_versions import TaskInstanceDTO
 
 
 def task_instance(task: TaskIdentity) -> TaskInstanceDTO:
