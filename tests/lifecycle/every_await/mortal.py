@@ -16,13 +16,15 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any
 
 from airflow.jobs.triggerer_job_runner import TriggerRunner
+from airflow.sdk import DAG
 from airflow.sdk.execution_time import task_runner
-from airflow.triggers.base import BaseTaskEndEvent
+from airflow.triggers.base import BaseTaskEndEvent, BaseTrigger
 
 from kpo_async.hooks.airflow import AirflowException, TaskDeferred
 from kpo_async.kube.retry import Backoff
@@ -31,6 +33,8 @@ from kpo_async.lifecycle import attempts
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.triggers.pod import KubernetesPodTrigger
+from kpo_async.workerless.trigger import KubernetesPodStartTrigger
+from tests.airflow_versions import DagSerialization
 from tests.triggers.triggerer import task_instance
 
 attempts.BACKOFF = Backoff(first=0.2, jitter=0.0)
@@ -193,7 +197,10 @@ def work(
 
 
 def trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any], fate: Fate | None) -> None:
-    """Run a trigger by Airflow's own runner until it fires or is cancelled."""
+    """Run a trigger by Airflow's own runner until it fires or is cancelled.
+
+    `row` has the arguments of the trigger; or `parameters`, those of an operator that starts in the triggerer.
+    """
     faulthandler.dump_traceback_later(LIFETIME, exit=True)
     asyncio.run(_trigger(pipe, identity, row, fate))
 
@@ -214,9 +221,10 @@ async def _trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any]
     task_runner.SUPERVISOR_COMMS = airflow  # type: ignore[assignment]
     requests.count_those_to_the_api_server()
     runner = TriggerRunner()
-    made = KubernetesPodTrigger(**row)
-    made.task_instance = task_instance(identity)  # type: ignore[assignment]
-    running = asyncio.create_task(_run(runner, made))
+    made, context = _start_trigger(identity, **row) if "parameters" in row else (KubernetesPodTrigger(**row), None)
+    if context is None:
+        made.task_instance = task_instance(identity)  # type: ignore[assignment]
+    running = asyncio.create_task(_run(runner, made, context))
     runner.triggers[1] = {"task": running, "is_watcher": False, "name": "the trigger", "events": 0}
     waiting = asyncio.create_task(cancelled.wait())
     await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -234,8 +242,27 @@ async def _trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any]
     pipe.send(Report(**_fields(events), requests=tuple(requests.sent), met_its_fate=requests.fate is None))
 
 
-async def _run(runner: TriggerRunner, made: KubernetesPodTrigger) -> None:
-    await runner.run_trigger(1, made)
+async def _run(runner: TriggerRunner, made: BaseTrigger, context: Any) -> None:
+    await runner.run_trigger(1, made, context=context)
+
+
+def _start_trigger(identity: TaskIdentity, parameters: dict[str, Any]) -> tuple[BaseTrigger, Any]:
+    """Return the trigger that Airflow makes from the serialized DAG, and the context in which it renders it."""
+    with DAG(identity.dag_id, schedule=None) as dag:
+        KubernetesPodOperator(**parameters)
+    serialized = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    now = datetime.now(timezone.utc)
+    moments = ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date")
+    dag_run: dict[str, Any] = dict.fromkeys(moments, now)
+    dag_run |= {"dag_id": identity.dag_id, "run_id": identity.run_id, "run_type": "manual", "state": "running"}
+    dag_run |= {"end_date": None, "consumed_asset_events": [], "partition_key": None}
+    instance = TriggerRunner.create_runtime_ti(task_instance(identity), serialized, dag_run)
+    arguments = instance.task.start_trigger_args
+    assert arguments is not None
+    assert arguments.trigger_kwargs is not None
+    made = KubernetesPodStartTrigger(**arguments.trigger_kwargs["__var"])
+    made.task_instance = instance  # type: ignore[assignment]
+    return made, instance.get_template_context()
 
 
 def _fields(events: list[Any]) -> dict[str, Any]:

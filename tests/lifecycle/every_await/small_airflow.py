@@ -63,7 +63,10 @@ class SmallAirflow:
             await self._run_try(identity)
 
     async def _run_try(self, identity: TaskIdentity) -> None:
-        report = await self._work(Actor.START, identity, None)
+        if self.parameters.get("start_from_trigger"):
+            report: Report | None = Report(deferred={"parameters": self.parameters})
+        else:
+            report = await self._work(Actor.START, identity, None)
         while report is not None and report.deferred is not None:
             event = await self._defer(identity, report.deferred)
             # A worker that resumes may defer again, with the pod of another attempt.
@@ -72,7 +75,8 @@ class SmallAirflow:
     async def _defer(self, identity: TaskIdentity, row: dict[str, Any]) -> Any:
         """Run the trigger of this row until it fires, in one triggerer after another. Return its event, if any."""
         # As if it had waited for a while: Airflow loses a task that is resumed within seconds of its deferral.
-        row["pod_task"]["deferred_at"] -= 3600
+        if "pod_task" in row:
+            row["pod_task"]["deferred_at"] -= 3600
         self.state = "deferred"
         while self.state == "deferred":
             report = await self._process(Actor.TRIGGER, mortal.trigger, identity, row)

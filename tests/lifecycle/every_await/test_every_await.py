@@ -25,6 +25,7 @@ MODES: dict[str, dict[str, Any]] = {
     "worker": {},
     "deferrable": {"deferrable": True},
     "end_from_trigger": {"deferrable": True, "end_from_trigger": True},
+    "workerless": {"deferrable": True, "end_from_trigger": True, "start_from_trigger": True},
     "disrupted": {"deferrable": True, "end_from_trigger": True, "retry_on_disruption": 1},
 }
 """Parameters. In the mode `disrupted` the first pod of a task is deleted from outside as soon as it runs."""
@@ -127,6 +128,7 @@ ACTORS = {
     "worker": [Actor.START],
     "deferrable": [Actor.START, Actor.TRIGGER, Actor.RESUME],
     "end_from_trigger": [Actor.TRIGGER],
+    "workerless": [Actor.TRIGGER],
     "disrupted": [Actor.TRIGGER],
 }
 """Whose end is tried in each mode; the start of a deferrable task is the same in two of them."""
