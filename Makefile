@@ -66,8 +66,8 @@ demo: $(STAMP) ## 200 deferred pods in a whole Airflow; PODS= POD_SECONDS= KUBEC
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-quick: $(STAMP) ## all tests but the whole Airflows, in parallel: for the inner loop
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not soak' $(PYTEST_ARGS)
+quick: $(STAMP) ## all tests but slow ones and whole Airflows, in parallel: for the inner loop
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not slow and not soak' $(PYTEST_ARGS)
 
 conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }

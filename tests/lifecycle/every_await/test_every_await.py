@@ -143,6 +143,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("mode", "script", "actor", "end"), CASES)
 async def test_a_process_that_ends_at_any_of_its_requests_costs_no_pod_and_no_verdict(
