@@ -166,8 +166,7 @@ async def pull_xcom(task_instance: Any, key: str) -> Any:
 async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
     """Call a synchronous function of Airflow's. If the caller is cancelled, the call goes on.
 
-    `sync_to_async` drops a cancellation's message, and a trigger that is cancelled without Airflow's is not told that
-    its user ended the task.
+    `sync_to_async` drops a cancellation's message. By Airflow's message a trigger learns that its user ended the task.
     """
     call = sync_to_async(function)(**arguments)
     return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))

@@ -1,7 +1,7 @@
 """The context in which a triggerer renders templates.
 
-A triggerer's supervisor answers few of the requests that a worker's does. It ignores the others, and whoever made one
-waits for ever. Here they raise `NeedsWorkerError` instead.
+A triggerer's supervisor answers few of the requests that a worker's does. It ignores the others, and their callers wait
+for ever. In this context they raise `NeedsWorkerError` instead.
 """
 
 from __future__ import annotations
