@@ -38,13 +38,14 @@ from tests.deployments.airflow import Deployment, deployment
 
 DAGS = Path(__file__).parent / "havoc" / "dags"
 DRAIN = 420.0
-"""Seconds in which the last runs have to end, once nothing disturbs them any more."""
-SETTLE = 60.0
-"""Seconds after the last task's end in which pods have to be gone."""
+"""Seconds in which the last runs have to end after the chaos."""
+SETTLE = 30.0
+"""Seconds after the last task's end in which its pod has to be gone."""
 ENVIRONMENT = {
-    # A lost worker is noticed after these seconds, by default after 300.
+    # Seconds until the scheduler notices a worker or a scheduler that was killed, by default minutes.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
 }
 
 
@@ -52,6 +53,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--pods", type=int, default=100, help="pods at once, about")
+    parser.add_argument("--longest", type=int, default=120, help="seconds that a pod runs at most")
     parser.add_argument("--slots", type=int, default=8, help="worker slots")
     parser.add_argument("--keep", type=Path, help="folder that Airflow's files are copied to at the end")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
@@ -80,7 +82,7 @@ async def _trouble(
     runs: list[DagRun] = []
 
     async def start_run() -> None:
-        lines = random_lines(chance)
+        lines = random_lines(chance, arguments.longest)
         run = await airflow.trigger("chaos", {"lines": lines})
         runs.append(run)
         plans.extend(planned(run, lines))

@@ -9,8 +9,7 @@ from kpo_async.demo.airflow import DagRun
 
 PODS = 20
 """Tasks of one run of the DAG."""
-LINES = (15, 60)
-"""Least and most lines that a pod prints, one every 2 s."""
+SECONDS_PER_LINE = 2
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,10 @@ class Planned:
     result: int | None
 
 
-def random_lines(chance: random.Random) -> list[int]:
-    """Return how many lines each pod of a run prints."""
-    return [chance.randint(*LINES) for _ in range(PODS)]
+def random_lines(chance: random.Random, longest: int) -> list[int]:
+    """Return how many lines each pod of a run prints; `longest`: seconds that a pod runs at most."""
+    most = longest // SECONDS_PER_LINE
+    return [chance.randint(most // 4, most) for _ in range(PODS)]
 
 
 def planned(run: DagRun, lines: list[int]) -> list[Planned]:

@@ -53,7 +53,9 @@ def judge(airflow: Deployment, plans: list[Planned], havoc: Havoc, witness: Witn
         if task.state != expected:
             verdict.wrong_verdicts.append(f"{_name(plan)} is {task.state}, not {expected}")
         for id_, number, state in tries[key]:
-            if id_ not in havoc.excused and (wrong := _judge_try(state, witness.of_try(id_), verdict.notes)):
+            if id_ in havoc.excused:
+                continue
+            if wrong := _judge_try(plan, state, witness.of_try(id_), verdict.notes):
                 error = airflow.error(plan.run, task, number)[:200]
                 verdict.wrong_verdicts.append(f"{_name(plan)} try {number}: {wrong}; its log's last error: {error}")
         if key not in havoc.marked:
@@ -61,13 +63,19 @@ def judge(airflow: Deployment, plans: list[Planned], havoc: Havoc, witness: Witn
     return verdict
 
 
-def _judge_try(state: str, pods: list[Seen], notes: Counter[str]) -> str | None:
-    """Return what is wrong with a try's end, as the pod's end shows; None if nothing is."""
+def _judge_try(plan: Planned, state: str, pods: list[Seen], notes: Counter[str]) -> str | None:
+    """Return what is wrong with a try's end, as the pod's end shows; None if nothing is.
+
+    A pod may be deleted while the witness has no watch. Then it ended as planned, or it was deleted before it ended.
+    """
     if any(pod.disrupted for pod in pods):
         notes["tries whose pod was deleted or evicted"] += 1
     elif not pods:
         notes[f"tries {state} without a pod"] += 1
         return "success without a pod" if state == "success" else None
+    elif pods[-1].exit_code is None:
+        notes["tries whose pod's end the witness missed"] += 1
+        return None if state == plan.state else f"{state}, but pod {pods[-1].name} was to end in {plan.state}"
     elif (state == "success") != (pods[-1].exit_code == 0):
         return f"{state}, but pod {pods[-1].name} exited with {pods[-1].exit_code}"
     return None
