@@ -8,6 +8,7 @@ PODS        ?= 200
 POD_SECONDS ?= 30
 FAULTS      ?=
 PYTEST_ARGS ?=
+MINUTES     ?= 15
 
 # Only from make's command line: an exported KUBECONFIG is no invitation to run pods on that cluster.
 ifeq ($(origin KUBECONFIG),environment)
@@ -43,7 +44,7 @@ done; \
 [ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
 endef
 
-.PHONY: help demo test quick conformance check lint soak bench kind lock clean install
+.PHONY: help chaos demo test quick conformance check lint soak bench kind lock clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -90,8 +91,11 @@ check: lint ## lint, and the tests with the coverage gate
 soak: $(STAMP) ## faults for an hour (SOAK_SECONDS=)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/python -m pytest -m soak --timeout 0 $(PYTEST_ARGS)
 
+chaos: $(STAMP) ## a whole Airflow under kills, freezes and users; MINUTES= KUBECONFIG=
+	@KUBECONFIG='$(KUBECONFIG)' $(BIN)/python benchmarks/chaos.py --minutes $(MINUTES)
+
 bench: $(STAMP) ## every benchmark, side by side with the incumbent where it applies
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@for benchmark in $(filter-out benchmarks/chaos.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 kind: $(STAMP) ## tests/conformance on a kind cluster of its own (needs docker and kind)
 	@for tool in docker kind; do \

@@ -1,4 +1,7 @@
-"""Twenty pods that count, hand over a number and exit: a fifth of them with an error, some without the triggerer."""
+"""Twenty pods that count, hand over a number and exit, a fifth of them with an error.
+
+They run in every mode: in a worker, deferred, ended in the triggerer, without a worker; some survive disruptions.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def chaos() -> None:
             },
             do_xcom_push=True,
             deferrable=number % 10 != 0,
+            start_from_trigger=number % 10 == 5,
             end_from_trigger=number % 2 == 1,
+            retry_on_disruption=3 if number % 3 == 0 else 0,
             termination_grace_period=1,
             startup_timeout_seconds=600,
             # Only disruptions may use these up: a pod that succeeds needs one try.
