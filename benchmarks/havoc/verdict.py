@@ -68,11 +68,11 @@ def _judge_try(plan: Planned, state: str, pods: list[Seen], notes: Counter[str])
 
     A pod may be deleted while the witness has no watch. Then it ended as planned, or it was deleted before it ended.
     """
-    if any(pod.disrupted for pod in pods):
-        notes["tries whose pod was deleted or evicted"] += 1
-    elif not pods:
+    if not pods:
         notes[f"tries {state} without a pod"] += 1
         return "success without a pod" if state == "success" else None
+    if pods[-1].disrupted:
+        notes["tries that ended with a deleted or evicted pod"] += 1
     elif pods[-1].exit_code is None:
         notes["tries whose pod's end the witness missed"] += 1
         return None if state == plan.state else f"{state}, but pod {pods[-1].name} was to end in {plan.state}"
