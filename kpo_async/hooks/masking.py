@@ -15,18 +15,23 @@ from typing import Any
 
 from kpo_async.hooks.airflow import get_connection, get_extra, get_variable
 from kpo_async.hooks.connection import FRESH_FOR
-from kpo_async.kube.shared import SingleFlight
+from kpo_async.kube.shared import PerLoop, SingleFlight
 
 log = logging.getLogger(__name__)
 
 _FETCHES: SingleFlight[tuple[str, str], None] = SingleFlight("secret to mask", fresh_for=FRESH_FOR)
+_LOCKS = PerLoop(asyncio.Lock)
 
 
 async def mask_secrets_of(connections: Iterable[str], variables: Iterable[str]) -> None:
     """Fetch these connections and variables, by which Airflow learns what to mask. What is gone is logged."""
-    calls = [_fetch("connection", name, _fetch_connection) for name in connections]
-    calls += [_fetch("variable", name, get_variable) for name in variables]
-    await asyncio.gather(*calls)
+    # One after the other: Airflow's masker loses a secret that another thread adds at the same moment
+    # (`SecretsMasker.add_mask` compiles its pattern without a lock).
+    async with _LOCKS.get():
+        for name in connections:
+            await _fetch("connection", name, _fetch_connection)
+        for name in variables:
+            await _fetch("variable", name, get_variable)
 
 
 async def _fetch(kind: str, name: str, fetch: Callable[[str], Awaitable[Any]]) -> None:
