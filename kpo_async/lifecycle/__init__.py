@@ -6,6 +6,7 @@
     collect        finishing    the result that it left
     finish         disposal     keep or delete it, by `on_finish_action`
     end            disposal     the user ended the task: `kill` it, by `on_kill_action`, unless `finish` is due
+    end_all        attempts     the same for the pods of later attempts, too
     abandon        ownership    the task fails before it knows its pod: `finish` whatever was created for it
     kill_all       ownership    the user ended it before that: `end` the pods of all its tries
     kill_own       ownership    the same for the pods of this try alone
@@ -17,12 +18,12 @@ the same name for the same try, is known by its uid from then on, and is deleted
 
 The other modules are the steps' parts: `task_log` streams containers' logs into the task's log, `pod_status_log` writes
 a line for each change of the pod, `deadlines` says when to stop waiting, `wait_result` how the wait ended, `xcom` reads
-the result, and `record` is what a pod's annotation says of its task.
+the result, `creation` keeps the answer to a create, and `record` is what a pod's annotation says of its task.
 """
 
 from __future__ import annotations
 
-from kpo_async.lifecycle.attempts import cause_of_next, manifest_of_attempt, next_attempt, see_through
+from kpo_async.lifecycle.attempts import cause_of_next, end_all, manifest_of_attempt, next_attempt, see_through
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
 from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, kill_own, last_pod, own_pod, pod_of
@@ -39,6 +40,7 @@ __all__ = [
     "collect",
     "emit_remaining_logs",
     "end",
+    "end_all",
     "ensure_pod",
     "ensure_pod_within_quota",
     "finish",

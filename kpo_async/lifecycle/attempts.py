@@ -13,8 +13,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -33,8 +33,10 @@ from kpo_async.exceptions import (
 )
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.retry import Backoff
-from kpo_async.lifecycle.disposal import finish, is_done, owner_id
+from kpo_async.lifecycle.creation import create, creations_answered
+from kpo_async.lifecycle.disposal import end, finish, is_done, kill, owner_id
 from kpo_async.lifecycle.ownership import name_conflict, pod_of
 from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
@@ -218,7 +220,7 @@ async def _create_or_find(client: Client, task: PodTask, manifest: Json) -> Json
     """Create the pod, or return the one of this try that has its name. Raises `ApiError` and `PodConflictError`."""
     while True:
         try:
-            return await client.create("pods", manifest, task.namespace)
+            return await create(client, manifest)
         except ConflictError:
             found = await _get(client, task, manifest["metadata"]["name"])
         if found is not None:
@@ -232,21 +234,43 @@ async def _latest(client: Client, task: PodTask, owner: Try) -> tuple[PodTask, J
 
     That process may not have come to tell the `owner`.
     """
-    assert task.identity is not None
+    try:
+        async with aclosing(_later_pods(client, task)) as later:
+            found = await anext(later, None)
+    except ApiError as error:
+        log.warning("Whether there is a later attempt cannot be found out: %s", error)
+        return None
+    if found is None:
+        return None
+    attempt, disruptions = attempt_of(found)
+    log.info("Continuing with attempt %d, pod %s/%s", attempt, task.namespace, found["metadata"]["name"])
+    task = _task_of(task, found, attempt, disruptions)
+    await owner.created(task, found)
+    return task, manifest_again(found)
+
+
+async def end_all(client: Client, task: PodTask, *, over: bool) -> None:
+    """Kill the task's pod, and those of later attempts. `over`: the task has ended, so ended pods are finished.
+
+    A triggerer may have been creating one when the user ended the task, or another triggerer may have created it.
+    """
+    kill_or_finish = end if over else kill
+    await kill_or_finish(pod_of(client, task), task, owner=task.owner)
+    if task.retry_on_disruption or task.on_oom:
+        await creations_answered(task.owner)
+        async for found in _later_pods(client, task):
+            await kill_or_finish(PodHandle.of(client, found), task, owner=task.owner)
+
+
+async def _later_pods(client: Client, task: PodTask) -> AsyncGenerator[Json, None]:
+    """Yield the pods of later attempts than the task's, the last one first. Raises `ApiError`."""
+    if task.identity is None:
+        return
     most = 1 + task.retry_on_disruption + (MOST_OOM_ATTEMPTS if task.on_oom else 0)
     for attempt in range(most, task.attempt, -1):
-        try:
-            found = await _get(client, task, name_of_attempt(task.name, task.identity, attempt))
-        except ApiError as error:
-            log.warning("Whether there is a later attempt cannot be found out: %s", error)
-            return None
+        found = await _get(client, task, name_of_attempt(task.name, task.identity, attempt))
         if found is not None and owner_id(found) == task.owner and not is_done(found):
-            log.info("Continuing with attempt %d, pod %s/%s", attempt, task.namespace, found["metadata"]["name"])
-            _, disruptions = attempt_of(found)
-            task = _task_of(task, found, attempt, disruptions)
-            await owner.created(task, found)
-            return task, manifest_again(found)
-    return None
+            yield found
 
 
 async def _get(client: Client, task: PodTask, name: str) -> Json | None:

@@ -27,6 +27,7 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
+from kpo_async.lifecycle.creation import create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.again import attempt_of
@@ -134,7 +135,7 @@ async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     while True:
         try:
-            return await client.create("pods", manifest, namespace)
+            return await create(client, manifest)
         except ForbiddenError as error:
             raise _refusal(error, manifest) from error
         except ConflictError:
@@ -303,6 +304,7 @@ async def own_pod(client: Client, manifest: Json, owner: Owner) -> Json | None:
 
 async def _known_pods(client: Client, manifest: Json, owner: Owner) -> list[Json]:
     """Return the task instance's pods; this try's are found by name, too, as a hook may remove the labels."""
+    await creations_answered(owner.id)
     found = {pod["metadata"]["uid"]: pod for pod in await _siblings(client, manifest, owner)}
     for name in names_of_try(manifest["metadata"]["name"], owner.task):
         pod = await _get_by_name(client, manifest["metadata"]["namespace"], name)

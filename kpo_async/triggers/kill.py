@@ -84,5 +84,4 @@ async def _try_to_kill(task: PodTask, state: str | None) -> None:
     if state == DEFERRED:
         return
     async with connect(await source_of_task(task)) as client:
-        end = lifecycle.end if state in ENDED else lifecycle.kill
-        await end(lifecycle.pod_of(client, task), task, owner=task.owner)
+        await lifecycle.end_all(client, task, over=state in ENDED)

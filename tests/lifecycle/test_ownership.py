@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from kpo_async import lifecycle
-from kpo_async.exceptions import PodConflictError
+from kpo_async.exceptions import NotStartedError, PodConflictError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
@@ -137,8 +139,16 @@ async def test_a_cleared_try_is_not_continued(client: Client) -> None:
 
 async def test_the_pod_of_a_cleared_try_is_deleted_with_the_grace_that_its_task_asked_for(client: Client) -> None:
     first = identity()
-    script = "trap '' TERM; while true; do sleep 0.1; done"
+    script = "trap '' TERM; echo trapped; while true; do sleep 0.1; done"
     left = await make(client, first, script, max_tries=2, grace_period=7)
+
+    async def ignores_sigterm() -> bool:
+        with suppress(NotStartedError):
+            async with PodHandle.of(client, left).log("base") as chunks:
+                return b"trapped" in b"".join([chunk async for chunk in chunks])
+        return False
+
+    await eventually(ignores_sigterm)
     await make(client, retry_of(first), max_tries=3)
     dying = await PodHandle.of(client, left).get()
     assert dying is not None
@@ -268,6 +278,24 @@ async def test_a_task_killed_before_it_knew_its_pod_leaves_none_of_any_try(clien
     left = await make(client, first)
     await lifecycle.kill_all(client, manifest(second, "sleep 1000"), owner(second))
     assert not await pod_exists(client, left)
+
+
+@pytest.mark.parametrize("function", [lifecycle.kill_all, lifecycle.kill_own, lifecycle.abandon])
+async def test_a_create_that_is_under_way_when_its_task_ends_leaves_no_pod(
+    local_cluster: LocalCluster, client: Client, function: Callable[..., Awaitable[None]]
+) -> None:
+    task = identity()
+    wanted = manifest(task, "sleep 1000")
+    with local_cluster.faults.delay(0.5, verb="create", resource="pods") as fault:
+        creating = asyncio.create_task(lifecycle.ensure_pod(client, wanted, owner(task)))
+        await fault.struck()
+        creating.cancel()
+        await asyncio.wait([creating])
+        await function(client, wanted, owner(task))
+    # Nothing has looked for it too early, and it did not arrive later.
+    assert fault.hits == 1
+    [pod] = (await client.list("pods", "default"))["items"]
+    assert "deletionTimestamp" in pod["metadata"]
 
 
 async def test_an_abandoned_retry_leaves_the_earlier_trys_pod_to_the_next_one(client: Client) -> None:
