@@ -25,7 +25,7 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
     pod                              pure functions: build and merge manifests, names, status, diagnosis
     secret, models                   users' objects as plain dicts
     api_types, json_types            the API's objects as slim Structs; the type of JSON objects
-    exceptions, compat
+    exceptions, compat, options      errors; differences between Pythons; the options of `[kpo_async]`
 
     localcluster                     an API server and a kubelet for tests and demos. Shares no code with the rest
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from kpo_async.hooks.fields import CONNECTION_TYPE, FIELDS, HIDDEN_FIELDS, HOOK_NAME
+from kpo_async.options import configuration
 
 INCUMBENT = "apache-airflow-providers-cncf-kubernetes"
 
@@ -32,6 +33,7 @@ def provider_info(*, incumbent_installed: bool) -> dict[str, Any]:
             {"name": "kubernetes_async", "class-name": _KUBERNETES_TASK},
             {"name": "kubernetes_cmd_async", "class-name": _KUBERNETES_CMD_TASK},
         ],
+        "config": configuration(),
     }
     if not incumbent_installed:
         info["connection-types"] = [_connection_type()]

@@ -1,7 +1,8 @@
 """Write `kpo_async/REFERENCE.md`, the page of all parameters and options: `python -m scripts.reference [--check]`.
 
-`scripts.parameters` and `scripts.options` hold what only people can say (meaning, difference from the incumbent); type,
-default and template of a parameter come from the operator itself. A test checks that the page is current and complete.
+`scripts.parameters` holds what only people can say about a parameter: meaning, difference from the incumbent. Type,
+default and template come from the operator itself. `kpo_async.options` declares the options. A test checks that the
+page is current and complete.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from kpo_async.operators.pod import KubernetesPodOperator
-from scripts.options import OPTIONS
+from kpo_async.options import OPTIONS
 from scripts.parameters import SECTIONS, Entry
 
 PATH = Path(__file__).parents[1] / "kpo_async" / "REFERENCE.md"
@@ -66,10 +67,16 @@ def render() -> str:
 
 def _options() -> str:
     rows = (
-        f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |"
-        for name, (default, meaning) in OPTIONS.items()
+        f"| `{name}` | {option.type} | {_code(option.default)} | {_code(option.example)} "
+        f"| {option.version_added} | {option.description} |"
+        for name, option in OPTIONS.items()
     )
-    return "\n".join(["## Options of `[kpo_async]`", "", "| Option | Default | Meaning |", "|---|---|---|", *rows, ""])
+    head = ("| Option | Type | Default | Example | Since | Meaning |", "|---|---|---|---|---|---|")
+    return "\n".join(["## Options of `[kpo_async]`", "", *head, *rows, ""])
+
+
+def _code(text: str | None) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _section(title: str, entries: Mapping[str, Entry]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ import pytest
 from packaging.version import Version
 
 from kpo_async.get_provider_info import INCUMBENT, get_provider_info, provider_info
+from kpo_async.options import OPTIONS
 
 ASK = """
 import importlib.metadata, json, logging, sys, warnings
@@ -58,6 +60,7 @@ print(json.dumps({
     "hidden": manager.field_behaviours["kubernetes"]["hidden_fields"],
     "secret": [n for n, w in manager.connection_form_widgets.items() if "__kubernetes__" in n and w.is_sensitive],
     "complaints": handler.heard,
+    "options": dict(manager.provider_configs)["kpo-async"]["kpo_async"]["options"],
 }))
 """
 
@@ -112,6 +115,17 @@ def test_the_form_has_every_field_of_the_incumbent():
     (incumbents,) = (kind for kind in theirs["connection-types"] if kind["connection-type"] == "kubernetes")
     assert mine["hook-name"] == incumbents["hook-name"]
     assert incumbents["conn-fields"].items() <= mine["conn-fields"].items()
+
+
+def test_airflow_lists_every_option_with_its_default(tmp_path: Path):
+    options = ask_airflow(tmp_path)["options"]
+    assert {name: option["default"] for name, option in options.items()} == {
+        name: option.default for name, option in OPTIONS.items()
+    }
+    command = [sys.executable, "-m", "airflow", "config", "list", "--section", "kpo_async"]
+    environment = {"AIRFLOW_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^(?:# )?(\w+) =", listed.partition("[kpo_async]")[2], re.MULTILINE) == list(OPTIONS)
 
 
 @pytest.mark.parametrize("incumbent_installed", [True, False])

@@ -10,7 +10,7 @@ import pytest
 
 import kpo_async
 from kpo_async.operators.pod import KubernetesPodOperator
-from scripts.options import OPTIONS
+from kpo_async.options import OPTIONS
 from scripts.parameters import SECTIONS, Mode
 from scripts.reference import PATH, render, signature
 
@@ -26,11 +26,14 @@ def test_every_parameter_is_described_exactly_once():
     assert set(ENTRIES) == set(signature())
 
 
-def test_every_option_of_the_configuration_is_described():
+def test_every_option_is_declared_and_read_as_its_type():
     source = "\n".join(path.read_text(encoding="utf-8") for path in Path(kpo_async.__file__).parent.rglob("*.py"))
-    read = re.findall(r'(?:conf\.get\w*\((?:SECTION|"kpo_async"), |\b(?:is_on|_get|_seconds)\()"(\w+)"', source)
-    read += re.findall(r'\bOPTION = (?:"kpo_async", )?"(\w+)"', source)
-    assert set(read) == set(OPTIONS)
+    readers = {"switch": "boolean", "integer": "integer", "seconds": "float", "text": "string", "names": "string"}
+    read = re.findall(r'(?:\bsettings\.|(?<![.\w]))(switch|integer|seconds|text|names)\("(\w+)"\)', source)
+    assert {name for _, name in read} == set(OPTIONS)
+    typed = {name: readers[reader] for reader, name in read if reader != "text"}
+    assert typed.items() <= {name: option.type for name, option in OPTIONS.items()}.items()
+    assert not re.findall(r'conf\.get\w*\(\s*"kpo_async"', source), "read it through kpo_async.hooks.settings"
 
 
 def test_every_template_field_is_a_parameter():

@@ -6,17 +6,16 @@ import logging
 import math
 import secrets
 
-from airflow.configuration import conf
 from airflow.sdk import Variable
 from asgiref.sync import sync_to_async
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.settings import text
 from kpo_async.kube.shared import SingleFlight
 from kpo_async.pod.names import INSTALLATION_LABEL, is_label_value
 
 log = logging.getLogger(__name__)
 
-SECTION, OPTION = "kpo_async", "installation"
 VARIABLE = "kpo_async_installation"
 """The Airflow Variable that holds the id where the configuration has none. The first task creates it."""
 
@@ -35,8 +34,8 @@ async def installation_id() -> str | None:
 
 def configured_id() -> str | None:
     """Return `[kpo_async] installation`, None if it is not set. Raises `ConfigError` like `installation_id`."""
-    configured: str = conf.get(SECTION, OPTION, fallback="")
-    return checked_id(configured, f"[{SECTION}] {OPTION}") if configured else None
+    configured = text("installation")
+    return checked_id(configured, "[kpo_async] installation") if configured else None
 
 
 def new_id() -> str:

@@ -1,4 +1,7 @@
-"""The options of the section `[kpo_async]` of Airflow's configuration."""
+"""Read the options of the section `[kpo_async]`, which `kpo_async.options` declares.
+
+An option that is missing or empty has its default. Each reader raises `ConfigError` for a value of another type.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +11,78 @@ from typing import Literal
 from airflow.configuration import conf
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.options import OPTIONS, SECTION
 
-SECTION = "kpo_async"
-_SWITCH = {"on": True, "off": False, "true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+_SWITCH = {
+    **dict.fromkeys(("on", "true", "t", "yes", "1"), True),
+    **dict.fromkeys(("off", "false", "f", "no", "0"), False),
+}
 
 
-def is_on(option: str, *, default: bool) -> bool:
-    """Return whether a switch is on. Raises `ConfigError` for a value that is no switch."""
-    value = _get(option).lower()
-    if not value:
-        return default
-    if value not in _SWITCH:
-        raise ConfigError(f"[{SECTION}] {option} is {value[:80]!r}: write on or off")
-    return _SWITCH[value]
+def switch(option: str) -> bool:
+    """Return whether a switch is on."""
+    value = text(option)
+    if value.lower() not in _SWITCH:
+        raise _refused(option, value, "on or off")
+    return _SWITCH[value.lower()]
+
+
+def integer(option: str) -> int:
+    """Return a whole number, 0 or more."""
+    value = text(option)
+    if not value.isdecimal():
+        raise _refused(option, value, "a whole number, 0 or more")
+    return int(value)
+
+
+def seconds(option: str) -> float:
+    """Return a number of seconds, 0 or more."""
+    value = text(option)
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise _refused(option, value, "a number of seconds")
+    return number
+
+
+def names(option: str) -> list[str]:
+    """Return names that stand with commas or spaces between."""
+    return text(option).replace(",", " ").split()
+
+
+def text(option: str) -> str:
+    """Return a text without space around it."""
+    return str(conf.get(SECTION, option, fallback="") or "").strip() or OPTIONS[option].default
 
 
 def diagnosis_is_pushed() -> bool:
-    """Whether a task whose pod failed gets the XCom `pod_diagnosis`: `push_diagnosis`, on by default."""
-    return is_on("push_diagnosis", default=True)
+    """Whether a task whose pod failed gets the XCom `pod_diagnosis`."""
+    return switch("push_diagnosis")
 
 
 def active_deadline_is_set() -> bool:
-    """Whether pods get an activeDeadlineSeconds from their execution_timeout: `active_deadline`, on by default."""
-    return is_on("active_deadline", default=True)
+    """Whether pods get an activeDeadlineSeconds from their execution_timeout."""
+    return switch("active_deadline")
 
 
 def quota_time_limit() -> float:
-    """Return the seconds that a worker waits for room in a namespace's quota: `wait_for_quota`, 0 by default."""
-    return _seconds("wait_for_quota", default=0.0)
+    """Return the seconds that a worker waits for room in a namespace's quota."""
+    return seconds("wait_for_quota")
 
 
 def companion_grace() -> float | None:
-    """Return the default of the parameter `companion_grace_seconds`: 60, unless set; None for `none`."""
-    if _get("companion_grace_seconds").lower() == "none":
-        return None
-    return _seconds("companion_grace_seconds", default=60)
+    """Return the default of the parameter `companion_grace_seconds`; None: no limit."""
+    return None if text("companion_grace_seconds").lower() == "none" else seconds("companion_grace_seconds")
 
 
 def ignored_companions() -> list[str] | Literal[True] | None:
-    """Return the default of the parameter `ignore_companions`: names, separated by commas; True for `true`."""
-    value = _get("ignore_companions")
-    if value.lower() in ("true", "on"):
+    """Return the default of the parameter `ignore_companions`; True: all of them."""
+    if text("ignore_companions").lower() in ("true", "on"):
         return True
-    return [name.strip() for name in value.split(",") if name.strip()] or None
+    return names("ignore_companions") or None
 
 
-def _seconds(option: str, *, default: float) -> float:
-    """Return a number of seconds. Raises `ConfigError` for a value that is none."""
-    value = _get(option)
-    try:
-        seconds = float(value) if value else default
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < math.inf:
-        raise ConfigError(f"[{SECTION}] {option} is {value[:80]!r}: write a number of seconds")
-    return seconds
-
-
-def _get(option: str) -> str:
-    return str(conf.get(SECTION, option, fallback="") or "").strip()
+def _refused(option: str, value: str, wanted: str) -> ConfigError:
+    return ConfigError(f"[{SECTION}] {option} is {value[:80]!r}: write {wanted}")

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks import settings
 from kpo_async.json_types import Json
 from kpo_async.operators.plain import NotPlainError, encode, is_json, reference
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 TRIGGER = "kpo_async.workerless.trigger.KubernetesPodStartTrigger"
 UNSTARTED = "unstarted"
 """The `status` of the event with which that trigger leaves a task to a worker."""
-SECTION = "kpo_async"
 SETTINGS = frozenset({"start_from_trigger", "deferrable", "reattach_on_restart", "is_delete_operator_pod"})
 """Parameters that say nothing about the pod, or that others have replaced."""
 HARMLESS_OVERRIDES = frozenset(
@@ -52,12 +51,6 @@ WORKER_CALLS_LAST = {
     "map_index_template": "map_index_template",
 }
 """What only a worker does before and after a task: parameter -> an operator's attribute."""
-DAG_SIZE = 300
-"""Tasks of a DAG above which its tasks start on workers.
-
-Airflow hands the whole DAG to the triggerer with each such trigger and deserializes it on the event loop: 1 ms with 10
-tasks, 14 ms with 200, 67 ms with 1,000 (and 1.6 MB) on one core.
-"""
 LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 DAG_TEMPLATING = ("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs")
 
@@ -113,7 +106,7 @@ def is_wanted(parameters: Mapping[str, Any]) -> bool:
     """Whether the task should start in the triggerer, by its parameter or the deployment's default."""
     wanted = parameters.get("start_from_trigger")
     if wanted is None:
-        wanted = conf.getboolean(SECTION, "start_from_trigger", fallback=False)
+        wanted = settings.switch("start_from_trigger")
     return bool(wanted and parameters.get("deferrable"))
 
 
@@ -156,9 +149,9 @@ def _reasons_of_task(setting: Setting, task: Any) -> Iterator[str]:
     for name, attribute in WORKER_CALLS_FIRST.items():
         if setting(name) or setting(attribute):
             yield f"only a worker calls {name}"
-    pools = conf.get(SECTION, "start_from_trigger_pools", fallback="default_pool").replace(",", " ").split()
+    pools = settings.names("start_from_trigger_pools")
     if (pool := setting("pool")) not in (None, *pools) and "*" not in pools:
-        yield f"pool {pool!r} limits workers only ([{SECTION}] start_from_trigger_pools has not got it)"
+        yield f"pool {pool!r} limits workers only ([kpo_async] start_from_trigger_pools has not got it)"
     for name in LIMITS:
         if setting(name) is not None:
             yield f"{name} limits workers only"
@@ -172,9 +165,11 @@ def _reasons_of_dag(dag: Any) -> Iterator[str]:
     for name in DAG_TEMPLATING:
         if getattr(dag, name):
             yield f"the triggerer does not know the DAG's {name}"
-    limit = conf.getint(SECTION, "start_from_trigger_dag_size", fallback=DAG_SIZE)
+    # Airflow hands the whole DAG to the triggerer with each trigger and deserializes it on the event loop: 1 ms with
+    # 10 tasks, 14 ms with 200, 67 ms with 1,000 (and 1.6 MB) on one core.
+    limit = settings.integer("start_from_trigger_dag_size")
     if len(dag.task_dict) > limit:
-        yield f"its DAG has {len(dag.task_dict)} tasks, more than [{SECTION}] start_from_trigger_dag_size = {limit}"
+        yield f"its DAG has {len(dag.task_dict)} tasks, more than [kpo_async] start_from_trigger_dag_size = {limit}"
 
 
 def _not_plain(parameters: Mapping[str, Any]) -> Iterator[str]:

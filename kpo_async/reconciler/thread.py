@@ -14,18 +14,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.installation import VARIABLE, checked_id, configured_id, new_id
-from kpo_async.hooks.settings import is_on
+from kpo_async.hooks.settings import switch
 
 log = logging.getLogger(__name__)
 
-OPTION = "reconcile"
 START_PAUSE = 60.0
 """Seconds until another attempt when the reconciler has failed."""
 
 
 def start() -> None:
     """Start the thread, unless `[kpo_async] reconcile` is off. It ends with its process."""
-    if is_on(OPTION, default=True):
+    if switch("reconcile"):
         threading.Thread(target=_run, name="kpo-async reconciler", daemon=True).start()
 
 

@@ -14,13 +14,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airflow.configuration import conf
-
 from kpo_async.hooks.connection import fetch_extras
+from kpo_async.hooks.settings import integer
 
 log = logging.getLogger(__name__)
-
-SECTION = "kpo_async"
 
 
 @dataclass(order=True)
@@ -44,8 +41,8 @@ class Places:
         """Return the limits of a pod, by what they limit. Raises `ConfigError` for an unreadable connection."""
         extras = await fetch_extras(conn_id)
         found = {
-            "this triggerer": conf.getint(SECTION, "max_pods", fallback=0),
-            f"namespace {namespace!r}": conf.getint(SECTION, "max_pods_per_namespace", fallback=0),
+            "this triggerer": integer("max_pods"),
+            f"namespace {namespace!r}": integer("max_pods_per_namespace"),
             f"connection {conn_id!r}": extras.number("max_pods") or 0,
         }
         return {scope: limit for scope, limit in found.items() if limit > 0}

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.settings import companion_grace, diagnosis_is_pushed, ignored_companions, quota_time_limit
+from kpo_async.hooks.settings import (
+    companion_grace,
+    diagnosis_is_pushed,
+    ignored_companions,
+    integer,
+    quota_time_limit,
+    seconds,
+    switch,
+    text,
+)
+from kpo_async.options import OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -19,6 +29,23 @@ def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, value: str, on: 
 def test_an_option_that_is_not_set_has_its_default() -> None:
     assert diagnosis_is_pushed() is True
     assert quota_time_limit() == 0
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_defaults_and_examples_are_values_that_the_option_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    read = {"boolean": switch, "integer": integer, "float": seconds, "string": text}[OPTIONS[name].type]
+    default = read(name)
+    assert str(default).removesuffix(".0") == OPTIONS[name].default
+    if example := OPTIONS[name].example:
+        monkeypatch.setenv(f"AIRFLOW__KPO_ASYNC__{name.upper()}", example)
+        assert read(name) not in ("", default)
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "1.5"])
+def test_a_number_that_is_not_whole_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AIRFLOW__KPO_ASYNC__MAX_PODS", value)
+    with pytest.raises(ConfigError, match=r"\[kpo_async\] max_pods is .*: write a whole number, 0 or more"):
+        integer("max_pods")
 
 
 def test_a_switch_that_is_neither_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
