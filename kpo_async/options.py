@@ -1,8 +1,8 @@
 """The options of the section `[kpo_async]` of Airflow's configuration: the one place that declares them.
 
 `hooks.settings` reads them with their types and defaults. The provider's metadata shows them to Airflow: try `airflow
-config list --section kpo_async`. The reference is generated from them. To add an option, add it to `OPTIONS` and read it
-through `hooks.settings`; a test holds both together.
+config list --section kpo_async`. The reference is generated from them. To add an option, add it to `OPTIONS` and read
+it through `hooks.settings`; a test holds both together.
 """
 
 from __future__ import annotations
