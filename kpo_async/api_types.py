@@ -33,9 +33,17 @@ class ObjectMeta(_Struct, frozen=True):
     annotations: dict[str, str] | None = None
 
 
+class ResourceRequirements(_Struct, frozen=True):
+    """Quantities by the resource's name, such as `{"cpu": "500m"}`. The API server writes strings."""
+
+    requests: dict[str, str | int | float] | None = None
+    limits: dict[str, str | int | float] | None = None
+
+
 class ContainerSpec(_Struct, frozen=True):
     name: str = ""
     image: str | None = None
+    resources: ResourceRequirements | None = None
     restart_policy: str | None = None
     """`Always` on an init container makes it a native sidecar (KEP-753)."""
 
