@@ -44,7 +44,7 @@ done; \
 [ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
 endef
 
-.PHONY: help chaos demo test quick conformance check lint soak bench kind lock clean install
+.PHONY: help chaos demo docs test quick conformance check lint soak bench kind lock clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -90,6 +90,11 @@ check: lint ## lint, and the tests with the coverage gate
 
 soak: $(STAMP) ## faults for an hour (SOAK_SECONDS=)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-3600} $(BIN)/python -m pytest -m soak --timeout 0 $(PYTEST_ARGS)
+
+docs: $(STAMP) ## the documentation site, in build/site; strict about links, pages and code
+	@$(BIN)/python -m pytest -q tests/docs $(PYTEST_ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 chaos: $(STAMP) ## a whole Airflow under kills, freezes and users; MINUTES= KUBECONFIG=
 	@KUBECONFIG='$(KUBECONFIG)' $(BIN)/python benchmarks/chaos.py --minutes $(MINUTES)

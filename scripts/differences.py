@@ -1,6 +1,6 @@
 """Where a task deliberately differs from the incumbent's (provider 10.25.0). Everything else is equal.
 
-The README's table is made from this. The parity test allows the differences of manifests and no others.
+The table in `docs/migrating.md` is made from this. The parity test allows the differences of manifests and no others.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Deferral": {
         "deferrable": Entry("give the worker slot back while the pod runs"),
         "start_from_trigger": Entry(
-            "the triggerer starts the task, without a worker (see `WORKERLESS.md`); None: "
+            "the triggerer starts the task, without a worker (see [Without a worker](../workerless.md)); None: "
             "`[kpo_async] start_from_trigger`, off by default",
             "new",
             Mode.DEFERRED,

@@ -1,8 +1,8 @@
-"""Write `kpo_async/REFERENCE.md`, the page of all parameters and options: `python -m scripts.reference [--check]`.
+"""Write `docs/reference/`, the pages of all parameters and options: `python -m scripts.reference [--check]`.
 
 `scripts.parameters` holds what only people can say about a parameter: meaning, difference from the incumbent. Type,
 default and template come from the operator itself. `kpo_async.options` declares the options. A test checks that the
-page is current and complete.
+pages are current and complete.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.options import OPTIONS
 from scripts.parameters import SECTIONS, Entry
 
-PATH = Path(__file__).parents[1] / "kpo_async" / "REFERENCE.md"
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
-HEAD = """\
-<!-- Written by `python -m scripts.reference`; a test checks that it is current. -->
-
+NOTE = "<!-- Written by `python -m scripts.reference`; a test checks that it is current. -->\n\n"
+PARAMETERS = """\
 # Parameters of `KubernetesPodOperator`
 
 All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`, `execution_timeout`, ...) come on top.
@@ -34,6 +33,20 @@ All are keyword arguments. Those of every Airflow operator (`task_id`, `retries`
 - **Difference** is from apache-airflow-providers-cncf-kubernetes 10.25.0; an empty cell means none.
 
 """
+OPTIONS_HEAD = """\
+# Options of `[kpo_async]`
+
+They stand in the section `[kpo_async]` of `airflow.cfg`, or in environment variables:
+
+```sh
+export AIRFLOW__KPO_ASYNC__MAX_PODS=500
+airflow config list --section kpo_async --include-descriptions
+```
+
+Workers, triggerers and the dag-processor read them. An empty value means the default. A value of another type is
+refused with a sentence that names the option.
+
+"""
 _CONFIGURED = {
     "deferrable": "`[operators] default_deferrable`",
     "end_from_trigger": "`[kpo_async] end_from_trigger`, or `False`",
@@ -43,14 +56,14 @@ TABLE = "| Parameter | Type | Default | T | Mode | Meaning | Difference |\n|---|
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` only compare it. Return 0 if it is current, 1 if `--check` found that not."""
-    page = render()
-    if "--check" in arguments:
-        current = PATH.exists() and PATH.read_text(encoding="utf-8") == page
-        print(f"{PATH} is {'current' if current else 'not current: run python -m scripts.reference'}")
-        return 0 if current else 1
-    PATH.write_text(page, encoding="utf-8")
-    return 0
+    """Write the pages, or with `--check` compare them only. Return 1 if `--check` finds one that is stale, else 0."""
+    stale = [path for path, page in render().items() if not path.exists() or path.read_text(encoding="utf-8") != page]
+    for path in stale:
+        if "--check" in arguments:
+            print(f"{path} is not current: run python -m scripts.reference")
+        else:
+            path.write_text(render()[path], encoding="utf-8")
+    return 1 if stale and "--check" in arguments else 0
 
 
 def signature() -> dict[str, inspect.Parameter]:
@@ -59,10 +72,13 @@ def signature() -> dict[str, inspect.Parameter]:
     return {name: found for name, found in parameters.items() if found.kind is found.KEYWORD_ONLY}
 
 
-def render() -> str:
-    """Return the page as Markdown."""
-    sections = [_section(title, entries) for title, entries in SECTIONS.items()]
-    return HEAD + "\n".join([*sections, _options()])
+def render() -> dict[Path, str]:
+    """Return the pages as Markdown, by their paths."""
+    pages = {
+        "parameters.md": PARAMETERS + "\n".join(_section(title, entries) for title, entries in SECTIONS.items()),
+        "options.md": OPTIONS_HEAD + _options(),
+    }
+    return {FOLDER / name: NOTE + page for name, page in pages.items()}
 
 
 def _options() -> str:
@@ -72,7 +88,7 @@ def _options() -> str:
         for name, option in OPTIONS.items()
     )
     head = ("| Option | Type | Default | Example | Since | Meaning |", "|---|---|---|---|---|---|")
-    return "\n".join(["## Options of `[kpo_async]`", "", *head, *rows, ""])
+    return "\n".join([*head, *rows, ""])
 
 
 def _code(text: str | None) -> str:

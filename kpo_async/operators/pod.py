@@ -23,7 +23,7 @@ class KubernetesPodOperator(OnDemandAttributes):
     """Run a task as a pod.
 
     A drop-in for the operator of apache-airflow-providers-cncf-kubernetes: same parameters, labels, XCom path and
-    connection. `REFERENCE.md` in this package lists every parameter with type, default, meaning and differences.
+    connection. `docs/reference/parameters.md` lists every parameter with type, default, meaning and differences.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
