@@ -11,6 +11,7 @@ meaning and raises `MINOR`. Renaming a field, or adding a value to an enum, brea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
 MINOR = 5
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
+FIRST_START = 5.0
+"""Seconds from when a pod was left to the triggerers, in which a trigger that starts is the first one to follow it."""
 RESULT_LIMIT = 256 * 1024
 """Characters of a result that are sent with the outcome."""
 
@@ -123,7 +126,8 @@ class PodTask(_Stored, frozen=True):
     deadline: float | None = None
     """The task's execution_timeout as seconds since the epoch."""
     deferred_at: float = 0.0
-    """When the worker deferred, in seconds since the epoch."""
+    """When the pod was left to triggerers, in seconds since the epoch: the worker deferred, or a triggerer created it.
+    0 in a worker."""
     poll_interval: float = 2.0
     """Seconds between GETs where the rights allow no watch."""
     on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
@@ -169,6 +173,10 @@ class PodTask(_Stored, frozen=True):
         """See `_Stored.to_dict`. What the user gave is left as it is, for Airflow to serialize."""
         own = super(PodTask, msgspec.structs.replace(self, user_event={})).to_dict()
         return {**own, "user_event": dict(self.user_event)}
+
+    def may_have_been_followed(self) -> bool:
+        """Whether a process before this one may have followed the pod."""
+        return bool(self.deferred_at) and time.time() - self.deferred_at > FIRST_START
 
     def may_have_result(self, status: OutcomeStatus) -> bool:
         """Whether a result is wanted and a pod that ended like this may have left one."""

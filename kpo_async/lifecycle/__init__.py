@@ -26,7 +26,17 @@ from __future__ import annotations
 from kpo_async.lifecycle.attempts import cause_of_next, end_all, manifest_of_attempt, next_attempt, see_through
 from kpo_async.lifecycle.disposal import end, finish, kill
 from kpo_async.lifecycle.finishing import collect, finishing
-from kpo_async.lifecycle.ownership import Owner, abandon, ensure_pod, kill_all, kill_own, last_pod, own_pod, pod_of
+from kpo_async.lifecycle.ownership import (
+    Owner,
+    abandon,
+    created_at,
+    ensure_pod,
+    kill_all,
+    kill_own,
+    last_pod,
+    own_pod,
+    pod_of,
+)
 from kpo_async.lifecycle.quota import ensure_pod_within_quota
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.lifecycle.task_log import emit_remaining_logs
@@ -38,6 +48,7 @@ __all__ = [
     "abandon",
     "cause_of_next",
     "collect",
+    "created_at",
     "emit_remaining_logs",
     "end",
     "end_all",

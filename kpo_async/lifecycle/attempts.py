@@ -37,7 +37,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.retry import Backoff
 from kpo_async.lifecycle.creation import create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, kill, owner_id
-from kpo_async.lifecycle.ownership import name_conflict, pod_of
+from kpo_async.lifecycle.ownership import created_at, name_conflict, pod_of
 from kpo_async.lifecycle.task_log import emit_remaining_logs
 from kpo_async.lifecycle.wait import wait
 from kpo_async.logs.plan import LineFormat
@@ -55,8 +55,6 @@ BACKOFF = Backoff(first=10.0, cap=120.0, jitter=0.5)
 CREATE_BACKOFF = Backoff(first=2.0, cap=30.0, jitter=0.5)
 """Between rounds of creating it. The client has retried single calls before that."""
 MOST_OOM_ATTEMPTS = 10
-FIRST_START = 5.0
-"""Seconds after the deferral in which a trigger that starts is the first one of its task, before any later attempt."""
 
 
 class Cause(StrEnum):
@@ -92,7 +90,7 @@ async def see_through(
 
     `pod` is the task's pod as the API server has it, for a caller that has just created it.
     """
-    known = pod is not None or time.time() - task.deferred_at < FIRST_START
+    known = pod is not None or not task.may_have_been_followed()
     manifest = None if pod is None else manifest_again(pod)
     while True:
         async with _reading(client, task, manifest) as reading:
@@ -139,7 +137,8 @@ async def next_attempt(
     pod = await _create(client, task, wanted, owner)
     if pod is None:
         return None
-    task = _task_of(task, pod, task.attempt + 1, task.disruptions + (cause is Cause.DISRUPTION))
+    disruptions = task.disruptions + (cause is Cause.DISRUPTION)
+    task = _task_of(task, pod, task.attempt + 1, disruptions, since=time.time())
     await owner.created(task, pod)
     log.info("Created pod %s/%s", task.namespace, task.name)
     await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
@@ -244,7 +243,7 @@ async def _latest(client: Client, task: PodTask, owner: Try) -> tuple[PodTask, J
         return None
     attempt, disruptions = attempt_of(found)
     log.info("Continuing with attempt %d, pod %s/%s", attempt, task.namespace, found["metadata"]["name"])
-    task = _task_of(task, found, attempt, disruptions)
+    task = _task_of(task, found, attempt, disruptions, since=created_at(client, found))
     await owner.created(task, found)
     return task, manifest_again(found)
 
@@ -280,16 +279,15 @@ async def _get(client: Client, task: PodTask, name: str) -> Json | None:
         return None
 
 
-def _task_of(task: PodTask, pod: Json, attempt: int, disruptions: int) -> PodTask:
-    """Return the task that follows this pod of a later attempt."""
+def _task_of(task: PodTask, pod: Json, attempt: int, disruptions: int, *, since: float) -> PodTask:
+    """Return the task that follows this pod of a later attempt, which another process may have done `since` then."""
     return replace(
         task,
         name=pod["metadata"]["name"],
         uid=pod["metadata"]["uid"],
         attempt=attempt,
         disruptions=disruptions,
-        # Its log begins now.
-        deferred_at=task.deferred_at and time.time(),
+        deferred_at=task.deferred_at and since,
     )
 
 

@@ -47,6 +47,7 @@ from kpo_async.pod.names import (
     siblings,
 )
 from kpo_async.pod.status import PodState, Verdict, assess
+from kpo_async.pod.timestamps import parse_time
 from kpo_async.pod_task import PodTask
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,12 @@ class Owner:
 def pod_of(client: Client, task: PodTask) -> PodHandle:
     """Return the handle of the task's pod."""
     return PodHandle(client, task.namespace, task.name, task.uid)
+
+
+def created_at(client: Client, pod: Json) -> float:
+    """Return when a pod was created, on this machine's clock, in seconds since the epoch; 0 if that is not known."""
+    created = parse_time(pod["metadata"].get("creationTimestamp"))
+    return 0.0 if created is None else (created - client.clock.ahead).timestamp()
 
 
 def subscribe(pod: PodHandle, task: PodTask) -> AbstractAsyncContextManager[Subscription]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -25,7 +24,7 @@ from kpo_async.logs.records import LogRecord, Sink
 from kpo_async.pod.names import CURSORS_ANNOTATION
 from kpo_async.pod.status import assess
 from kpo_async.pod.timestamps import parse_time
-from kpo_async.pod_task import Outcome, PodTask
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
 
 log = logging.getLogger(__name__)
 pod_log = logging.getLogger("kpo_async.pod_log")
@@ -36,10 +35,9 @@ LOGS_TIMEOUT = 15.0
 log takes less than many pods can write, a worker has one of its own."""
 REMAINING_LOGS_TIMEOUT = 600.0
 """Seconds for those."""
-RESTARTED_AFTER = 20.0
-"""Seconds after the deferral from which on a trigger that starts is not the first one of its task."""
 SAVE_TIMEOUT = 5.0
 """Seconds that a triggerer which stops spends on saving its cursors; it is killed after ten."""
+REPEATED = "lines that another process may have shown before are repeated"
 
 
 @asynccontextmanager
@@ -49,11 +47,13 @@ async def streaming_logs(
     callbacks: Callbacks,
     formatter: LineFormat | None,
     cursors: dict[str, Cursor],
+    *,
+    repeats: bool,
 ) -> AsyncIterator[asyncio.Task[bool] | None]:
     """Stream the logs in a background task while the block runs; its result says whether they are complete.
 
-    `cursors` says where to begin and is kept up to date; when the block is cancelled they are saved on the pod. Yields
-    None when no logs are wanted.
+    `cursors` says where to begin and is kept up to date; when the block is cancelled they are saved on the pod.
+    Without them, `repeats` says whether another process may have shown lines. Yields None when no logs are wanted.
     """
     if task.logs is None:
         yield None
@@ -64,7 +64,7 @@ async def streaming_logs(
             pod_log.log(record.level, "%s", record.text)
             report(record)
 
-        work = _stream(pod, task, task.logs, formatter and _logging_first_failure(formatter), sink, cursors)
+        work = _stream(pod, task, task.logs, formatter and _logging_first_failure(formatter), sink, cursors, repeats)
         streaming = asyncio.create_task(work, name=f"logs of pod {pod}")
         try:
             yield streaming
@@ -99,7 +99,10 @@ async def emit_remaining_logs(
     client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: LineFormat | None = None
 ) -> None:
     """Emit those logs of an ended pod that its trigger has not emitted."""
-    async with streaming_logs(pod_of(client, task), task, callbacks, formatter, dict(outcome.cursors)) as streaming:
+    pod, cursors = pod_of(client, task), dict(outcome.cursors)
+    # A trigger that could not follow the pod does not know what another one before it has shown.
+    repeats = outcome.status is OutcomeStatus.ERROR
+    async with streaming_logs(pod, task, callbacks, formatter, cursors, repeats=repeats) as streaming:
         if streaming is not None:
             _, late = await asyncio.wait([streaming], timeout=REMAINING_LOGS_TIMEOUT)
             if late:
@@ -136,17 +139,18 @@ async def _stream(
     formatter: LineFormat | None,
     sink: Sink,
     cursors: dict[str, Cursor],
+    repeats: bool,
 ) -> bool:
     if not cursors:
-        cursors.update(await _load_cursors(pod, task))
+        cursors.update(await _load_cursors(pod, task, repeats))
     async with subscribe(pod, task) as feed:
         return await follow_pod(
             pod.client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors
         )
 
 
-async def _load_cursors(pod: PodHandle, task: PodTask) -> dict[str, Cursor]:
-    """Return where the triggerer before this one stopped. Log a line when lines may come twice because of it."""
+async def _load_cursors(pod: PodHandle, task: PodTask, repeats: bool) -> dict[str, Cursor]:
+    """Return where the process before this one stopped. Log a line when lines may come twice because of it."""
     async with subscribe(pod, task) as feed:
         while (view := await feed.next()).presence is Presence.UNKNOWN:
             pass
@@ -155,11 +159,10 @@ async def _load_cursors(pod: PodHandle, task: PodTask) -> dict[str, Cursor]:
     saved = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
     if saved is not None:
         # A triggerer in between may have been killed, which saves nothing.
-        log.info("The log continues where a triggerer stopped: lines that another one emitted after that are repeated")
+        log.info("The log continues where a triggerer stopped: %s", REPEATED)
         return msgspec.json.decode(saved, type=dict[str, Cursor])
-    state = assess(view.pod, task.base_container)
-    if task.deferred_at and state.started_at and time.time() - task.deferred_at > RESTARTED_AFTER:
-        log.info("The log starts at its beginning: lines that another triggerer emitted before are repeated")
+    if repeats and any(container.started for container in assess(view.pod, task.base_container).containers):
+        log.info("The log starts at its beginning: %s", REPEATED)
     return {}
 
 

@@ -47,7 +47,8 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     pod = pod_of(client, task)
     cursors: dict[str, Cursor] = {}
     result = None
-    async with subscribe(pod, task) as feed, streaming_logs(pod, task, callbacks, formatter, cursors) as streaming:
+    logs = streaming_logs(pod, task, callbacks, formatter, cursors, repeats=task.may_have_been_followed())
+    async with subscribe(pod, task) as feed, logs as streaming:
         end = await _wait_for_end(pod, task, feed, PodStatusLogger(pod, task, callbacks))
         if end.status is OutcomeStatus.SUCCEEDED and task.companions:
             end = await wait_for_companions(client.clock, pod, task, feed, end)

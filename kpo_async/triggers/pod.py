@@ -71,7 +71,8 @@ class KubernetesPodTrigger(BaseTrigger):
     def __init__(self, pod_task: Mapping[str, Any]) -> None:
         super().__init__()
         self.pod_task = PodTask.from_dict(pod_task)
-        self._deferred_at = self.pod_task.deferred_at
+        self.settled_at = self.pod_task.deferred_at + deferral_settles_after()
+        """When the scheduler takes the event without failing the task; see `deferral_settles_after`."""
 
     def serialize(self) -> tuple[str, Json]:
         """Return the class's path and its only argument."""
@@ -204,8 +205,8 @@ class KubernetesPodTrigger(BaseTrigger):
             log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
 
     async def _wait_for_scheduler(self) -> None:
-        """Delay the event while the scheduler would fail the task for it; see `deferral_settles_after`."""
-        remaining = self._deferred_at + deferral_settles_after() - time.time()
+        """Delay the event while the scheduler would fail the task for it."""
+        remaining = self.settled_at - time.time()
         if remaining > 0:
             await asyncio.sleep(min(remaining, deferral_settles_after()))
 

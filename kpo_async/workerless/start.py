@@ -89,7 +89,8 @@ class PodStart:
             await push_xcom(self._task_instance, "pod_name", task.name)
             await push_xcom(self._task_instance, "pod_namespace", task.namespace)
             await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
-        task = for_deferral(operator, task, deferred_at=0.0)
+        # Another triggerer may have created it.
+        task = for_deferral(operator, task, deferred_at=lifecycle.created_at(client, pod))
         return task if start.may_end else replace(task, end_from_trigger=False)
 
     async def kill(self, state: str | None) -> None:

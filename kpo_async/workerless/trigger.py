@@ -80,5 +80,6 @@ class KubernetesPodStartTrigger(BaseTrigger):
             log.warning("A worker tries to start this task: %s", error)
             return TriggerEvent({"status": UNSTARTED})
         self._follower = KubernetesPodTrigger(task.to_dict())
+        self._follower.settled_at = 0.0  # no worker has deferred
         self._follower.task_instance = self.task_instance
         return None

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from typing import Any
 
 import pytest
 
 from kpo_async import lifecycle
+from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
+from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.logs.plan import LogPlan
-from tests.factories import NO_CALLBACKS, create_pod, pod_task, wait_for_pod
+from kpo_async.pod_task import Outcome, OutcomeStatus
+from tests.factories import NO_CALLBACKS, create_pod, eventually, pod_task, wait_for_pod
 
 TASK_LOGGERS = ("kpo_async.pod_log", "kpo_async.lifecycle.task_log")
+SAYS_SO = "lines that another process may have shown before are repeated"
 
 
 async def test_every_line_is_emitted_once_and_in_order(client: Client, caplog: pytest.LogCaptureFixture) -> None:
@@ -57,3 +64,74 @@ async def test_the_worker_emits_the_logs_that_the_trigger_did_not(
     await lifecycle.emit_remaining_logs(client, pod_task(pod, logs=LogPlan(prefix=False)), outcome, NO_CALLBACKS)
     shown = [r.message for r in caplog.records if r.name == "kpo_async.pod_log"]
     assert "\n".join(shown).split("\n") == ["one", "two"]
+
+
+class Followed:
+    """A pod whose first line a trigger has shown. `shown` is the task's log, record by record."""
+
+    def __init__(self, client: Client, pod: Json, caplog: pytest.LogCaptureFixture) -> None:
+        self.client, self.pod = client, pod
+        caplog.set_level(logging.INFO, logger="kpo_async")
+        self._caplog = caplog
+
+    @property
+    def shown(self) -> list[str]:
+        return [r.message for r in self._caplog.records if r.name in TASK_LOGGERS]
+
+    def follow(self, ago: float = 0.0, **fields: Any) -> asyncio.Task[Outcome]:
+        """Follow the pod as the trigger of a task that was deferred so many seconds ago."""
+        task = pod_task(self.pod, deferred_at=time.time() - ago, **fields)
+        return asyncio.create_task(lifecycle.wait(self.client, task, NO_CALLBACKS), name="the trigger")
+
+    async def shows(self, *lines: str) -> None:
+        async def shown() -> bool:
+            return self.shown[-len(lines) :] == list(lines)
+
+        await eventually(shown)
+
+
+@pytest.fixture
+async def followed(client: Client, caplog: pytest.LogCaptureFixture) -> Followed:
+    return Followed(client, await create_pod(client, "echo one; sleep 1000"), caplog)
+
+
+async def ended(trigger: asyncio.Task[Outcome]) -> None:
+    trigger.cancel()
+    await asyncio.wait([trigger])
+
+
+async def test_lines_come_again_after_a_kill_and_a_sentence_says_so_before(
+    local_cluster: LocalCluster, followed: Followed
+) -> None:
+    first = followed.follow()
+    await followed.shows("[base] one")
+    with local_cluster.faults.forbid(verb="patch", resource="pods"):  # a process that is killed saves nothing either
+        await ended(first)
+    second = followed.follow(ago=60)
+    await followed.shows(f"The log starts at its beginning: {SAYS_SO}", "[base] one")
+    await ended(second)
+    third = followed.follow(ago=90)
+    await followed.shows("[base] one", f"The log continues where a triggerer stopped: {SAYS_SO}")
+    await ended(third)
+
+
+async def test_the_first_trigger_says_nothing_of_repeated_lines(followed: Followed) -> None:
+    first = followed.follow()
+    await followed.shows("[base] one")
+    assert followed.shown == ["[base] one"]
+    await ended(first)
+
+
+async def test_a_worker_says_so_before_it_repeats_lines_of_a_killed_triggerer_whose_successor_broke(
+    local_cluster: LocalCluster, followed: Followed
+) -> None:
+    first = followed.follow()
+    await followed.shows("[base] one")
+    with local_cluster.faults.forbid(verb="patch", resource="pods"):
+        await ended(first)
+    broken = Outcome(OutcomeStatus.ERROR)
+    rest = lifecycle.emit_remaining_logs(followed.client, pod_task(followed.pod), broken, NO_CALLBACKS)
+    worker = asyncio.create_task(rest, name="the worker")
+    await followed.shows(f"The log starts at its beginning: {SAYS_SO}", "[base] one")
+    worker.cancel()
+    await asyncio.wait([worker])

@@ -203,6 +203,36 @@ async def test_a_task_whose_end_was_not_stored_gets_no_second_pod(
     assert await pods(local_client) == []
 
 
+async def test_lines_that_another_triggerer_may_have_shown_come_after_a_sentence_that_says_so(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    supervisor: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    # The pod's creation, to the second, is what the next triggerer knows of the one before.
+    monkeypatch.setattr("kpo_async.pod_task.FIRST_START", 2.0)
+    deferred = Deferred(local_cluster, "echo one; sleep 4")
+
+    async def shown() -> bool:
+        return "[base] one" in caplog.messages
+
+    first, _ = deferred.start()[1], await asyncio.sleep(0)
+    await eventually(shown)
+    assert not any("are repeated" in message for message in caplog.messages)
+    await asyncio.sleep(2)
+    second = deferred.start()[1]
+    assert isinstance(await second, TaskSuccessEvent)
+    repeated = caplog.messages.index(
+        "The log starts at its beginning: lines that another process may have shown before are repeated"
+    )
+    assert caplog.messages.index("[base] one") < repeated < len(caplog.messages)
+    assert "[base] one" in caplog.messages[repeated:]
+    first.cancel()
+    await asyncio.wait([first])
+
+
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.2, 0.5, 1.5])
 async def test_a_task_that_its_user_ends_while_it_starts_leaves_no_pod(
     local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor, after: float
