@@ -166,6 +166,8 @@ class PodTask(_Stored, frozen=True):
     """How many of those before it were lost to the cluster."""
     retry_on_disruption: int = 0
     on_oom: MemoryGrowth | None = None
+    worker_shows_log: bool = False
+    """A worker shows the log from its beginning: the task's page does not show the triggerer's lines. Not stored."""
     user_event: dict[str, Any] = {}
     """The operator's `trigger_kwargs`: keys that are added to the event."""
 

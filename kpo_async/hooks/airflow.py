@@ -43,10 +43,13 @@ __all__ = [
     "get_extra",
     "get_variable",
     "get_xcom",
+    "in_triggerer",
     "load_lazy",
+    "log_path",
     "pod_mutation_hook",
     "pull_xcom",
     "push_xcom",
+    "remote_logging",
     "task_state",
     "trigger_arguments",
 ]
@@ -135,6 +138,32 @@ async def task_state(task_instance: Any) -> str | None:
     key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
     state = answer.task_states.get(task_instance.run_id, {}).get(key)
     return None if state is None else str(getattr(state, "value", state))
+
+
+def in_triggerer() -> bool:
+    """Whether this process runs a triggerer's triggers, as opposed to `dag.test()`, which runs one in a task."""
+    from airflow.sdk.execution_time import task_runner
+
+    channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return type(channel).__module__ == "airflow.jobs.triggerer_job_runner"
+
+
+def log_path(task_instance: Any) -> str:
+    """Return the path of the file that a worker writes for a try, relative to the log folder."""
+    from airflow.utils.helpers import log_filename_template_renderer
+
+    return log_filename_template_renderer()(ti=task_instance)
+
+
+def remote_logging() -> bool:
+    """Whether task logs are uploaded."""
+    if conf.getboolean("logging", "remote_logging", fallback=False):
+        return True
+    from airflow.sdk import log
+
+    # A `logging_config_class` may upload without that option. Airflow 3.1 and 3.2 have it under other names.
+    load = getattr(log, "load_remote_log_handler", None)
+    return load is not None and load() is not None
 
 
 def load_lazy(value: Any) -> Any:

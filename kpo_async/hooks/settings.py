@@ -10,6 +10,7 @@ from typing import Literal
 
 from airflow.configuration import conf
 
+from kpo_async.compat import StrEnum
 from kpo_async.exceptions import ConfigError
 from kpo_async.options import OPTIONS, SECTION
 
@@ -17,6 +18,25 @@ _SWITCH = {
     **dict.fromkeys(("on", "true", "t", "yes", "1"), True),
     **dict.fromkeys(("off", "false", "f", "no", "0"), False),
 }
+
+
+class LogSource(StrEnum):
+    """Who shows a pod's log on the page of a finished task."""
+
+    AUTO = "auto"
+    """The triggerer; a worker, too, where the triggerer's lines cannot be seen."""
+    TRIGGER = "trigger"
+    """The triggerer alone."""
+    WORKER = "worker"
+    """A worker, too, which therefore ends every task. While the pod runs, the triggerer shows the log."""
+
+
+def log_source() -> LogSource:
+    """Return the option `logs`."""
+    value = text("logs")
+    if value.lower() not in set(LogSource):
+        raise _refused("logs", value, " or ".join(LogSource))
+    return LogSource(value.lower())
 
 
 def switch(option: str) -> bool:

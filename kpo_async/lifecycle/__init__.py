@@ -39,7 +39,7 @@ from kpo_async.lifecycle.ownership import (
 )
 from kpo_async.lifecycle.quota import ensure_pod_within_quota
 from kpo_async.lifecycle.record import TaskRecord
-from kpo_async.lifecycle.task_log import emit_remaining_logs
+from kpo_async.lifecycle.task_log import emit_remaining_logs, emit_whole_log
 from kpo_async.lifecycle.wait import wait
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "collect",
     "created_at",
     "emit_remaining_logs",
+    "emit_whole_log",
     "end",
     "end_all",
     "ensure_pod",

@@ -35,6 +35,8 @@ LOGS_TIMEOUT = 15.0
 log takes less than many pods can write, a worker has one of its own."""
 REMAINING_LOGS_TIMEOUT = 600.0
 """Seconds for those."""
+RUNNING_POD_TIMEOUT = 5.0
+"""Seconds for the log so far of a pod that still runs, which has no end to wait for."""
 SAVE_TIMEOUT = 5.0
 """Seconds that a triggerer which stops spends on saving its cursors; it is killed after ten."""
 REPEATED = "lines that another process may have shown before are repeated"
@@ -48,12 +50,14 @@ async def streaming_logs(
     formatter: LineFormat | None,
     cursors: dict[str, Cursor],
     *,
-    repeats: bool,
+    repeats: bool = False,
+    from_start: bool = False,
 ) -> AsyncIterator[asyncio.Task[bool] | None]:
     """Stream the logs in a background task while the block runs; its result says whether they are complete.
 
-    `cursors` says where to begin and is kept up to date; when the block is cancelled they are saved on the pod.
-    Without them, `repeats` says whether another process may have shown lines. Yields None when no logs are wanted.
+    `cursors` says where to begin and is kept up to date; when the block is cancelled they are saved on the pod. Without
+    them, begin where the last triggerer has stopped, or `from_start`; `repeats` says whether another process may have
+    shown lines. Yields None when no logs are wanted.
     """
     if task.logs is None:
         yield None
@@ -64,7 +68,11 @@ async def streaming_logs(
             pod_log.log(record.level, "%s", record.text)
             report(record)
 
-        work = _stream(pod, task, task.logs, formatter and _logging_first_failure(formatter), sink, cursors, repeats)
+        formatter = formatter and _logging_first_failure(formatter)
+        if from_start:
+            work = _follow(pod, task, task.logs, formatter, sink, cursors)
+        else:
+            work = _continue(pod, task, task.logs, formatter, sink, cursors, repeats)
         streaming = asyncio.create_task(work, name=f"logs of pod {pod}")
         try:
             yield streaming
@@ -109,6 +117,20 @@ async def emit_remaining_logs(
                 log.warning("The log ends here: the rest did not arrive within %.0f s", REMAINING_LOGS_TIMEOUT)
 
 
+async def emit_whole_log(
+    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: LineFormat | None = None
+) -> None:
+    """Emit the logs of a pod from their beginning, for readers who do not see what its trigger has emitted."""
+    pod, cursors = pod_of(client, task), dict[str, Cursor]()
+    log.info("The whole log of pod %s follows: this task's page may not show what the triggerer wrote", pod)
+    async with streaming_logs(pod, task, callbacks, formatter, cursors, from_start=True) as streaming:
+        if streaming is not None:
+            ended = outcome.exit_code is not None
+            await asyncio.wait([streaming], timeout=REMAINING_LOGS_TIMEOUT if ended else RUNNING_POD_TIMEOUT)
+    if outcome.cursors and not cursors:
+        log.warning("Pod %s is gone and its log with it: the triggerer's log folder has what it printed", pod)
+
+
 def _logging_first_failure(formatter: LineFormat) -> LineFormat:
     """Wrap `formatter` so that its first failure is logged: the lines are emitted without what it was to do to them."""
     failed = False
@@ -132,7 +154,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-async def _stream(
+async def _continue(
     pod: PodHandle,
     task: PodTask,
     plan: LogPlan,
@@ -141,8 +163,20 @@ async def _stream(
     cursors: dict[str, Cursor],
     repeats: bool,
 ) -> bool:
+    """Follow from the cursors, or from where the triggerer before this one stopped."""
     if not cursors:
         cursors.update(await _load_cursors(pod, task, repeats))
+    return await _follow(pod, task, plan, formatter, sink, cursors)
+
+
+async def _follow(
+    pod: PodHandle,
+    task: PodTask,
+    plan: LogPlan,
+    formatter: LineFormat | None,
+    sink: Sink,
+    cursors: dict[str, Cursor],
+) -> bool:
     async with subscribe(pod, task) as feed:
         return await follow_pod(
             pod.client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors

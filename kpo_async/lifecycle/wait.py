@@ -55,7 +55,8 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
         if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
             result = await _read_result(pod, task, feed)
         logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
-    if end.status is OutcomeStatus.TIMED_OUT:
+    # A worker that shows the log still needs the pod, and deletes it.
+    if end.status is OutcomeStatus.TIMED_OUT and not task.worker_shows_log:
         await stop(pod, task)
     diagnosis = await describe(client, task, end)
     return Outcome(

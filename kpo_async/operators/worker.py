@@ -20,6 +20,7 @@ from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, task_state
+from kpo_async.hooks.log_files import worker_shows_log
 from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
 from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
@@ -288,16 +289,23 @@ class TaskRun:
             manifest = await self.callbacks.manifest_created(manifest)
             (await owner_of(self.operator, self.context)).mark(manifest["metadata"])
             manifest = lifecycle.manifest_of_attempt(manifest, task)
-            if not outcome.logs_complete:
-                await self._emit_remaining_logs(task, outcome)
+            await self._show_log(task, outcome)
             found = await lifecycle.next_attempt(self.client, task, outcome, manifest, self.callbacks, self)
         if found is None:
             self._created, self._pod_task = None, task
         return found is not None
 
-    async def _emit_remaining_logs(self, task: PodTask, outcome: Outcome) -> None:
-        formatter = self.operator.log_formatter
-        await lifecycle.emit_remaining_logs(self.client, task, outcome, self.callbacks, formatter=formatter)
+    async def _show_log(self, task: PodTask, outcome: Outcome) -> None:
+        """Emit what the task's page would miss of the pod's log: what the trigger did not emit or not where it is seen."""
+        if await run_in_thread(worker_shows_log, self.context["ti"]):
+            emit = lifecycle.emit_whole_log
+        elif not outcome.logs_complete:
+            emit = lifecycle.emit_remaining_logs
+        else:
+            return
+        # Lines that the trigger has emitted were given to the callbacks.
+        callbacks = Callbacks([]) if outcome.logs_complete else self.callbacks
+        await emit(self.client, task, outcome, callbacks, formatter=self.operator.log_formatter)
 
     async def _resume(self, task: PodTask, event: Mapping[str, Any], outcome: Outcome) -> Any:
         async with self._connected():
@@ -305,8 +313,7 @@ class TaskRun:
                 pod = await lifecycle.last_pod(self.client, task)
                 self.operator.known_pod = pod if "spec" in pod else None
             await self._call_callbacks_of_resumption(task, event, outcome)
-            if not outcome.logs_complete:
-                await self._emit_remaining_logs(task, outcome)
+            await self._show_log(task, outcome)
             return await self._finish(task, outcome)
 
     async def _call_callbacks_of_resumption(self, task: PodTask, event: Mapping[str, Any], outcome: Outcome) -> None:

@@ -36,6 +36,7 @@ from kpo_async.hooks.airflow import (
     task_state,
 )
 from kpo_async.hooks.cluster_hook import source_of_task
+from kpo_async.hooks.log_files import warning_without_worker, worker_ends_task
 from kpo_async.hooks.masking import mask_secrets_of
 from kpo_async.hooks.settings import diagnosis_is_pushed
 from kpo_async.hooks.sync_client import core_v1
@@ -73,6 +74,8 @@ class KubernetesPodTrigger(BaseTrigger):
         self.pod_task = PodTask.from_dict(pod_task)
         self.settled_at = self.pod_task.deferred_at + deferral_settles_after()
         """When the scheduler takes the event without failing the task; see `deferral_settles_after`."""
+        self.starts_on_worker = True
+        """Whether a worker has begun the try. Where none has, its log file says nothing."""
 
     def serialize(self) -> tuple[str, Json]:
         """Return the class's path and its only argument."""
@@ -87,8 +90,8 @@ class KubernetesPodTrigger(BaseTrigger):
         yield event
 
     async def _wait_and_end(self) -> TriggerEvent:
-        task = self.pod_task
         try:
+            task = await self._task()
             await mask_secrets_of(task.masked_connections, task.masked_variables)
             source = await self._source()
             callbacks, formatter = await run_in_thread(_import_callables, task, source, self._context())
@@ -137,6 +140,20 @@ class KubernetesPodTrigger(BaseTrigger):
                 await push_xcom(self.task_instance, POD_NAME, task.name)
             except Exception as error:  # whatever Airflow's channel or an XCom backend raises
                 log.warning("The XCom %s has the name of the pod before pod %s: %r", POD_NAME, task.name, error)
+
+    async def _task(self) -> PodTask:
+        """Return the task as this host can do it: a worker ends it where its page would not show this trigger's log."""
+        task = self.pod_task
+        if self.task_instance is None:
+            return task
+        if not self.starts_on_worker and (warning := await run_in_thread(warning_without_worker)):
+            log.warning("%s", warning)
+        reason = await run_in_thread(worker_ends_task, self.task_instance, self.starts_on_worker)
+        if reason is None:
+            return task
+        if task.end_from_trigger:
+            log.warning("A worker ends this task in spite of end_from_trigger: %s", reason)
+        return replace(task, end_from_trigger=False, identity=None, worker_shows_log=True)
 
     def _context(self) -> Json:
         """Return the part of Airflow's context that a trigger knows, for callbacks."""

@@ -82,4 +82,5 @@ class KubernetesPodStartTrigger(BaseTrigger):
         self._follower = KubernetesPodTrigger(task.to_dict())
         self._follower.settled_at = 0.0  # no worker has deferred
         self._follower.task_instance = self.task_instance
+        self._follower.starts_on_worker = False
         return None
