@@ -52,8 +52,8 @@ OPTIONS: Mapping[str, Option] = {
     "logs": Option(
         "string",
         "auto",
-        "Who shows a pod's log on the page of a finished task. `trigger`: the triggerer. `worker`: a worker, too, which "
-        "therefore ends every task. `auto`: a worker, too, where the triggerer's lines cannot be seen.",
+        "Who shows a pod's log on the page of a finished task. `trigger`: the triggerer. `worker`: a worker, too, "
+        "which therefore ends every task. `auto`: a worker, too, where the triggerer's lines cannot be seen.",
         example="worker",
     ),
     "max_pods": Option(

@@ -296,7 +296,7 @@ class TaskRun:
         return found is not None
 
     async def _show_log(self, task: PodTask, outcome: Outcome) -> None:
-        """Emit what the task's page would miss of the pod's log: what the trigger did not emit or not where it is seen."""
+        """Emit what the task's page would miss of the pod's log."""
         if await run_in_thread(worker_shows_log, self.context["ti"]):
             emit = lifecycle.emit_whole_log
         elif not outcome.logs_complete:

@@ -7,6 +7,8 @@ import logging
 import time
 from typing import Any
 
+
+
 import pytest
 
 from kpo_async import lifecycle
@@ -16,6 +18,10 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.logs.plan import LogPlan
 from kpo_async.pod_task import Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, create_pod, eventually, pod_task, wait_for_pod
+
+
+from kpo_async.pod_task import OutcomeStatus
+from tests.factories import NO_CALLBACKS, create_pod, pod_task, wait_for_pod
 
 TASK_LOGGERS = ("kpo_async.pod_log", "kpo_async.lifecycle.task_log")
 SAYS_SO = "lines that another process may have shown before are repeated"
@@ -135,3 +141,34 @@ async def test_a_worker_says_so_before_it_repeats_lines_of_a_killed_triggerer_wh
     await followed.shows(f"The log starts at its beginning: {SAYS_SO}", "[base] one")
     worker.cancel()
     await asyncio.wait([worker])
+
+
+async def test_a_worker_emits_the_whole_log_again_and_says_so(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    pod = await create_pod(client, "echo one; echo two")
+    outcome = await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS)
+    caplog.clear()
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    await lifecycle.emit_whole_log(client, pod_task(pod), outcome, NO_CALLBACKS)
+    first, *shown = [r.message for r in caplog.records if r.name in TASK_LOGGERS]
+    assert "The whole log" in first
+    assert "\n".join(shown) == "[base] one\n[base] two"
+
+
+async def test_a_log_that_is_gone_with_its_pod_is_said_to_be_so(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod = await create_pod(client, "echo one")
+    outcome = await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS)
+    await lifecycle.pod_of(client, pod_task(pod)).delete(grace_period=0)
+    await lifecycle.emit_whole_log(client, pod_task(pod), outcome, NO_CALLBACKS)
+    assert "its log with it" in caplog.records[-1].message
+
+
+async def test_a_pod_that_ran_out_of_time_is_left_to_the_worker_that_shows_its_log(client: Client) -> None:
+    pod = await create_pod(client, "echo one; sleep 60")
+    task = pod_task(pod, deadline=time.time() + 3, worker_shows_log=True)
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    assert outcome.status is OutcomeStatus.TIMED_OUT
+    found = await lifecycle.pod_of(client, task).get()
+    assert found is not None
+    assert "deletionTimestamp" not in found["metadata"]
