@@ -12,6 +12,7 @@ import gc
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
@@ -25,6 +26,17 @@ from tests.virtual_time import VirtualTimeLoop
 # The same examples in every run, and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=default explores.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        "--kubeconfig",
+        dest="cluster",
+        metavar="KUBECONFIG",
+        type=Path,
+        help="run tests/conformance and tests/deployments on this cluster instead of the embedded one",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,6 +85,13 @@ def nothing_blocks_the_loop() -> Iterator[None]:
     detector.activate()
     yield
     detector.deactivate()
+
+
+@pytest.fixture(scope="session")
+def real_cluster(request: pytest.FixtureRequest) -> Path | None:
+    """The kubeconfig of a real cluster, None for the embedded one."""
+    given: Path | None = request.config.getoption("cluster", None)
+    return given
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy.pool import NullPool
@@ -64,9 +64,7 @@ class DagRun:
 class Airflow:
     """A whole Airflow; `async with` starts and stops it."""
 
-    components: ClassVar[Mapping[str, str]] = {
-        name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")
-    }
+    components: Mapping[str, str] = {name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")}
     """The command of Airflow that each component runs, by the component's name."""
 
     def __init__(
@@ -134,7 +132,7 @@ class Airflow:
 
     async def start(self, component: str) -> None:
         """Start a component that is not running."""
-        self._programs[component] = await self._start(component, self.components[component])
+        self._programs[component] = await self._start(component, *self.components[component].split())
 
     async def stop(self, component: str, grace: float) -> None:
         """Send SIGTERM to a component, and SIGKILL after `grace` seconds."""

@@ -21,17 +21,6 @@ NAMESPACE_READY_SECONDS = 90
 """How long the controllers of a real cluster may need after an outage of its API server."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--cluster",
-        "--kubeconfig",
-        dest="cluster",
-        metavar="KUBECONFIG",
-        type=Path,
-        help="run tests/conformance on this cluster instead of the embedded one",
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "outage: takes the API server away for minutes (of virtual time on the embedded cluster)"
@@ -45,13 +34,6 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("outage") and config.getoption("cluster", None) is None:
         return {"virtual": VirtualTimeLoop}
     return None
-
-
-@pytest.fixture
-def real_cluster(request: pytest.FixtureRequest) -> Path | None:
-    """The kubeconfig of a real cluster, None for the embedded one."""
-    given: Path | None = request.config.getoption("cluster", None)
-    return given
 
 
 @pytest.fixture

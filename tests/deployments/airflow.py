@@ -1,7 +1,7 @@
 """Whole Airflows for tests.
 
-`deployment` is an Airflow as people run it: PostgreSQL, two triggerers, parts that a test may kill, freeze and restart
-by name. `on_sqlite` is the demo's. `in_a_thread` lets tests that use them stay plain functions:
+`deployment` is an Airflow as people run it: PostgreSQL, their executors, two triggerers, parts that a test may kill,
+freeze and restart by name. `on_sqlite` is the demo's. `in_a_thread` lets tests that use them stay plain functions:
 
     with in_a_thread(deployment(dags, folder)) as whole:
         run = whole.start("patient")
@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import yaml
+
+from kpo_async.compat import Self
 from kpo_async.demo.airflow import Airflow, DagRun, TaskInstance
 from kpo_async.demo.cluster import Cluster, open_cluster
+from kpo_async.demo.processes import ProgramError
+from kpo_async.pod.rights import Component
+from tests.deployments.place import Place
 from tests.deployments.postgres import postgres
+from tests.deployments.redis import redis
 
 A = TypeVar("A", bound=Airflow)
 T = TypeVar("T")
+MANAGED = "kpo-async/managed=true"
+"""Selects the operator's pods."""
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 LOCAL_SETTINGS = """
 import os
@@ -43,17 +53,33 @@ uvicorn.run = run
 
 
 class Deployment(Airflow):
-    """An Airflow with two triggerers. Each component has a loopback address as its host, as if on its own machine."""
+    """An Airflow as people run it. Each component has a loopback address as its host, as if on its own machine."""
 
-    components: ClassVar[Mapping[str, str]] = {
-        **{name: name for name in ("api-server", "scheduler", "dag-processor")},
-        **dict.fromkeys(TRIGGERERS, "triggerer"),
-    }
+    def __init__(
+        self,
+        dags: Path,
+        *,
+        executors: Sequence[str] = ("LocalExecutor",),
+        triggerers: Sequence[str] = TRIGGERERS,
+        shared_logs: bool = True,
+        place: Place | None = None,
+        **options: Any,
+    ) -> None:
+        """`executors`: their names, the default one first. `triggerers`: names for that many.
 
-    def __init__(self, dags: Path, *, shared_logs: bool = True, **options: Any) -> None:
-        """`shared_logs`: all components keep tasks' logs in one folder; else each has one. `options`: `Airflow`'s."""
+        `shared_logs`: all components keep tasks' logs in one folder; else each has one. `place`: where the pods of the
+        KubernetesExecutor run. `options`: `Airflow`'s.
+        """
         super().__init__(dags, **options)
+        self.place = place
+        self.executors = executors
+        self._triggerers = triggerers
         self._shared_logs = shared_logs
+        self.components = {
+            **{name: name for name in ("api-server", "scheduler", "dag-processor")},
+            **dict.fromkeys(triggerers, "triggerer"),
+            **({"worker": "celery worker"} if "CeleryExecutor" in executors else {}),
+        }
 
     def host(self, component: str) -> str:
         """Return a component's address, which is its host name in Airflow's tables."""
@@ -69,12 +95,12 @@ class Deployment(Airflow):
             task_id=task.task_id,
             map_index=task.map_index,
         )
-        return next((name for name in TRIGGERERS for (host,) in hosts if self.host(name) == host), None)
+        return next((name for name in self._triggerers for (host,) in hosts if self.host(name) == host), None)
 
     def healthy(self) -> bool:
         """Return whether every component has reported a heartbeat."""
         alive = self.query("SELECT hostname FROM job WHERE state = 'running'")
-        return super().healthy() and {self.host(name) for name in TRIGGERERS} <= {host for (host,) in alive}
+        return super().healthy() and {self.host(name) for name in self._triggerers} <= {host for (host,) in alive}
 
     def local_settings(self) -> str:
         return super().local_settings() + LOCAL_SETTINGS
@@ -82,13 +108,70 @@ class Deployment(Airflow):
     def environment_of(self, component: str) -> Mapping[str, str]:
         return {
             **super().environment_of(component),
+            "AIRFLOW__CORE__EXECUTOR": ",".join(self.executors),
+            "KPO_EXECUTORS": ",".join(self.executors if len(self.executors) > 1 else ()),
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder(component)),
             "KPO_ASYNC_HOST": self.host(component),
         }
 
+    def _environment(self, worker_log_port: int, trigger_log_port: int) -> dict[str, str]:
+        found = super()._environment(worker_log_port, trigger_log_port)
+        if "KubernetesExecutor" not in self.executors or self.place is None:
+            return found
+        environment = {
+            **found,
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
+            "KPO_ASYNC_HOST": "127.0.0.1",
+            "KPO_EXECUTORS": ",".join(self.executors),
+        }
+        template = self.home / "worker.yaml"
+        template.write_text(yaml.safe_dump(self.place.pod("worker", [], environment, self.folders)))
+        return {**found, **self.place.executor_settings(template)}
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that components in pods share with those outside: a volume for logs, one for DAG files."""
+        return [self.home, self._dags]
+
     def log_folder(self, component: str) -> Path:
         return super().log_folder(component) / ("" if self._shared_logs else component)
+
+
+class DeploymentInCluster(Deployment):
+    """An Airflow whose components are pods, with the service accounts of `deploy/rbac.yaml`."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await super().__aenter__()
+        except ProgramError as error:
+            raise ProgramError(f"{error}\n{self._last_lines}") from error
+
+    async def __aexit__(self, *error: object) -> None:
+        self._last_lines = "\n".join(
+            f"{log.name}: {line}" for log in self.home.glob("*.log") for line in log.read_text().splitlines()[-10:]
+        )
+        await self._place.delete_pods(*self.components, grace=5)
+        await super().__aexit__(*error)
+
+    async def start(self, component: str) -> None:
+        command = self.components[component]
+        account = {"scheduler": Component.WORKER, "triggerer": Component.TRIGGERER}.get(command)
+        words = ["sh", "-c", f"exec airflow {command} >>{self.home}/{component}.log 2>&1"]
+        environment = self.environment_of(component)
+        await self._place.create("pods", self._place.pod(component, words, environment, self.folders, account))
+
+    async def stop(self, component: str, grace: float) -> None:
+        await self._place.delete_pods(component, grace=int(grace))
+
+    async def kill(self, component: str) -> None:
+        await self.stop(component, 0)
+
+    @property
+    def _place(self) -> Place:
+        assert self.place is not None
+        return self.place
 
 
 class WholeAirflow(Generic[A]):
@@ -119,7 +202,7 @@ class WholeAirflow(Generic[A]):
 
     def pods(self) -> set[str]:
         """Return the names of the pods that are not being deleted."""
-        found = self.wait(self._cluster.client.list("pods", self._cluster.namespace))["items"]
+        found = self.wait(self._cluster.client.list("pods", self._cluster.namespace, label_selector=MANAGED))["items"]
         return {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
     def create_pod(self, name: str, *, installation: str, owner: str) -> str:
@@ -174,16 +257,51 @@ async def deployment(
     *,
     environment: Mapping[str, str] | None = None,
     faults: bool = False,
+    image: str = "",
+    in_cluster: bool = False,
     **options: Any,
 ) -> AsyncIterator[tuple[Deployment, Cluster]]:
     """Start a `Deployment` on PostgreSQL and its cluster: an embedded one with its files in `folder` by default.
 
-    `faults`: the embedded cluster's API server misbehaves all the time. `options` are as for `Deployment`.
+    `faults`: the embedded cluster's API server misbehaves all the time. `image`: of Airflow, for what runs in the
+    cluster; `in_cluster`: that is every component. `options` are as for `Deployment`.
     """
     async with open_cluster(kubeconfig, folder, faults=faults) as cluster, postgres() as database:
-        settings = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection, **(environment or {})}
-        async with Deployment(dags, environment=settings, database=database, **options) as airflow:
-            yield airflow, cluster
+        settings = {**_settings(cluster, database), **(environment or {})}
+        async with contextlib.AsyncExitStack() as stack:
+            place = Place(cluster.kubeconfig, cluster.namespace, image)
+            if in_cluster:
+                await place.grant_rights()
+                settings = _in_cluster(settings)
+            kind = DeploymentInCluster if in_cluster else Deployment
+            airflow = kind(dags, place=place, environment=settings, database=database, **options)
+            if "CeleryExecutor" in airflow.executors:
+                settings["AIRFLOW__CELERY__BROKER_URL"] = await stack.enter_async_context(redis(folder))
+            yield await stack.enter_async_context(airflow), cluster
+
+
+def _in_cluster(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings for components that find the cluster by their pods' service accounts."""
+    extra = {"in_cluster": True, "namespace": settings["KPO_NAMESPACE"]}
+    connection = json.dumps({"conn_type": "kubernetes", "extra": extra})
+    names = ("AIRFLOW_CONN_KUBERNETES_DEFAULT", "AIRFLOW_CONN_INLINE")
+    kept = {name: value for name, value in settings.items() if name not in ("KPO_KUBECONFIG", "KPO_CONTEXT")}
+    return {**kept, **dict.fromkeys(names, connection)}
+
+
+def _settings(cluster: Cluster, database: str) -> dict[str, str]:
+    """Return the variables by which components and `dags/everywhere.py` find the cluster."""
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    inline = {"kube_config": json.dumps(kubeconfig), "namespace": cluster.namespace}
+    return {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection,
+        "AIRFLOW_CONN_INLINE": json.dumps({"conn_type": "kubernetes", "extra": inline}),
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": "4",
+        "KPO_NAMESPACE": cluster.namespace,
+        "KPO_KUBECONFIG": str(cluster.kubeconfig),
+        "KPO_CONTEXT": kubeconfig["current-context"],
+    }
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,14 @@
-"""One Airflow on PostgreSQL with two triggerers, shared by the tests of this folder."""
+"""Airflows on PostgreSQL: one with two triggerers that tests share, and the ways in which people run it, one by one.
+
+`--cluster KUBECONFIG` runs the latter on a real cluster, `--image` names an image there with Airflow and this package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -27,3 +33,31 @@ def two_triggerers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAi
     folder = tmp_path_factory.mktemp("cluster")
     with in_a_thread(deployment(DAGS, folder, environment=ENVIRONMENT)) as whole:
         yield whole
+
+
+SHAPES = Path(__file__).parent / "dags"
+
+
+class Start(Protocol):
+    """Start an Airflow; the arguments are those of `deployment`."""
+
+    def __call__(self, **options: Any) -> AbstractContextManager[WholeAirflow[Deployment]]: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--image", help="tests/deployments: an image on the cluster with Airflow and this package")
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest, real_cluster: Path | None) -> str:
+    """The image for components and tasks that run in the cluster."""
+    given: str | None = request.config.getoption("--image", None)
+    if given is None or real_cluster is None:
+        pytest.skip("needs a real cluster and an image with Airflow: make deployments KUBECONFIG= IMAGE=")
+    return given
+
+
+@pytest.fixture
+def start(tmp_path: Path, real_cluster: Path | None) -> Start:
+    """Start an Airflow with the DAG `everywhere` on the cluster under test."""
+    return lambda **options: in_a_thread(deployment(SHAPES, tmp_path, real_cluster, **options))

@@ -14,10 +14,10 @@ TIMEOUT = 240.0
 
 def run_everywhere(
     whole: WholeAirflow[Deployment], dag_id: str = "everywhere", unseen: Collection[str] = ()
-) -> dict[str, TaskInstance]:
+) -> tuple[DagRun, dict[str, TaskInstance]]:
     """Run the DAG, end the task `killed` as a user, and check states, results, logs on the tasks' pages, and pods.
 
-    `unseen`: the tasks whose log a finished task's page cannot show in this deployment. Return the task instances.
+    `unseen`: the tasks whose log a finished task's page cannot show here. Return the run and its task instances.
     """
     airflow = whole.airflow
     run = whole.start(dag_id)
@@ -36,7 +36,7 @@ def run_everywhere(
         assert shown.count(said(name)) == 1, (name, shown)
     assert "exited with 3" in "\n".join(page(whole, run, tasks["failing"]))
     whole.until("the killed task's pod to go", lambda: not whole.pods(), timeout=40)
-    return tasks
+    return run, tasks
 
 
 def states(whole: WholeAirflow[Deployment], run: DagRun) -> dict[str, str | None]:
