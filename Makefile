@@ -9,6 +9,7 @@ POD_SECONDS ?= 30
 FAULTS      ?=
 PYTEST_ARGS ?=
 MINUTES     ?= 15
+IMAGE       ?=
 
 # Only from make's command line: an exported KUBECONFIG is no invitation to run pods on that cluster.
 ifeq ($(origin KUBECONFIG),environment)
@@ -44,7 +45,7 @@ done; \
 [ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
 endef
 
-.PHONY: help chaos demo docs test quick conformance check lint soak bench kind lock clean install
+.PHONY: help chaos demo docs test quick conformance deployments check lint soak bench kind lock clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -74,6 +75,10 @@ conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)' $(PYTEST_ARGS)
 
+deployments: $(STAMP) ## whole Airflows as people run them: KUBECONFIG=... IMAGE=an image there with Airflow and this package
+	@$(BIN)/python -m pytest -m deployments --durations=0 --durations-min=1 tests/deployments \
+	  $(if $(KUBECONFIG),--cluster='$(KUBECONFIG)') $(if $(IMAGE),--image='$(IMAGE)') $(PYTEST_ARGS)
+
 lint: $(STAMP) ## format, lint, types, layers, shell programs, CI workflows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -102,13 +107,13 @@ chaos: $(STAMP) ## a whole Airflow under kills, freezes and users; MINUTES= KUBE
 bench: $(STAMP) ## every benchmark, side by side with the incumbent where it applies
 	@for benchmark in $(filter-out benchmarks/chaos.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
-kind: $(STAMP) ## tests/conformance on a kind cluster of its own (needs docker and kind)
+kind: $(STAMP) ## tests/conformance and tests/deployments on a kind cluster of its own (needs docker and kind)
 	@for tool in docker kind; do \
 	  command -v $$tool >/dev/null || { echo "make kind: $$tool is not installed" >&2; exit 1; }; done
 	@docker info >/dev/null 2>&1 || { echo 'make kind: the docker daemon does not answer' >&2; exit 1; }
 	@trap 'kind delete cluster --name kpo-async' EXIT; \
 	  kind create cluster --name kpo-async --config tests/kind.yaml --kubeconfig $(VENV)/kind.kubeconfig --wait 120s; \
-	  $(MAKE) --no-print-directory conformance KUBECONFIG=$(VENV)/kind.kubeconfig
+	  $(MAKE) --no-print-directory conformance deployments KUBECONFIG=$(VENV)/kind.kubeconfig
 
 lock: ## resolve requirements.lock again, for every Python at once
 	@[ -x $(BIN)/uv ] || $(MAKE) --no-print-directory install

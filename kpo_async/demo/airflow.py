@@ -75,13 +75,15 @@ class Airflow:
         environment: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
         database: str | None = None,
+        python: Path | None = None,
     ) -> None:
         """`dags`: the folder of DAG files; `parallelism`: worker slots; `environment`: variables for all components.
 
         `preload`: modules to import in every component. The scheduler forks the tasks, so a task need not import
         again what the scheduler has imported. `database`: the SQLAlchemy URL of a database that has Airflow's tables;
-        by default a new sqlite file.
+        by default a new sqlite file. `python`: the interpreter that runs Airflow, by default this one.
         """
+        self._python = python or Path(sys.executable)
         self._dags = dags
         self._parallelism = parallelism
         self._preload = preload
@@ -323,7 +325,7 @@ class Airflow:
         }
 
     async def _start(self, name: str, *command: str) -> Program:
-        executable = [sys.executable, "-m", "airflow", *command]
+        executable = [str(self._python), "-m", "airflow", *command]
         return await Program.start(name, executable, self.environment_of(name), self.home / f"{name}.log")
 
     async def _run_to_end(self, *command: str) -> None:

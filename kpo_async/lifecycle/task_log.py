@@ -15,7 +15,7 @@ from kpo_async.compat import timeout
 from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
-from kpo_async.kube.watch import Presence
+from kpo_async.kube.watch import Presence, View
 from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat, LogPlan
@@ -121,14 +121,17 @@ async def emit_whole_log(
     client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, formatter: LineFormat | None = None
 ) -> None:
     """Emit the logs of a pod from their beginning, for readers who do not see what its trigger has emitted."""
-    pod, cursors = pod_of(client, task), dict[str, Cursor]()
+    pod = pod_of(client, task)
+    if task.logs is None:
+        return
+    if (await _first_view(pod, task)).pod is None:
+        log.warning("Pod %s is gone and its log with it: what it printed is in the triggerer's log folder", pod)
+        return
     log.info("The whole log of pod %s follows: this task's page may not show what the triggerer wrote", pod)
-    async with streaming_logs(pod, task, callbacks, formatter, cursors, from_start=True) as streaming:
+    async with streaming_logs(pod, task, callbacks, formatter, {}, from_start=True) as streaming:
         if streaming is not None:
             ended = outcome.exit_code is not None
             await asyncio.wait([streaming], timeout=REMAINING_LOGS_TIMEOUT if ended else RUNNING_POD_TIMEOUT)
-    if outcome.cursors and not cursors:
-        log.warning("Pod %s is gone and its log with it: the triggerer's log folder has what it printed", pod)
 
 
 def _logging_first_failure(formatter: LineFormat) -> LineFormat:
@@ -185,9 +188,7 @@ async def _follow(
 
 async def _load_cursors(pod: PodHandle, task: PodTask, repeats: bool) -> dict[str, Cursor]:
     """Return where the process before this one stopped. Log a line when lines may come twice because of it."""
-    async with subscribe(pod, task) as feed:
-        while (view := await feed.next()).presence is Presence.UNKNOWN:
-            pass
+    view = await _first_view(pod, task)
     if view.pod is None:
         return {}
     saved = (view.pod.metadata.annotations or {}).get(CURSORS_ANNOTATION)
@@ -198,6 +199,14 @@ async def _load_cursors(pod: PodHandle, task: PodTask, repeats: bool) -> dict[st
     if repeats and any(container.started for container in assess(view.pod, task.base_container).containers):
         log.info("The log starts at its beginning: %s", REPEATED)
     return {}
+
+
+async def _first_view(pod: PodHandle, task: PodTask) -> View:
+    """Return the pod as it is now."""
+    async with subscribe(pod, task) as feed:
+        while (view := await feed.next()).presence is Presence.UNKNOWN:
+            pass
+    return view
 
 
 async def _save_cursors(pod: PodHandle, task: PodTask, cursors: dict[str, Cursor]) -> None:

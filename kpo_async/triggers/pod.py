@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from socket import gethostname
 from typing import Any
 
 from airflow.triggers.base import (
@@ -26,7 +27,15 @@ from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import Callbacks, ExecutionMode, run_in_thread
-from kpo_async.exceptions import CallbackError, KpoError
+from kpo_async.exceptions import (
+    CallbackError,
+    ConfigError,
+    ForbiddenError,
+    ImportPathError,
+    KpoError,
+    UnauthorizedError,
+    clip,
+)
 from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
     TRIGGERS_ARE_KILLED,
@@ -54,6 +63,8 @@ log = logging.getLogger(__name__)
 POD_NAME, RETURN_VALUE, DIAGNOSIS = "pod_name", "return_value", "pod_diagnosis"
 VERDICT = "pod_verdict"
 """Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
+OF_THIS_HOST = (ConfigError, ForbiddenError, ImportPathError, UnauthorizedError)
+"""Errors of what a triggerer has or may, which a worker may have and may."""
 STATUS = {
     OutcomeStatus.SUCCEEDED: "success",
     OutcomeStatus.TIMED_OUT: "timeout",
@@ -244,13 +255,14 @@ class KubernetesPodTrigger(BaseTrigger):
 
 
 def _outcome(error: KpoError) -> Outcome:
-    """Return the outcome of a pod that cannot be followed or finished."""
+    """Return the outcome of a pod that cannot be followed or finished, and say where if that is why."""
     failed_callback = isinstance(error, CallbackError)
     if failed_callback:
         log.error("Traceback of the callback's error, for its author:", exc_info=error.__cause__)
     # A failed callback ends its pod at once, wherever that is: a worker that emitted its log would wait for its end.
+    message = f"In the triggerer on host {gethostname()}: {error}" if isinstance(error, OF_THIS_HOST) else str(error)
     return Outcome(
-        OutcomeStatus.ERROR, category=type(error).__name__, message=str(error), logs_complete=failed_callback
+        OutcomeStatus.ERROR, category=type(error).__name__, message=clip(message), logs_complete=failed_callback
     )
 
 

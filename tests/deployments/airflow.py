@@ -62,16 +62,18 @@ class Deployment(Airflow):
         executors: Sequence[str] = ("LocalExecutor",),
         triggerers: Sequence[str] = TRIGGERERS,
         shared_logs: bool = True,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
         place: Place | None = None,
         **options: Any,
     ) -> None:
         """`executors`: their names, the default one first. `triggerers`: names for that many.
 
-        `shared_logs`: all components keep tasks' logs in one folder; else each has one. `place`: where the pods of the
-        KubernetesExecutor run. `options`: `Airflow`'s.
+        `shared_logs`: all components keep tasks' logs in one folder; else each has one. `environments`: more variables
+        for one component each. `place`: where the pods of the KubernetesExecutor run. `options`: `Airflow`'s.
         """
         super().__init__(dags, **options)
         self.place = place
+        self._environments = environments or {}
         self.executors = executors
         self._triggerers = triggerers
         self._shared_logs = shared_logs
@@ -113,6 +115,7 @@ class Deployment(Airflow):
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder(component)),
             "KPO_ASYNC_HOST": self.host(component),
+            **self._environments.get(component, {}),
         }
 
     def _environment(self, worker_log_port: int, trigger_log_port: int) -> dict[str, str]:
@@ -259,12 +262,14 @@ async def deployment(
     faults: bool = False,
     image: str = "",
     in_cluster: bool = False,
+    environments: Callable[[str], Mapping[str, Mapping[str, str]]] = lambda connection: {},
     **options: Any,
 ) -> AsyncIterator[tuple[Deployment, Cluster]]:
     """Start a `Deployment` on PostgreSQL and its cluster: an embedded one with its files in `folder` by default.
 
     `faults`: the embedded cluster's API server misbehaves all the time. `image`: of Airflow, for what runs in the
-    cluster; `in_cluster`: that is every component. `options` are as for `Deployment`.
+    cluster; `in_cluster`: that is every component. `environments` returns what `Deployment` takes for a connection to
+    the cluster. `options` are as for `Deployment`.
     """
     async with open_cluster(kubeconfig, folder, faults=faults) as cluster, postgres() as database:
         settings = {**_settings(cluster, database), **(environment or {})}
@@ -274,7 +279,8 @@ async def deployment(
                 await place.grant_rights()
                 settings = _in_cluster(settings)
             kind = DeploymentInCluster if in_cluster else Deployment
-            airflow = kind(dags, place=place, environment=settings, database=database, **options)
+            more = environments(cluster.connection)
+            airflow = kind(dags, place=place, environment=settings, environments=more, database=database, **options)
             if "CeleryExecutor" in airflow.executors:
                 settings["AIRFLOW__CELERY__BROKER_URL"] = await stack.enter_async_context(redis(folder))
             yield await stack.enter_async_context(airflow), cluster

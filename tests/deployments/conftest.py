@@ -57,7 +57,11 @@ def image(request: pytest.FixtureRequest, real_cluster: Path | None) -> str:
     return given
 
 
-@pytest.fixture
-def start(tmp_path: Path, real_cluster: Path | None) -> Start:
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory, real_cluster: Path | None) -> Start:
     """Start an Airflow with the DAG `everywhere` on the cluster under test."""
-    return lambda **options: in_a_thread(deployment(SHAPES, tmp_path, real_cluster, **options))
+
+    def starting(dags: Path = SHAPES, **options: Any) -> AbstractContextManager[WholeAirflow[Deployment]]:
+        return in_a_thread(deployment(dags, tmp_path_factory.mktemp("cluster"), real_cluster, **options))
+
+    return starting

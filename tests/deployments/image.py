@@ -1,6 +1,6 @@
 """Pack this virtual environment as an image for the cluster of ../shared/cluster, which has no docker and no registry:
 
-    python -m tests.deployments.image docker.io/library/kpo-async-airflow:test
+    python -m tests.deployments.image ../shared/cluster/cluster docker.io/library/kpo-async-airflow:test
 
 The image is Debian (that cluster's python:3.11-slim), this interpreter and its packages at their own paths, and a copy
 of this package. For other clusters build deploy/Dockerfile.
@@ -21,7 +21,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-CLUSTER = ROOT.parent / "shared" / "cluster"
 CACHE = Path(os.environ.get("KPO_CLUSTER_CACHE", Path.home() / ".cache" / "kpo-cluster"))
 CONTAINERD = ["ctr", "-a", "/run/kpo-containerd/containerd.sock", "-n", "k8s.io", "images", "import"]
 UNUSED = ("test", "dev", "demo")
@@ -31,12 +30,12 @@ WRAPPER = '#!/bin/sh\nexec {python} {module}"$@"\n'
 
 def main() -> None:
     """Build the image and import it into the cluster's containerd."""
-    (tag,) = sys.argv[1:]
-    with tempfile.TemporaryDirectory(prefix="kpo-async-image-", dir=ROOT.parent) as folder:
+    cluster, tag = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="kpo-async-image-") as folder:
         root, archive = Path(folder) / "root", Path(folder) / "image.tar"
         _unpack_debian(root)
         _copy_python(root)
-        subprocess.run([sys.executable, CLUSTER / "image.py", root, archive, "python", tag], check=True)
+        subprocess.run([sys.executable, Path(cluster).with_name("image.py"), root, archive, "python", tag], check=True)
         shutil.rmtree(root)
         subprocess.run([*CONTAINERD, archive], check=True, stdout=subprocess.DEVNULL)
 

@@ -16,12 +16,9 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.logs.plan import LogPlan
+from kpo_async.pod.names import SELECTOR
 from kpo_async.pod_task import Outcome, OutcomeStatus
 from tests.factories import NO_CALLBACKS, create_pod, eventually, pod_task, wait_for_pod
-
-
-from kpo_async.pod_task import OutcomeStatus
-from tests.factories import NO_CALLBACKS, create_pod, pod_task, wait_for_pod
 
 TASK_LOGGERS = ("kpo_async.pod_log", "kpo_async.lifecycle.task_log")
 SAYS_SO = "lines that another process may have shown before are repeated"
@@ -160,6 +157,9 @@ async def test_a_log_that_is_gone_with_its_pod_is_said_to_be_so(
     pod = await create_pod(client, "echo one")
     outcome = await lifecycle.wait(client, pod_task(pod), NO_CALLBACKS)
     await lifecycle.pod_of(client, pod_task(pod)).delete(grace_period=0)
+    async with lifecycle.pod_of(client, pod_task(pod)).subscribe(selector=SELECTOR) as feed:
+        while not (await feed.next()).presence.final:
+            pass
     await lifecycle.emit_whole_log(client, pod_task(pod), outcome, NO_CALLBACKS)
     assert "its log with it" in caplog.records[-1].message
 
