@@ -124,7 +124,7 @@ async def emit_whole_log(
     pod = pod_of(client, task)
     if task.logs is None:
         return
-    if (await _first_view(pod, task)).pod is None:
+    if (await _first_view(pod, task)).presence.final:
         log.warning("Pod %s is gone and its log with it: what it printed is in the triggerer's log folder", pod)
         return
     log.info("The whole log of pod %s follows: this task's page may not show what the triggerer wrote", pod)

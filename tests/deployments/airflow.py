@@ -130,7 +130,9 @@ class Deployment(Airflow):
             "KPO_EXECUTORS": ",".join(self.executors),
         }
         template = self.home / "worker.yaml"
-        template.write_text(yaml.safe_dump(self.place.pod("worker", [], environment, self.folders)))
+        template.write_text(
+            yaml.safe_dump(self.place.pod("worker", [], environment, [*self.folders, self.place.kubeconfig]))
+        )
         return {**found, **self.place.executor_settings(template)}
 
     @property
@@ -279,10 +281,10 @@ async def deployment(
                 await place.grant_rights()
                 settings = _in_cluster(settings)
             kind = DeploymentInCluster if in_cluster else Deployment
+            if "CeleryExecutor" in options.get("executors", ()):
+                settings["AIRFLOW__CELERY__BROKER_URL"] = await stack.enter_async_context(redis(folder))
             more = environments(cluster.connection)
             airflow = kind(dags, place=place, environment=settings, environments=more, database=database, **options)
-            if "CeleryExecutor" in airflow.executors:
-                settings["AIRFLOW__CELERY__BROKER_URL"] = await stack.enter_async_context(redis(folder))
             yield await stack.enter_async_context(airflow), cluster
 
 

@@ -21,7 +21,7 @@ def run_everywhere(
     """
     airflow = whole.airflow
     run = whole.start(dag_id)
-    whole.until("the task to kill to be deferred", lambda: states(whole, run).get("killed") == "deferred", TIMEOUT)
+    whole.until("the task to kill to be deferred", lambda: state_of_killed(whole, run) == "deferred", TIMEOUT)
     killed = next(task for task in airflow.task_instances(run) if task.task_id == "killed")
     whole.until("the line of its pod", lambda: said("killed") in page(whole, run, killed))
     whole.wait(airflow.set_state(run, killed, "failed"))
@@ -34,13 +34,18 @@ def run_everywhere(
     for name in STATES.keys() - set(unseen) - {"killed"}:
         shown = page(whole, run, tasks[name])
         assert shown.count(said(name)) == 1, (name, shown)
-    assert "exited with 3" in "\n".join(page(whole, run, tasks["failing"]))
+    assert "exit code 3" in "\n".join(page(whole, run, tasks["failing"]))
     whole.until("the killed task's pod to go", lambda: not whole.pods(), timeout=40)
     return run, tasks
 
 
 def states(whole: WholeAirflow[Deployment], run: DagRun) -> dict[str, str | None]:
     return {str(task): task.state for task in whole.airflow.task_instances(run)}
+
+
+def state_of_killed(whole: WholeAirflow[Deployment], run: DagRun) -> str | None:
+    assert whole.airflow.run_state(run) != "failed", whole.failures(run)
+    return states(whole, run).get("killed")
 
 
 def said(name: str) -> str:

@@ -52,7 +52,7 @@ def _copy_python(root: Path) -> None:
     """Copy the interpreter and the environment to their own paths, and let `python` and `airflow` run them."""
     if sys.base_prefix != "/usr":  # else it is Debian's
         _copy(Path(sys.base_prefix), root, "test", "idlelib", "tkinter", "*.a")
-    environment = Path(sys.prefix)
+    environment = Path(sys.prefix).resolve()
     _copy(environment, root, "_editable_impl_*", ".postgres-*", *_unused_packages())
     packages = Path(next(path for path in sys.path if path.endswith("site-packages")))
     _copy(ROOT / "kpo_async", root, to=packages / "kpo_async")

@@ -49,7 +49,7 @@ class Place:
         folders: Iterable[Path],
         account: Component | None = None,
     ) -> Json:
-        """Return the manifest of a component; `folders` of this machine are there at their own paths."""
+        """Return the manifest of a component; `folders` and files of this machine are there at their own paths."""
         server = urlsplit(self._server())
         variables = {
             **{name: value for name, value in environment.items() if name.startswith(OWN)},

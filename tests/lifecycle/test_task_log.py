@@ -7,8 +7,6 @@ import logging
 import time
 from typing import Any
 
-
-
 import pytest
 
 from kpo_async import lifecycle
