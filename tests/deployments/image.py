@@ -14,17 +14,16 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import packages_distributions, requires
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("KPO_CLUSTER_CACHE", Path.home() / ".cache" / "kpo-cluster"))
 CONTAINERD = ["ctr", "-a", "/run/kpo-containerd/containerd.sock", "-n", "k8s.io", "images", "import"]
-UNUSED = ("test", "dev", "demo")
-"""Extras whose packages no component of Airflow imports."""
+UNUSED = (
+    *("pip", "mypy", "mypyc", "ruff", "hypothesis", "libcst", "material", "playwright"),
+    *("matplotlib", "numpy", "numpy.libs", "fontTools", "PIL", "pillow.libs"),
+)
+"""Large packages that only linters, tests, the site and the demo's picture need."""
 WRAPPER = '#!/bin/sh\nexec {python} {module}"$@"\n'
 
 
@@ -53,7 +52,7 @@ def _copy_python(root: Path) -> None:
     if sys.base_prefix != "/usr":  # else it is Debian's
         _copy(Path(sys.base_prefix), root, "test", "idlelib", "tkinter", "*.a")
     environment = Path(sys.prefix).resolve()
-    _copy(environment, root, "_editable_impl_*", ".postgres-*", *_unused_packages())
+    _copy(environment, root, "_editable_impl_*", ".postgres-*", *UNUSED)
     packages = Path(next(path for path in sys.path if path.endswith("site-packages")))
     _copy(ROOT / "kpo_async", root, to=packages / "kpo_async")
     for name, module in {"python": "", "airflow": "-m airflow "}.items():
@@ -68,20 +67,6 @@ def _copy(source: Path, root: Path, *without: str, to: Path | None = None) -> No
     shutil.copytree(
         source.resolve(), target, symlinks=True, ignore=shutil.ignore_patterns(*without), dirs_exist_ok=True
     )
-
-
-def _unused_packages() -> Iterator[str]:
-    """Yield the folders of packages that only tests, linters and the demo need: half of the environment."""
-    names = {
-        Requirement(text).name.lower()
-        for text in requires("kpo-async") or []
-        if any(f"extra == '{extra}'" in text for extra in UNUSED)
-    }
-    needed = {"apache-airflow-providers-cncf-kubernetes", "asyncpg", "psycopg2-binary", "kubernetes", "psutil", "rich"}
-    for package, distributions in packages_distributions().items():
-        if {name.lower() for name in distributions} <= names - needed:
-            yield package
-    yield from ("pip", "playwright", "material", "numpy", "numpy.libs", "fontTools", "PIL", "pillow.libs")
 
 
 if __name__ == "__main__":
