@@ -48,7 +48,7 @@ async def test_an_ended_pod_that_the_job_deletes_loses_neither_verdict_nor_resul
         follow(client, f"echo a line; echo 43 > {RESULT}; exit 7"),
     )
     assert [outcome.exit_code for outcome in outcomes] == [0, 0, 7]
-    assert [len(outcome.result or "") for outcome in outcomes] == [2, 90_002, 2]
+    assert [len((outcome.result or "").strip()) for outcome in outcomes] == [2, 90_002, 2]
     assert all(outcome.logs_complete and outcome.cursors for outcome in outcomes)
 
 
