@@ -45,7 +45,7 @@ done; \
 [ -n "$$python" ] || { echo 'make: no python$(PYTHON) (3.10 or newer) found on the path or in pyenv' >&2; exit 1; }
 endef
 
-.PHONY: help chaos demo docs test quick conformance deployments check lint soak bench kind lock clean install
+.PHONY: help chaos demo docs dist sbom test quick conformance deployments check lint soak bench kind lock clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -119,6 +119,19 @@ lock: ## resolve requirements.lock again, for every Python at once
 	@[ -x $(BIN)/uv ] || $(MAKE) --no-print-directory install
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+
+dist: $(STAMP) ## wheel and sdist, in dist
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --out-dir dist
+	@ls -l dist
+
+sbom: $(STAMP) ## the locked runtime dependencies as CycloneDX, in build/sbom.json
+	@mkdir -p build
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  --constraints requirements.lock pyproject.toml --output-file build/requirements.txt
+	@$(BIN)/uvx --quiet --from 'cyclonedx-bom>=7' cyclonedx-py requirements build/requirements.txt \
+	  --pyproject pyproject.toml --output-file build/sbom.json
+	@echo "build/sbom.json"
 
 clean: ## caches and extra virtual environments; .venv stays
 	@rm -rf .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist

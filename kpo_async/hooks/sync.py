@@ -25,9 +25,7 @@ def outside_event_loop(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not _loop_is_running():
             return function(*args, **kwargs)
         bound = functools.partial(function, *args, **kwargs)
         with ThreadPoolExecutor(1, thread_name_prefix="kpo-async") as thread:
@@ -40,3 +38,11 @@ def outside_event_loop(function: Callable[P, T]) -> Callable[P, T]:
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return the result of `coroutine`, run to completion in an event loop of its own."""
     return asyncio.run(coroutine)
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ async def read(arguments: str, task_instance: Any) -> Start:
     task = task_instance.task
     mapped, data = await _mapped_arguments(task, task_instance) if task.is_mapped else ({}, ())
     parameters = {**given["parameters"], **mapped}
+    if unknown := parameters.keys() - _known_parameters():
+        raise NeedsWorkerError(f"this triggerer's kpo-async is too old for {', '.join(sorted(unknown))}")
     operator = KubernetesPodOperator(
         task_id=task_instance.task_id,
         **{name: decode(value) if name not in mapped else value for name, value in parameters.items()},
@@ -53,6 +56,11 @@ async def read(arguments: str, task_instance: Any) -> Start:
         execution_timeout=task.execution_timeout,
     )
     return Start(operator, data, given["may_end"])
+
+
+@lru_cache(maxsize=1)
+def _known_parameters() -> frozenset[str]:
+    return frozenset(inspect.signature(KubernetesPodOperator.__init__).parameters)
 
 
 @lru_cache(maxsize=2)

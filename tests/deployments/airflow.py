@@ -313,11 +313,18 @@ def _settings(cluster: Cluster, database: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def on_sqlite(dags: Path, folder: Path) -> AsyncIterator[tuple[Airflow, Cluster]]:
-    """Start the demo's Airflow on an embedded cluster with its files in `folder`."""
+async def on_sqlite(dags: Path, folder: Path, *others: str) -> AsyncIterator[tuple[Airflow, Cluster]]:
+    """Start the demo's Airflow on an embedded cluster with its files in `folder`.
+
+    Each of the `others` is the id of a connection to another embedded cluster.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(open_cluster(None, folder))
-        airflow = Airflow(dags, environment={"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection})
+        connections = {}
+        for conn_id in (*others, "kubernetes_default"):
+            (folder / conn_id).mkdir()
+            cluster = await stack.enter_async_context(open_cluster(None, folder / conn_id))
+            connections[f"AIRFLOW_CONN_{conn_id.upper()}"] = cluster.connection
+        airflow = Airflow(dags, environment=connections)
         yield await stack.enter_async_context(airflow), cluster
 
 

@@ -21,5 +21,5 @@ def whole_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAir
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         (dags / file.name).symlink_to(file)
-    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"))) as whole:
+    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"), "research")) as whole:
         yield whole

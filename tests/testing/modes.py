@@ -1,0 +1,76 @@
+"""Tests of a user's DAGs. `test_plugin.py` has a pytest of its own run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from kpo_async.operators.pod import KubernetesPodOperator
+
+POD: dict[str, Any] = {"image": "busybox:1.36", "cmds": ["sh", "-c"], "do_xcom_push": True}
+MODES: dict[str, dict[str, Any]] = {
+    "worker": {"deferrable": False},
+    "deferred": {"deferrable": True},
+    "ended": {"deferrable": True, "end_from_trigger": True},
+    "workerless": {"deferrable": True, "end_from_trigger": True, "start_from_trigger": True},
+}
+
+
+def test_every_mode_at_once(run_dag, kpo_cluster):
+    with DAG("modes") as dag:
+        pods = [
+            KubernetesPodOperator(
+                task_id=name, arguments=["echo hi; echo 1 > /airflow/xcom/return.json"], **POD, **mode
+            )
+            for name, mode in MODES.items()
+        ]
+        mapped = KubernetesPodOperator.partial(
+            task_id="mapped", arguments=["echo $N > /airflow/xcom/return.json"], deferrable=True, **POD
+        ).expand(env_vars=[{"N": "1"}, {"N": "2"}])
+
+        @task
+        def add_up(numbers):
+            return sum(numbers)
+
+        add_up([*(pod.output for pod in pods)]) << mapped
+    run = run_dag(dag)
+    assert {name: task.state for name, task in run.tasks.items()} == dict.fromkeys(run.tasks, "success")
+    assert run["add_up"].xcoms["return_value"] == 4
+    assert run["mapped[1]"].xcoms["return_value"] == 2
+    for name in MODES:
+        assert sum(line.endswith("hi") for line in run[name].log) == 1, run[name].log
+    assert kpo_cluster.pods() == []
+
+
+def test_retries_skips_and_conf(run_dag):
+    with DAG("outcomes", params={"code": 0}) as dag:
+        KubernetesPodOperator(task_id="skipped", arguments=["exit {{ params.code }}"], skip_on_exit_code=9, **POD)
+        KubernetesPodOperator(
+            task_id="failed",
+            arguments=["exit 3"],
+            retries=1,
+            retry_delay=0,
+            deferrable=True,
+            end_from_trigger=True,
+            **POD,
+        )
+    run = run_dag(dag, {"code": 9})
+    assert {name: (task.state, task.tries) for name, task in run.tasks.items()} == {
+        "skipped": ("skipped", 1),
+        "failed": ("failed", 2),
+    }
+    assert run.state == "failed"
+
+
+def test_a_run_that_takes_too_long(run_dag):
+    with DAG("long") as dag:
+        KubernetesPodOperator(task_id="sleeps", arguments=["sleep 60"], deferrable=True, **POD)
+    with pytest.raises(TimeoutError, match="'sleeps': 'deferred'"):
+        run_dag(dag, timeout=5)
+
+
+async def test_an_event_loop_is_refused(run_dag):
+    with pytest.raises(RuntimeError, match="def test_"):
+        run_dag(DAG("unused"))

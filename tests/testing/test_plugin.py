@@ -1,0 +1,48 @@
+"""The fixtures for users' tests, used as users do: by a pytest of its own, with the documentation's example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "code" / "test_first_pod.py"
+DAG = ROOT / "example_dags" / "first_pod.py"
+MODES = Path(__file__).with_name("modes.py")
+
+
+def run_pytest(folder: Path, *arguments: str) -> str:
+    """Run pytest in this folder, as a user does whose DAGs are there. Return its output; raise if it failed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
+        "AIRFLOW_HOME": str(folder / "airflow"),
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto", *arguments]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+    return ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_documented_example_and_every_mode_pass(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    for file in (EXAMPLE, DAG):
+        shutil.copy(file, tmp_path)
+    shutil.copy(MODES, tmp_path / "test_modes.py")
+    assert "7 passed" in run_pytest(tmp_path, "-q")
+
+
+def test_the_plugin_imports_nothing_that_a_test_does_not_use() -> None:
+    program = "import sys, kpo_async.testing.plugin as plugin; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {
+        name for name in ran.stdout.split() if name.split(".")[0] in ("airflow", "aiohttp", "kpo_async", "msgspec")
+    }
+    assert loaded == {"kpo_async", "kpo_async._version", "kpo_async.testing", "kpo_async.testing.plugin"}
