@@ -27,7 +27,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 5
+MINOR = 6
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 FIRST_START = 5.0
 """Seconds from when a pod was left to the triggerers, in which a trigger that starts is the first one to follow it."""

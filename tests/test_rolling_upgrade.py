@@ -76,6 +76,7 @@ FULL: dict[str, dict[str, Any]] = {
         "disruptions": 1,
         "retry_on_disruption": 3,
         "on_oom": {"memory": 2.0, "max": "1Gi"},
+        "worker_shows_log": True,
         "user_event": {"extra": [1, None]},
     },
     "Outcome": {
