@@ -39,7 +39,8 @@ def blocks(language: str) -> list[object]:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_code_compiles_and_its_dags_load(code: str) -> None:
     compiled = compile(code, "the documentation", "exec", flags=0, dont_inherit=True)
-    if "KubernetesPodOperator" in code or "@task.kubernetes" in code:
+    defines_dags = "KubernetesPodOperator(" in code or "@task.kubernetes" in code
+    if defines_dags and "def test_" not in code:
         exec(compiled, {"__name__": "documentation"})
 
 
