@@ -63,10 +63,11 @@ def kpo_airflow(
     """Yield an Airflow with a database of its own and a triggerer, for the whole session."""
     from kpo_async.testing.airflow import TestAirflow
 
-    # Xdist's workers and read-only folders have no cache.
-    cache = request.config.cache.mkdir("kpo-async") if request.config.cache else tmp_path_factory.mktemp("kpo-async")
+    # There is none with `-p no:cacheprovider`.
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("kpo-async") if cache else tmp_path_factory.mktemp("kpo-async")
     connections = dict.fromkeys(kpo_connection_ids, kpo_cluster.connection)
-    with TestAirflow(tmp_path_factory.mktemp("airflow"), cache, connections) as airflow:
+    with TestAirflow(tmp_path_factory.mktemp("airflow"), folder, connections) as airflow:
         yield airflow
 
 

@@ -18,6 +18,9 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.xcom import XComModel
 from airflow.sdk import timezone
 from airflow.sdk.execution_time.supervisor import run_task_in_process
+
+# Airflow 3.1 defines `SerializedDAG` in this module, later versions import it there.
+from airflow.serialization.serialized_objects import LazyDeserializedDAG, SerializedDAG
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -102,9 +105,6 @@ def _refuse_event_loop() -> None:
 
 def _create(dag: DAG, conf: dict[str, Any] | None, session: Session) -> DagRun:
     """Store the DAG and a run of it."""
-    from airflow.serialization.definitions.dag import SerializedDAG
-    from airflow.serialization.serialized_objects import LazyDeserializedDAG
-
     session.merge(DagBundleModel(name=BUNDLE))
     session.flush()
     # The dag-processor sets it; a triggerer that ends a task wants to know it.
