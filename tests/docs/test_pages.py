@@ -38,6 +38,7 @@ def blocks(language: str) -> list[object]:
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_code_compiles_and_its_dags_load(code: str) -> None:
+    assert "--8" not in code, "a file that is not included"
     compiled = compile(code, "the documentation", "exec", flags=0, dont_inherit=True)
     defines_dags = "KubernetesPodOperator(" in code or "@task.kubernetes" in code
     if defines_dags and "def test_" not in code:
