@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("KPO_CLUSTER_CACHE", Path.home() / ".cache" / "kpo-cluster"))
 CONTAINERD = ["ctr", "-a", "/run/kpo-containerd/containerd.sock", "-n", "k8s.io", "images", "import"]
 UNUSED = (
-    *("pip", "mypy", "mypyc", "ruff", "hypothesis", "libcst", "material", "playwright"),
+    *("pip", "mypy", "mypyc", "ruff", "hypothesis", "material", "playwright"),
     *("matplotlib", "numpy", "numpy.libs", "fontTools", "PIL", "pillow.libs"),
 )
 """Large packages that only linters, tests, the site and the demo's picture need."""
