@@ -110,8 +110,6 @@ class Deployment(Airflow):
     def environment_of(self, component: str) -> Mapping[str, str]:
         return {
             **super().environment_of(component),
-            "AIRFLOW__CORE__EXECUTOR": ",".join(self.executors),
-            "KPO_EXECUTORS": ",".join(self.executors if len(self.executors) > 1 else ()),
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder(component)),
             "KPO_ASYNC_HOST": self.host(component),
@@ -119,7 +117,11 @@ class Deployment(Airflow):
         }
 
     def _environment(self, worker_log_port: int, trigger_log_port: int) -> dict[str, str]:
-        found = super()._environment(worker_log_port, trigger_log_port)
+        found = {
+            **super()._environment(worker_log_port, trigger_log_port),
+            "AIRFLOW__CORE__EXECUTOR": ",".join(self.executors),
+            "KPO_EXECUTORS": ",".join(self.executors if len(self.executors) > 1 else ()),
+        }
         if "KubernetesExecutor" not in self.executors or self.place is None:
             return found
         environment = {
@@ -127,7 +129,6 @@ class Deployment(Airflow):
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow_local_settings.host",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "KPO_ASYNC_HOST": "127.0.0.1",
-            "KPO_EXECUTORS": ",".join(self.executors),
         }
         template = self.home / "worker.yaml"
         template.write_text(
