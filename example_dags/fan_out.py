@@ -2,7 +2,9 @@
 
     airflow dags trigger fan_out --conf '{"pods": 200, "seconds": 30}'
 
-With `deferrable=True` all of them wait in one triggerer, on one watch, however few worker slots there are.
+With `deferrable=True` all of them wait in one triggerer, on one watch, however few worker slots there are. Where
+`[kpo_async] start_from_trigger` and `end_from_trigger` are on, as in `kpo-async demo`, the triggerer starts and ends
+them too, and they need no worker slot at all. The parameters of the same names do that for a single task.
 """
 
 from __future__ import annotations

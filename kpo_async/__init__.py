@@ -16,6 +16,7 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
     plugin, reconciler               delete pods whose try is over, once no worker or trigger is left to do it
     workerless                       tasks that start in a triggerer
     decorators                       @task.kubernetes_async, @task.kubernetes_cmd_async
+    preload                          imports before Airflow forks tasks and triggers
     operators                        parameters, templates, and what a worker does
     triggers                         what a triggerer does
     hooks                            connections; differences between Airflow's versions. Nothing below imports Airflow

@@ -2,6 +2,8 @@
 
 Two providers must not register the same connection type or decorator. Where the incumbent is installed, its
 `kubernetes` connection serves both, and this package adds only the decorators with other names.
+
+Every component of Airflow reads the metadata when it starts, which makes this the place to prepare it for forking.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
+from kpo_async import preload
 from kpo_async.hooks.fields import CONNECTION_TYPE, FIELDS, HIDDEN_FIELDS, HOOK_NAME
 from kpo_async.options import configuration
 
@@ -20,6 +23,7 @@ _KUBERNETES_CMD_TASK = "kpo_async.decorators.kubernetes_cmd.kubernetes_cmd_task"
 
 def get_provider_info() -> dict[str, Any]:
     """Return the metadata for this environment, by the schema of Airflow's `provider_info.schema.json`."""
+    preload.before_forks()
     return provider_info(incumbent_installed=_is_installed(INCUMBENT))
 
 

@@ -63,6 +63,12 @@ OPTIONS: Mapping[str, Option] = {
         example="500",
     ),
     "max_pods_per_namespace": Option("integer", "0", "The same in each namespace. 0: no limit.", example="100"),
+    "preload": Option(
+        "boolean",
+        "True",
+        "Whether schedulers with the LocalExecutor, Celery workers and triggerers import what tasks and triggers need "
+        "before they fork.",
+    ),
     "push_diagnosis": Option("boolean", "True", "Whether a task whose pod failed gets the XCom `pod_diagnosis`."),
     "reconcile": Option("boolean", "True", "Whether triggerers delete pods whose try is over."),
     "retry_on_disruption": Option("integer", "0", "Default of the parameter `retry_on_disruption`.", example="3"),

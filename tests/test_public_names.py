@@ -43,7 +43,7 @@ PUBLIC = {
     "kpo_async.localcluster.cluster": ["LocalCluster"],
     "kpo_async.models": ["to_v1pod"],
     "kpo_async.operators.pod": ["KubernetesPodOperator"],
-    "kpo_async.operators.worker": [],  # imported by airflow_local_settings, so that tasks are forked from it
+    "kpo_async.operators.worker": [],  # users' airflow_local_settings may preload it
     "kpo_async.pod_task": ["OnFinishAction", "OnKillAction"],
     "kpo_async.secret": ["Secret"],
     "kpo_async.triggers.pod": ["KubernetesPodTrigger"],  # rows of deferred tasks hold this path

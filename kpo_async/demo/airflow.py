@@ -21,7 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,20 +73,17 @@ class Airflow:
         *,
         parallelism: int = 4,
         environment: Mapping[str, str] | None = None,
-        preload: Sequence[str] = (),
         database: str | None = None,
         python: Path | None = None,
     ) -> None:
         """`dags`: the folder of DAG files; `parallelism`: worker slots; `environment`: variables for all components.
 
-        `preload`: modules to import in every component. The scheduler forks the tasks, so a task need not import
-        again what the scheduler has imported. `database`: the SQLAlchemy URL of a database that has Airflow's tables;
-        by default a new sqlite file. `python`: the interpreter that runs Airflow, by default this one.
+        `database`: the SQLAlchemy URL of a database that has Airflow's tables; by default a new sqlite file. `python`:
+        the interpreter that runs Airflow, by default this one.
         """
         self._python = python or Path(sys.executable)
         self._dags = dags
         self._parallelism = parallelism
-        self._preload = preload
         self._extra = dict(environment or {})
         self._database = database
         self._programs: dict[str, Program] = {}
@@ -290,7 +287,7 @@ class Airflow:
 
     def local_settings(self) -> str:
         """Return the text of `airflow_local_settings.py`, which every component imports first."""
-        return "".join(f"import {module}\n" for module in self._preload)
+        return ""
 
     def environment_of(self, component: str) -> Mapping[str, str]:
         """Return the environment variables of one component."""

@@ -1,4 +1,7 @@
-"""`kpo-async demo`: start a cluster and an Airflow, run the fan-out, watch it, add it up, stop everything."""
+"""`kpo-async demo`: start a cluster and an Airflow, run the fan-out, watch it, add it up, stop everything.
+
+With `--mode all` it does that three times, and shows side by side what the ways to run the same DAG cost.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +26,17 @@ from kpo_async.demo.picture import draw
 from kpo_async.demo.processes import ProgramError
 from kpo_async.demo.view import LiveView, PlainView, View, requests_text, summary
 from kpo_async.exceptions import KpoError
+from kpo_async.hooks.airflow import AIRFLOW_VERSION, FAILING_IN_TRIGGERER_RETRIES
 
 INTERRUPTED = 130
 SHOWN_FAILURES = 10
-PRELOADED = ("airflow.sdk.execution_time.task_runner", "kpo_async.operators.pod", "kpo_async.operators.worker")
-"""Halves the CPU that a task takes on a worker."""
+MODES: dict[str, dict[str, bool]] = {
+    "deferrable": {},
+    "end_from_trigger": {"end_from_trigger": True},
+    "workerless": {"start_from_trigger": True, "end_from_trigger": True},
+}
+"""The options of `[kpo_async]` that are on, by the name of the mode."""
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,25 @@ class Options:
     kubeconfig: Path | None
     dags: Path
     picture: Path
+    mode: str
+    keep: bool
     plain: bool
     faults: bool
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes to run, one after the other."""
+        return list(MODES) if self.mode == ALL else [self.mode]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the fan-out went in one mode."""
+
+    samples: list[Sample]
+    rows: dict[str, str]
+    """What is printed about it."""
+    ok: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="run the pods on this cluster, not on an embedded one")
     parser.add_argument("--dags", type=Path, default=_examples(), help="folder with fan_out.py (%(default)s)")
     parser.add_argument("--picture", type=Path, default=Path("kpo-async-demo.png"), help="PNG to write (%(default)s)")
+    parser.add_argument(
+        "--mode", choices=[*MODES, ALL], default="workerless", help="which processes start and end a task (%(default)s)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave Airflow up after the run, until Ctrl-C")
     parser.add_argument("--faults", action="store_true", help="the embedded API server misbehaves all the time")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
 
@@ -104,31 +134,61 @@ class _Once:
 async def _demo(options: Options) -> int:
     console = Console()
     live = console.is_terminal and not options.plain
-    view: View = LiveView(console, options.pods, options.slots) if live else PlainView(console)
-    steps = _Steps(view)
+    runs: dict[str, Run] = {}
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-async-cluster-")))
-        with steps.timed("cluster", "Starting the embedded cluster" if not options.kubeconfig else "Connecting"):
-            cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder, faults=options.faults))
-        airflow = Airflow(
-            options.dags,
-            parallelism=options.slots,
-            environment={"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection},
-            preload=PRELOADED,
-        )
-        with steps.timed("Airflow", "Starting Airflow: api-server, scheduler, dag-processor, triggerer"):
-            await stack.enter_async_context(airflow)
-        view.step(
-            f"Airflow is at {airflow.url}; triggering fan_out with {options.pods} pods of {options.pod_seconds} s"
-        )
-        run = await airflow.trigger("fan_out", {"pods": options.pods, "seconds": options.pod_seconds})
-        with steps.timed("run", ""):
-            samples = await _watch(options, view, airflow, cluster, run)
-        ok = _judge(options, console, airflow, run)
-        draw(samples, options.slots, options.picture)
-        console.print(summary(_rows(options, cluster, samples, steps)))
-        console.print(f"Picture: {options.picture.resolve()}", soft_wrap=True)
-        return 0 if ok else 1
+        console.print("Connecting to the cluster" if options.kubeconfig else "Starting the embedded cluster")
+        cluster = await stack.enter_async_context(open_cluster(options.kubeconfig, folder, faults=options.faults))
+        for mode in options.modes:
+            view: View = LiveView(console, options.pods, options.slots) if live else PlainView(console)
+            is_last = mode == options.modes[-1]
+            async with _airflow(options, mode, cluster, view) as (airflow, steps):
+                runs[mode] = await _run(options, mode, airflow, cluster, view, steps)
+                if is_last:
+                    _show(options, console, runs)
+                if is_last and options.keep:
+                    view.step(
+                        f"Airflow is still at {airflow.url}, and {options.dags} has its DAG files. Ctrl-C ends it"
+                    )
+                    await asyncio.Event().wait()
+    return 0 if all(run.ok for run in runs.values()) else 1
+
+
+@contextlib.asynccontextmanager
+async def _airflow(
+    options: Options, mode: str, cluster: Cluster, view: View
+) -> AsyncIterator[tuple[Airflow, dict[str, float]]]:
+    """Start an Airflow for a mode; yield it, and the seconds that its start took."""
+    switches = {f"AIRFLOW__KPO_ASYNC__{name.upper()}": str(value) for name, value in MODES[mode].items()}
+    airflow = Airflow(
+        options.dags,
+        parallelism=options.slots,
+        environment={"AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection, **switches},
+    )
+    view.step(f"Starting Airflow, {mode}: api-server, scheduler, dag-processor, triggerer")
+    start = time.monotonic()
+    async with airflow:
+        yield airflow, {"Airflow": time.monotonic() - start}
+
+
+async def _run(
+    options: Options, mode: str, airflow: Airflow, cluster: Cluster, view: View, seconds: dict[str, float]
+) -> Run:
+    """Run the fan-out once, and print whether it added up."""
+    view.step(f"Airflow is at {airflow.url}; triggering fan_out with {options.pods} pods of {options.pod_seconds} s")
+    if mode == "workerless" and not FAILING_IN_TRIGGERER_RETRIES:
+        view.step(f"Workers start and end the tasks: Airflow {AIRFLOW_VERSION} cannot do without, from 3.3.1 on it can")
+    run = await airflow.trigger("fan_out", {"pods": options.pods, "seconds": options.pod_seconds})
+    samples = await _watch(options, view, airflow, cluster, run)
+    ok = _judge(options, airflow, run, view)
+    return Run(samples, _rows(options, cluster, samples, {**seconds, "run": samples[-1].elapsed}), ok)
+
+
+def _show(options: Options, console: Console, runs: Mapping[str, Run]) -> None:
+    """Print the table of all runs and draw the picture."""
+    draw({mode: run.samples for mode, run in runs.items()}, options.slots, options.picture)
+    console.print(summary({mode: run.rows for mode, run in runs.items()}))
+    console.print(f"Picture: {options.picture.resolve()}", soft_wrap=True)
 
 
 async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluster, run: DagRun) -> list[Sample]:
@@ -144,31 +204,32 @@ async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluste
     return samples
 
 
-def _judge(options: Options, console: Console, airflow: Airflow, run: DagRun) -> bool:
+def _judge(options: Options, airflow: Airflow, run: DagRun, view: View) -> bool:
     """Print what went wrong, and return whether everything went well."""
     failed = [task for task in airflow.task_instances(run) if task.state != "success"]
     for task in failed[:SHOWN_FAILURES]:
-        console.print(f"{task} is {task.state}: {airflow.error(run, task)}", markup=False, style="red")
+        view.step(f"{task} is {task.state}: {airflow.error(run, task)}", style="red")
     if len(failed) > SHOWN_FAILURES:
-        console.print(f"... and {len(failed) - SHOWN_FAILURES} more", style="red")
+        view.step(f"... and {len(failed) - SHOWN_FAILURES} more", style="red")
     expected = sum(n * n for n in range(1, options.pods + 1))
     with contextlib.suppress(LookupError):
         found = airflow.xcom(run, "add_up")
-        console.print(f"The pods' numbers add up to {found}; expected {expected}", style="green bold")
+        view.step(f"The pods' numbers add up to {found}; expected {expected}", style="green bold")
         return found == expected and not failed
-    console.print("There is no sum, because add_up did not run", style="red")
+    view.step("There is no sum, because add_up did not run", style="red")
     return False
 
 
-def _rows(options: Options, cluster: Cluster, samples: list[Sample], steps: _Steps) -> dict[str, str]:
+def _rows(options: Options, cluster: Cluster, samples: list[Sample], seconds: Mapping[str, float]) -> dict[str, str]:
     last = samples[-1]
     rows = {
         "pods": f"{options.pods} of {options.pod_seconds} s",
+        "from the first pod to the last result": f"{last.elapsed:.0f} s",
         "most pods running at once": str(max(sample.pods["Running"] for sample in samples)),
         "most tasks deferred at once": str(max(sample.tasks["deferred"] for sample in samples)),
         "most worker slots held at once": f"{max(sample.slots for sample in samples)} of {options.slots}",
         "log lines": str(last.log_lines),
-        "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items()),
+        "time": ", ".join(f"{name} {duration:.1f} s" for name, duration in seconds.items()),
     }
     if options.faults:
         counts = Counter(last.faults)
@@ -178,19 +239,3 @@ def _rows(options: Options, cluster: Cluster, samples: list[Sample], steps: _Ste
         rows["API requests about pods"] = requests_text(last.traffic.requests) + by
         rows["most watches open at once"] = str(max(sample.traffic.watches for sample in samples if sample.traffic))
     return rows
-
-
-class _Steps:
-    """Announces each step and records how long it took."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def timed(self, name: str, text: str) -> Iterator[None]:
-        if text:
-            self._view.step(text)
-        start = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - start

@@ -24,8 +24,8 @@ STATES = {"running": "magenta", "queued": "yellow", "deferred": "cyan", "success
 class View(Protocol):
     """Where the demo shows its progress."""
 
-    def step(self, text: str) -> None:
-        """Announce a step."""
+    def step(self, text: str, style: str | None = None) -> None:
+        """Print a line: what happens next, or how it went."""
 
     def show(self, sample: Sample) -> None:
         """Show the current state."""
@@ -41,8 +41,8 @@ class PlainView:
         self._console = console
         self._last = -PLAIN_EVERY
 
-    def step(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+    def step(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
     def show(self, sample: Sample) -> None:
         if sample.elapsed - self._last >= PLAIN_EVERY:
@@ -62,8 +62,8 @@ class LiveView:
         self._slots = slots
         self._live: Live | None = None
 
-    def step(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+    def step(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
     def show(self, sample: Sample) -> None:
         if self._live is None:
@@ -104,13 +104,13 @@ def plain_line(sample: Sample) -> str:
     return f"{sample.elapsed:6.1f} s  pods: {pods}  tasks: {tasks}  {_requests(sample)}  {logs}{faults}"
 
 
-def summary(rows: Mapping[str, str]) -> Table:
-    """Return the table that is printed at the end."""
-    table = Table(show_header=False, title="What happened", title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in rows.items():
-        table.add_row(name, value)
+def summary(runs: Mapping[str, Mapping[str, str]]) -> Table:
+    """Return the table that is printed at the end: a column for each run, by the name of its mode."""
+    table = Table(title="What happened", title_justify="left")
+    for heading in ("", *runs):
+        table.add_column(heading, style=None if heading else "bold")
+    for name in dict.fromkeys(name for rows in runs.values() for name in rows):
+        table.add_row(name, *(rows.get(name, "") for rows in runs.values()))
     return table
 
 

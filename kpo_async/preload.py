@@ -1,0 +1,53 @@
+"""Import what tasks and triggers need before the processes that run them are forked, so that none has to import it.
+
+When a component of Airflow starts, it asks for this package's metadata (`get_provider_info`), which is all that a
+Celery worker loads of a provider before it forks. So the hook is set there. It does nothing in processes whose forks
+run neither tasks nor triggers: API servers, DAG processors, schedulers with other executors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from functools import cache
+from importlib import import_module
+
+log = logging.getLogger(__name__)
+
+FORKERS = (
+    "airflow.executors.local_executor",
+    "airflow.providers.celery.cli.celery_command",
+    "airflow.jobs.triggerer_job_runner",
+)
+"""One of these modules is loaded in a process whose forks run tasks or triggers, and in no other that forks."""
+PRELOADED = (
+    "airflow.sdk.execution_time.task_runner",
+    "kpo_async.operators.pod",
+    "kpo_async.operators.worker",
+    "kpo_async.workerless.trigger",
+)
+
+
+@cache
+def before_forks() -> None:
+    """Preload before this process forks, should its forks need it and `[kpo_async] preload` be on, as by default."""
+    os.register_at_fork(before=_before_fork)
+
+
+def _before_fork() -> None:
+    if any(module in sys.modules for module in FORKERS):
+        _preload()
+
+
+@cache
+def _preload() -> None:
+    """Import the modules, once. Errors are logged: a task shows its own."""
+    try:
+        from kpo_async.hooks.settings import switch
+
+        if switch("preload"):
+            for module in PRELOADED:
+                import_module(module)
+    except Exception as error:  # whatever an import of Airflow's or an option's value raises
+        log.warning("Tasks and triggers import what they need by themselves, because preloading failed: %r", error)
