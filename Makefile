@@ -4,8 +4,11 @@
 PYTHON  ?=
 AIRFLOW ?=
 # make demo PODS=50 POD_SECONDS=10 FAULTS=1; KUBECONFIG=... runs it on that cluster instead of the embedded one
+# make demo MODE=all: workerless, end_from_trigger and deferrable side by side; KEEP=1 leaves Airflow up until Ctrl-C
 PODS        ?= 200
 POD_SECONDS ?= 30
+MODE        ?= workerless
+KEEP        ?=
 FAULTS      ?=
 PYTEST_ARGS ?=
 MINUTES     ?= 15
@@ -61,9 +64,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-demo: $(STAMP) ## 200 deferred pods in a whole Airflow; PODS= POD_SECONDS= KUBECONFIG= FAULTS=1
-	@$(BIN)/kpo-async demo --pods $(PODS) --pod-seconds $(POD_SECONDS) \
-	  $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)') $(if $(FAULTS),--faults)
+demo: $(STAMP) ## 200 pods in a whole Airflow; PODS= POD_SECONDS= MODE=all KEEP=1 KUBECONFIG= FAULTS=1
+	@$(BIN)/kpo-async demo --pods $(PODS) --pod-seconds $(POD_SECONDS) --mode $(MODE) \
+	  $(if $(KEEP),--keep) $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)') $(if $(FAULTS),--faults)
 
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,16 +113,24 @@ def test_the_live_view_draws_pods_tasks_slots_and_requests() -> None:
     assert "Log lines 17" in text
 
 
-def test_the_summary_is_a_table_of_its_rows() -> None:
+def test_the_summary_is_a_table_with_a_column_for_each_mode() -> None:
     screen = io.StringIO()
-    Console(width=100, file=screen).print(summary({"pods": "5 of 2 s", "log lines": "17"}))
-    assert "5 of 2 s" in screen.getvalue()
-    assert "log lines" in screen.getvalue()
+    runs = {"deferrable": {"pods": "5 of 2 s", "log lines": "17"}, "workerless": {"pods": "6 of 2 s"}}
+    Console(width=100, file=screen).print(summary(runs))
+    lines = screen.getvalue().splitlines()
+    assert next(line for line in lines if "pods" in line).split("│")[1:-1] == [
+        " pods      ",
+        " 5 of 2 s   ",
+        " 6 of 2 s   ",
+    ]
+    assert any("log lines" in line and "17" in line for line in lines)
 
 
-def test_the_picture_is_a_png(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modes", [["workerless"], ["deferrable", "end_from_trigger", "workerless"]])
+def test_the_picture_is_a_png(tmp_path: Path, modes: list[str]) -> None:
     picture = tmp_path / "demo.png"
-    draw([sample(0.0), sample(5.0, running=5), sample(9.0)], slots=4, path=picture)
+    samples = [sample(0.0), sample(5.0, running=5), sample(9.0)]
+    draw(dict.fromkeys(modes, samples), slots=4, path=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -155,11 +164,18 @@ async def test_an_airflow_that_cannot_start_leaves_no_home_behind(tmp_path: Path
 @pytest.mark.airflow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "words", [pytest.param("Starting Airflow", id="while-starting"), pytest.param("Running", id="while-running")]
+    ("words", "seconds", "options"),
+    [
+        pytest.param("Starting Airflow", 60, [], id="while-starting"),
+        pytest.param("Running", 60, [], id="while-running"),
+        pytest.param("Airflow is still at http://127.0.0.1:", 1, ["--keep"], id="kept"),
+    ],
 )
-def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str) -> None:
-    command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "4", "--pod-seconds", "60", "--plain"]
-    command += ["--picture", str(tmp_path / "demo.png")]
+def test_an_interrupted_demo_leaves_no_process_behind(
+    tmp_path: Path, words: str, seconds: int, options: list[str]
+) -> None:
+    command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "4", "--pod-seconds", str(seconds), "--plain"]
+    command += ["--picture", str(tmp_path / "demo.png"), *options]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -180,12 +196,23 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, words: str
 
 @pytest.mark.airflow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("options", [pytest.param([], id="calm"), pytest.param(["--faults"], id="faults")])
-def test_the_demo_adds_up_its_pods_results(tmp_path: Path, options: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "slots"),
+    [
+        # One for the task before the pods, and later one for the task after them.
+        pytest.param([], {0, 1}, id="workerless"),
+        pytest.param(["--faults"], {0, 1}, id="faults"),
+        pytest.param(["--mode", "deferrable"], {2, 3, 4}, id="deferrable"),
+    ],
+)
+def test_the_demo_adds_up_its_pods_results(tmp_path: Path, options: list[str], slots: set[int]) -> None:
     picture = tmp_path / "demo.png"
     command = [sys.executable, "-m", "kpo_async.cli", "demo", "--pods", "12", "--pod-seconds", "3", "--plain"]
     command += ["--picture", str(picture), *options]
     demo = subprocess.run(command, capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "The pods' numbers add up to 650; expected 650" in demo.stdout
+    held = re.search(r"most worker slots held at once +│ (\d) of 4", demo.stdout)
+    assert held is not None
+    assert int(held[1]) in slots
     assert picture.exists()
