@@ -115,7 +115,7 @@ async def _run(rows: Sequence[str], preload: bool, cluster: Cluster, arguments: 
             # A DAG file is parsed by its tasks. Parsing all of them now and then is not what is measured.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "AIRFLOW__CORE__MAX_MAP_LENGTH": "100000",
-            "PYTHONPATH": f"{HERE}:{HERE.parent}:/tmp/cheapprof",
+            "PYTHONPATH": f"{HERE}:{HERE.parent}",
         }
         async with (
             _database(arguments) as url,

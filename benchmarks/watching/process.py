@@ -134,7 +134,13 @@ async def trigger(stack: AsyncExitStack, orders: Json) -> Trigger:
 
     async def wait(name: str, uid: str) -> None:
         task = PodTask(
-            name, orders["namespace"], uid, cluster, logs=None, on_finish_action="keep_pod", events_on_startup=False
+            name,
+            orders["namespace"],
+            uid,
+            cluster=cluster,
+            logs=None,
+            on_finish_action="keep_pod",
+            events_on_startup=False,
         )
         async for _ in KubernetesPodTrigger(task.to_dict()).run():
             return
