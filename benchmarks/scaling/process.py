@@ -1,6 +1,7 @@
 """A triggerer's event loop with N deferred pods, measured: `python -m scaling.process PORT PODS EVENTS`.
 
-It prints a line of JSON. CPU is this process's, in seconds; memory is resident, in bytes. Each phase ends when the process has nothing to do.
+It prints a line of JSON: CPU of this process in seconds, resident memory in bytes. Each phase ends when the process has
+nothing to do.
 """
 
 from __future__ import annotations
