@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -85,21 +86,31 @@ async def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder that Airflow's logs are copied to")
     arguments = parser.parse_args()
     chosen = arguments.only or [name for name, row in ROWS.items() if not row.asked]
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        async with open_cluster(arguments.kubeconfig, Path(folder)) as cluster:
-            for preload, rows in groupby(chosen, lambda name: ROWS[name].preload):
-                results += await _run(list(rows), preload, cluster, arguments)
+    results: list[Result] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_cluster(arguments.kubeconfig, Path(folder)) as cluster:
+                for preload, rows in groupby(chosen, lambda name: ROWS[name].preload):
+                    async for result in _run(list(rows), preload, cluster, arguments):
+                        print(table([result]).splitlines()[-1], flush=True)
+                        results.append(result)
+    finally:
+        _report(results, arguments)
+    return int(any(result.failed for result in results))
+
+
+def _report(results: Sequence[Result], arguments: argparse.Namespace) -> None:
     print(table(results))
     name = arguments.name or (None if arguments.only else "makespan")
     if name:
         where = "a real API server" if arguments.kubeconfig else "the embedded cluster"
         title = f"{arguments.slots} worker slots, simulated pods on {where}, one triggerer"
         write(HERE / "results" / name, title, results)
-    return int(any(result.failed for result in results))
 
 
-async def _run(rows: Sequence[str], preload: bool, cluster: Cluster, arguments: argparse.Namespace) -> list[Result]:
+async def _run(
+    rows: Sequence[str], preload: bool, cluster: Cluster, arguments: argparse.Namespace
+) -> AsyncIterator[Result]:
     """Run some rows in an Airflow of their own."""
     with tempfile.TemporaryDirectory() as folder:
         dags = Path(folder)
@@ -121,18 +132,13 @@ async def _run(rows: Sequence[str], preload: bool, cluster: Cluster, arguments: 
             _database(arguments) as url,
             Airflow(dags, parallelism=arguments.slots, environment=environment, database=url) as airflow,
         ):
-            results = []
             for name in rows:
                 await measure(_dag_id(f"{name} warm-up"), 1, airflow, cluster, arguments.timeout)
                 result = await measure(_dag_id(name), seconds[name], airflow, cluster, arguments.timeout)
                 result.row = name
-                print(table([result]).splitlines()[-1], flush=True)
-                results.append(result)
+                yield result
             if arguments.keep:
-                import shutil
-
                 shutil.copytree(airflow.home, arguments.keep, dirs_exist_ok=True)
-            return results
 
 
 def _dag_id(name: str) -> str:

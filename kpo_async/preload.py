@@ -49,5 +49,7 @@ def _preload() -> None:
         if switch("preload"):
             for module in PRELOADED:
                 import_module(module)
+            # The first operator of a process fills caches, which takes 5 ms.
+            import_module("kpo_async.operators.pod").KubernetesPodOperator(task_id="preload", tolerations=[{}])
     except Exception as error:  # whatever an import of Airflow's or an option's value raises
         log.warning("Tasks and triggers import what they need by themselves, because preloading failed: %r", error)

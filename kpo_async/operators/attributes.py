@@ -30,6 +30,22 @@ class DefaultsTo:
         return self if instance is None else getattr(instance, self._other)
 
 
+class GivenFields:
+    """The attribute `template_fields`: all of them for a class, and for an operator those that have a value.
+
+    For each of a task's fields Airflow builds a validator in each of its processes, which takes 1 ms of CPU, and each
+    is in the serialized DAG.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, operator: object, owner: type) -> tuple[str, ...]:
+        if operator is None:
+            return self._names
+        return tuple(name for name in self._names if not _is_empty(getattr(operator, name, None)))
+
+
 def are_plain(kind: type[BaseOperator], base: type[BaseOperator]) -> bool:
     """Whether attributes of `kind` may be stored in `__dict__`: it overrides no access to what `base` annotates."""
     plain = _PLAIN.get(kind)
@@ -70,6 +86,10 @@ def read(operator: BaseOperator, base: type[BaseOperator]) -> Mapping[str, Any]:
     if are_plain(type(operator), base):
         return vars(operator)
     return {**vars(operator), **{name: getattr(operator, name) for name in _names(base)}}
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (type(value) in (str, list, tuple, dict) and not value)
 
 
 def _names(base: type[BaseOperator]) -> Collection[str]:

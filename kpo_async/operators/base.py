@@ -35,7 +35,7 @@ class PodOperatorBase(BaseOperator):
 
     BASE_CONTAINER_NAME: ClassVar[str] = "base"
 
-    template_fields: Sequence[str] = (
+    template_fields: Any = attributes.GivenFields(
         "image",
         "name",
         "hostname",
