@@ -236,3 +236,20 @@ def test_a_class_that_overrides_no_parameter_keeps_the_fast_way() -> None:
 def test_parameters_of_such_a_class_are_checked_at_parse_too() -> None:
     with pytest.raises(ManifestError, match="task 't': labels"):
         overriding(KubernetesPodOperator)["properties"](task_id="t", labels=["a"])
+
+
+def test_an_operators_template_fields_are_those_that_have_a_value() -> None:
+    operator = KubernetesPodOperator(task_id="t", image="busybox", arguments=["{{ ds }}"], labels={}, cmds=[])
+    assert operator.template_fields == ("image", "arguments", "kubernetes_conn_id", "base_container_name")
+    assert {"labels", "cmds", *operator.template_fields} < set(KubernetesPodOperator.template_fields)
+
+
+def test_a_field_that_is_set_after_construction_is_rendered() -> None:
+    class Late(KubernetesPodOperator):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.cmds = ["echo", "{{ ds }}"]
+
+    operator = Late(task_id="t")
+    operator.render_template_fields({"ds": "2026-01-02"})  # type: ignore[typeddict-item]
+    assert operator.cmds == ["echo", "2026-01-02"]
