@@ -21,7 +21,11 @@ from typing import Any
 Json = dict[str, Any]
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "scale"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{HERE}:{HERE.parent}",
+    "AIRFLOW__KPO_ASYNC__START_FROM_TRIGGER_DAG_SIZE": "1000000",
+}
 POD_MINUTES = 10
 """How long a pod runs in the table of needs. It has four events: scheduled, started, ended, deleted."""
 EVENTS = 4
