@@ -20,7 +20,7 @@ def draw(runs: Mapping[str, Sequence[Sample]], slots: int, path: Path) -> None:
 
     figure = Figure(figsize=(WIDTH.get(len(runs), 16.0), 5.5), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
+    grid: Any = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
     for above, below, (mode, samples) in zip(*grid, runs.items(), strict=True):
         _draw_run(above, below, samples, slots)
         above.set_title(f"{mode}: {samples[-1].elapsed:.0f} s")

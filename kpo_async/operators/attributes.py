@@ -34,16 +34,20 @@ class GivenFields:
     """The attribute `template_fields`: all of them for a class, and for an operator those that have a value.
 
     For each of a task's fields Airflow builds a validator in each of its processes, which takes 1 ms of CPU, and each
-    is in the serialized DAG.
+    is in the serialized DAG. An operator whose class overrides access to parameters has all of them.
     """
 
     def __init__(self, *names: str) -> None:
         self._names = names
 
-    def __get__(self, operator: object, owner: type) -> tuple[str, ...]:
-        if operator is None:
+    def __set_name__(self, owner: type[BaseOperator], name: str) -> None:
+        self._base = owner
+
+    def __get__(self, operator: BaseOperator | None, owner: type[BaseOperator]) -> tuple[str, ...]:
+        if operator is None or not are_plain(owner, self._base):
             return self._names
-        return tuple(name for name in self._names if not _is_empty(getattr(operator, name, None)))
+        values = vars(operator)
+        return tuple(name for name in self._names if not _is_empty(values.get(name)))
 
 
 def are_plain(kind: type[BaseOperator], base: type[BaseOperator]) -> bool:
