@@ -112,7 +112,9 @@ class KubernetesPodTrigger(BaseTrigger):
                 if task.end_from_trigger and outcome.status == OutcomeStatus.LOST:
                     outcome = await self._load_verdict() or outcome
                 fails = not (outcome.succeeded or task.skips(outcome))
-                ends_here = task.end_from_trigger and lifecycle.cause_of_next(task, outcome) is None
+                # `airflow dags test` gives a trigger no task instance, and knows no event that ends a task.
+                may_end = task.end_from_trigger and self.task_instance is not None
+                ends_here = may_end and lifecycle.cause_of_next(task, outcome) is None
                 if ends_here and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
                     return await self._end(client, outcome, callbacks)
         except KpoError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.log import redact
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -52,6 +52,15 @@ async def fired(task: PodTask) -> list[dict]:
     assert path == "kpo_async.triggers.pod.KubernetesPodTrigger"
     trigger = KubernetesPodTrigger(**json.loads(json.dumps(arguments)))
     return [event.payload async for event in trigger.run()]
+
+
+async def ending(task: PodTask, monkeypatch: pytest.MonkeyPatch) -> TriggerEvent:
+    """Return the event of a trigger that knows its task instance, so that it may end the task."""
+    trigger = KubernetesPodTrigger(task.to_dict())
+    trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
+    with supervised(monkeypatch, Supervisor()):
+        [event] = [event async for event in trigger.run()]
+    return event
 
 
 async def test_it_fires_one_event_with_the_outcome(local_cluster: LocalCluster, local_client: Client) -> None:
@@ -111,11 +120,15 @@ async def test_a_triggerer_continues_the_log_where_the_stopped_one_left_off(
 
 @pytest.mark.parametrize("code", [99, 0])
 async def test_a_skip_exit_code_skips_the_task_and_the_pod_is_named(
-    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture, code: int
+    local_cluster: LocalCluster,
+    local_client: Client,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
     task = await task_for(local_cluster, local_client, f"exit {code}", end_from_trigger=True, skip_on_exit_code=[code])
-    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    event = await ending(task, monkeypatch)
     assert isinstance(event, TaskSkippedEvent)
     assert f"Pod default/{task.name} exited with {code}: skipping the task" in caplog.messages
     assert not any("::group::" in message for message in caplog.messages)
@@ -139,10 +152,7 @@ async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
 
     monkeypatch.setattr("kpo_async.triggers.pod.push_xcom", push)
     task = await task_for(local_cluster, local_client, "exit 5", end_from_trigger=True)
-    trigger = KubernetesPodTrigger(task.to_dict())
-    trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
-    with supervised(monkeypatch, Supervisor()):
-        [event] = [event async for event in trigger.run()]
+    event = await ending(task, monkeypatch)
     assert isinstance(event, TaskFailedEvent)
     assert ("pod_diagnosis" in pushed) is (switch == "on")
     if switch == "on":
@@ -153,7 +163,12 @@ async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
 @pytest.mark.parametrize("end_from_trigger", [False, True])
 @pytest.mark.parametrize(("companion", "ends_well"), [("sleep 2", True), ("sleep 1; exit 9", False)])
 async def test_companions_have_time_to_end_and_their_failures_count(
-    local_cluster: LocalCluster, local_client: Client, end_from_trigger: bool, companion: str, ends_well: bool
+    local_cluster: LocalCluster,
+    local_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    end_from_trigger: bool,
+    companion: str,
+    ends_well: bool,
 ) -> None:
     task = identity()
     spec = manifest(task, "true")
@@ -161,8 +176,7 @@ async def test_companions_have_time_to_end_and_their_failures_count(
     spec["spec"]["containers"].append(uploader)
     pod = await lifecycle.ensure_pod(local_client, spec, owner(task))
     terms = {"companions": ["uploader"], "companion_grace": 60.0, "end_from_trigger": end_from_trigger}
-    trigger = KubernetesPodTrigger(pod_task(pod, str(local_cluster.kubeconfig), **terms).to_dict())
-    [event] = [event async for event in trigger.run()]
+    event = await ending(pod_task(pod, str(local_cluster.kubeconfig), **terms), monkeypatch)
     if end_from_trigger and (ends_well or FAILING_IN_TRIGGERER_RETRIES):
         assert isinstance(event, TaskSuccessEvent if ends_well else TaskFailedEvent)
     else:
@@ -170,12 +184,21 @@ async def test_companions_have_time_to_end_and_their_failures_count(
         assert ("container 'uploader' failed with exit code 9" in event.payload["message"]) is not ends_well
 
 
+async def test_a_worker_ends_the_task_where_a_trigger_knows_no_task_instance(
+    local_cluster: LocalCluster, local_client: Client
+) -> None:
+    """So `airflow dags test` runs triggers."""
+    task = await task_for(local_cluster, local_client, "exit 4", end_from_trigger=True)
+    [event] = await fired(task)
+    assert (event["status"], Outcome.from_dict(event["outcome"]).exit_code) == ("failed", 4)
+
+
 async def test_a_worker_ends_the_task_of_a_pod_whose_log_did_not_arrive_in_time(
     local_cluster: LocalCluster, local_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_log, "LOGS_TIMEOUT", 0.0)
     task = await task_for(local_cluster, local_client, "seq 30000", end_from_trigger=True)
-    [event] = await fired(task)
+    event = (await ending(task, monkeypatch)).payload
     assert event["status"] == "success"
     outcome = Outcome.from_dict(event["outcome"])
     assert not outcome.logs_complete
@@ -282,11 +305,11 @@ async def test_an_error_of_a_callback_is_an_outcome_that_names_it(
 
 
 async def test_an_error_of_a_callback_fails_a_task_that_ends_in_the_triggerer(
-    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture
+    local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callbacks = [f"{__name__}:BrokenAtTheEnd"]
     task = await task_for(local_cluster, local_client, "true", callbacks=callbacks, end_from_trigger=True)
-    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    event = await ending(task, monkeypatch)
     assert isinstance(event, TaskFailedEvent)
     assert "the callback BrokenAtTheEnd.on_pod_completion raised RuntimeError: no mail server" in caplog.messages
     found = await lifecycle.pod_of(local_client, task).get()
@@ -346,7 +369,7 @@ async def test_execution_timeout_ends_a_callback_and_stops_the_pod(
 
 
 async def test_execution_timeout_ends_a_callback_of_a_task_that_ends_in_the_triggerer(
-    local_cluster: LocalCluster, local_client: Client
+    local_cluster: LocalCluster, local_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callbacks = [f"{__name__}:SleepsAtTheEnd"]
     task = await task_for(
@@ -357,5 +380,5 @@ async def test_execution_timeout_ends_a_callback_of_a_task_that_ends_in_the_trig
         deadline=time.time() + 3,
         end_from_trigger=True,
     )
-    [event] = [event async for event in KubernetesPodTrigger(task.to_dict()).run()]
+    event = await ending(task, monkeypatch)
     assert isinstance(event, TaskFailedEvent)
