@@ -13,6 +13,7 @@
     │   ├── ThrottledError         429 until the retry budget was spent
     │   ├── ServerError            5xx until the retry budget was spent
     │   └── UnreachableError       no HTTP response: DNS, refused, reset, TLS, time-out
+    ├── IncompatibleError      a value that another version of this library wrote; a `TypeError`, too
     ├── ManifestError          parameters that cannot become a pod manifest
     ├── ImportPathError        a callable that another process cannot import
     ├── CallbackTimeoutError   a user's callback that has outlasted the task's execution_timeout
@@ -49,6 +50,14 @@ class KpoError(Exception):
 
 class ConfigError(KpoError):
     """The configuration does not lead to a cluster."""
+
+
+class IncompatibleError(KpoError, TypeError):
+    """A stored value that this version cannot read.
+
+    It is a `TypeError` because Airflow's triggerer outlives only that in a trigger's constructor. Any other error ends
+    the triggerer, with all its triggers, and again each time it starts (`TriggerRunner.create_triggers`).
+    """
 
 
 class ManifestError(KpoError):

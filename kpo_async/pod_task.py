@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from kpo_async.compat import Self, StrEnum
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import IncompatibleError
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LogPlan
 from kpo_async.pod.again import MemoryGrowth
@@ -79,18 +79,18 @@ class _Stored(msgspec.Struct, frozen=True):
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Return the value that `to_dict` wrote.
 
-        Raises `KpoError` when its major version is another one, or when it is not such a value.
+        Raises `IncompatibleError` when its major version is another one, or when it is not such a value.
         """
         version = data.get("version")
         if version != VERSION:
-            raise KpoError(
+            raise IncompatibleError(
                 f"{cls.__name__} version {version!r} cannot be read here (this host speaks version {VERSION}): "
                 "install the same kpo-async on workers and triggerers, then clear the task"
             )
         try:
             return msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
-            raise KpoError(
+            raise IncompatibleError(
                 f"{cls.__name__} cannot be read here: {error}; "
                 "install the same kpo-async on workers and triggerers, then clear the task"
             ) from None

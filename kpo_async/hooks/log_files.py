@@ -52,9 +52,12 @@ def worker_ends_task(task_instance: Any, starts_on_worker: bool) -> str | None:
 def warning_without_worker() -> str | None:
     """Return what to say first in the log of a try that no worker begins or ends, None if nothing is to be said.
 
-    Raises `ConfigError`.
+    A folder in which the dag-processor writes, too, is taken for one that all components share. Raises `ConfigError`.
     """
     if log_source() is not LogSource.AUTO or remote_logging() or not in_triggerer():
+        return None
+    of_dag_processor = conf.get("logging", "dag_processor_child_process_log_directory", fallback="")
+    if of_dag_processor and Path(_folder()) in Path(of_dag_processor).parents and Path(of_dag_processor).is_dir():
         return None
     return (
         f"When the task has ended, its page shows this log only if the API server has the triggerer's log folder "

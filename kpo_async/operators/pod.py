@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
+from kpo_async._version import __version__
 from kpo_async.json_types import Json
 from kpo_async.operators.deprecated import warn_of_overrides
 from kpo_async.operators.on_demand import OnDemandAttributes
@@ -53,6 +54,10 @@ class KubernetesPodOperator(OnDemandAttributes):
         from kpo_async.operators.worker import TaskRun
 
         if next_method != "trigger_reentry":
+            if any("No module named 'kpo_async" in line for line in (next_kwargs or {}).get("traceback") or ()):
+                self.log.error(
+                    "A triggerer lacks this package: install kpo-async %s there, as on the worker", __version__
+                )
             TaskRun(self, context).abandon()
         elif next_kwargs:
             self.resumed_by = next_kwargs.get("event")

@@ -77,7 +77,7 @@ STATUS = {
 class KubernetesPodTrigger(BaseTrigger):
     """Waits for one pod. `pod_task` is `PodTask.to_dict()`.
 
-    Raises `KpoError` when an incompatible version of this library wrote it.
+    Raises `IncompatibleError` when an incompatible version of this library wrote it.
     """
 
     def __init__(self, pod_task: Mapping[str, Any]) -> None:

@@ -54,6 +54,14 @@ def test_a_worker_ends_a_task_where_the_triggerer_does_not_see_the_workers_file(
     assert worker_ends_task(TI, starts_on_worker=True) is None
 
 
+@pytest.mark.usefixtures("in_triggerer")
+def test_a_folder_that_the_dag_processor_writes_to_is_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY", str(folder / "dag_processor"))
+    assert warning_without_worker() is not None
+    (folder / "dag_processor").mkdir()
+    assert warning_without_worker() is None
+
+
 def test_outside_of_a_triggerer_nothing_is_known(folder: Path) -> None:
     assert worker_ends_task(TI, starts_on_worker=True) is None
     assert warning_without_worker() is None

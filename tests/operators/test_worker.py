@@ -655,6 +655,14 @@ def test_a_callback_that_raises_leaves_no_pod(kubeconfig: str, event: str) -> No
     assert pods(kubeconfig) == []
 
 
+def test_a_triggerer_without_this_package_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    task = operator("/no/such/kubeconfig", "true", deferrable=True)
+    failure = {"error": "Trigger failure", "traceback": ["ModuleNotFoundError: No module named 'kpo_async'\n"]}
+    with pytest.raises(TaskDeferralError):
+        task.resume_execution("__fail__", failure, {"ti": TaskInstance()})
+    assert "A triggerer lacks this package: install kpo-async" in caplog.text
+
+
 def test_a_broken_trigger_fails_the_task_for_that_when_there_is_no_cluster_either() -> None:
     task = operator("/no/such/kubeconfig", "true", deferrable=True)
     with pytest.raises(TaskDeferralError, match="Trigger failure"):
