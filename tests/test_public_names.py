@@ -23,6 +23,7 @@ PUBLIC = {
         "ExpiredError",
         "ForbiddenError",
         "ImportPathError",
+        "IncompatibleError",
         "InvalidError",
         "KpoError",
         "ManifestError",

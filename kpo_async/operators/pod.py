@@ -7,6 +7,7 @@ when a task runs, so that a DAG file, which is parsed all day, loads no Kubernet
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from kpo_async import models
@@ -18,6 +19,8 @@ from kpo_async.operators.start_from_trigger import UNSTARTED, is_wanted, reason_
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class KubernetesPodOperator(OnDemandAttributes):
