@@ -58,9 +58,7 @@ class KubernetesPodOperator(OnDemandAttributes):
 
         if next_method != "trigger_reentry":
             if any("No module named 'kpo_async" in line for line in (next_kwargs or {}).get("traceback") or ()):
-                self.log.error(
-                    "A triggerer lacks this package: install kpo-async %s there, as on the worker", __version__
-                )
+                log.error("A triggerer lacks this package: install kpo-async %s there, as on the worker", __version__)
             TaskRun(self, context).abandon()
         elif next_kwargs:
             self.resumed_by = next_kwargs.get("event")
