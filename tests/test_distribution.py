@@ -57,6 +57,11 @@ def run(python: Path, *arguments: str, cwd: Path) -> str:
     return ran.stdout
 
 
+def test_the_changelog_begins_with_this_version() -> None:
+    first = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
+    assert first.startswith(f"## [{__version__}] - ")
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (wheel,) = dist.glob("*.whl")
     assert wheel.name == f"kpo_async-{__version__}-py3-none-any.whl"
