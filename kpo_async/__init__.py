@@ -27,6 +27,7 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
     pod                              pure functions: build and merge manifests, names, status, diagnosis
     secret, models                   users' objects as plain dicts
     api_types, json_types            the API's objects as slim Structs; the type of JSON objects
+    metrics                          what is measured, as a table, kept until a process publishes it
     exceptions, compat, options      errors; differences between Pythons; the options of `[kpo_async]`
 
     localcluster                     an API server and a kubelet for tests and demos. Shares no code with the rest

@@ -6,6 +6,7 @@ Its functions are what the callers want: the state of a task instance, an XCom, 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -50,6 +51,7 @@ __all__ = [
     "pull_xcom",
     "push_xcom",
     "remote_logging",
+    "stats",
     "task_state",
     "trigger_arguments",
 ]
@@ -164,6 +166,21 @@ def remote_logging() -> bool:
     # A `logging_config_class` may upload without that option. Airflow 3.1 and 3.2 have it under other names.
     load = getattr(log, "load_remote_log_handler", None)
     return load is not None and load() is not None
+
+
+def stats() -> Any:
+    """Return what publishes Airflow's metrics in this process: an object with `incr`, `timing` and `gauge`.
+
+    Newer Airflows have two, configured alike: the SDK's, which `airflow.sdk.serde` initializes, and the components'.
+    """
+    for name in ("airflow.sdk._shared.observability.metrics.stats", "airflow._shared.observability.metrics.stats"):
+        module = sys.modules.get(name)
+        if getattr(module, "_factory", None) is not None:
+            return module
+    try:
+        return import_module("airflow.observability.stats").Stats
+    except ModuleNotFoundError:  # Airflow 3.1
+        return import_module("airflow.stats").Stats
 
 
 def load_lazy(value: Any) -> Any:

@@ -25,6 +25,7 @@ from kpo_async.exceptions import ApiError, UnreachableError
 from kpo_async.kube.auth import ClientCertificate, ClusterConfig, CredentialError, Grant, GrantCache, build_context
 from kpo_async.kube.errors import TRANSPORT_ERRORS, Action, Unreachable, from_credentials, from_response, from_transport
 from kpo_async.kube.server_clock import ServerClock
+from kpo_async.metrics import API_REQUESTS, count
 
 CONNECT_TIMEOUT = 8.0
 """Seconds for TCP and TLS, so that a black-holed address is tried more than once within a call's budget."""
@@ -175,6 +176,7 @@ class Transport:
                 timeout=aiohttp.ClientWSTimeout(ws_close=WEBSOCKET_CLOSE_TIMEOUT),
                 **self._options(grant, context, request),
             )
+            self._count(request.action, "101")
             return socket
 
     async def _upgrade_refusal(self, request: Request, code: int, deadline: float) -> ApiError:
@@ -211,6 +213,7 @@ class Transport:
                 )
         except TRANSPORT_ERRORS as error:
             raise self._unreachable(request.action, error) from error
+        self._count(request.action, str(response.status))
         self.clock.read(response.headers.get("Date"), sent_at, datetime.now(timezone.utc))
         return response
 
@@ -232,9 +235,13 @@ class Transport:
 
     def _unreachable(self, action: Action, error: BaseException) -> UnreachableError:
         described = from_transport(action, error)
+        self._count(action, described.reason)
         if described.reason == Unreachable.CERTIFICATE:
             self._tls = None  # The file of the CA may have been replaced.
         return described
+
+    def _count(self, action: Action, code: str) -> None:
+        count(API_REQUESTS, self._config.host, action.verb, action.resource, code)
 
     async def _context(self, certificate: ClientCertificate | None) -> ssl.SSLContext:
         if self._tls is None or self._tls.certificate != certificate:

@@ -11,6 +11,7 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.shared import PerLoop
 from kpo_async.lifecycle.disposal import owner_id
+from kpo_async.metrics import PODS_CREATED, count
 
 GRACE = 3.0
 """Seconds to wait for the answer. A worker that gets SIGTERM is killed after five."""
@@ -23,11 +24,17 @@ async def create(client: Client, manifest: Json) -> Json:
     """Create a pod that is marked as its owner's, in a task of its own. Raises `ApiError`."""
     metadata, under_way = manifest["metadata"], _UNDER_WAY.get()
     creation = asyncio.create_task(
-        client.create("pods", manifest, metadata["namespace"]), name=f"create pod {metadata['name']}"
+        _create(client, manifest, metadata["namespace"]), name=f"create pod {metadata['name']}"
     )
     under_way[creation] = owner_id(manifest)
     creation.add_done_callback(under_way.pop)
     return await asyncio.shield(creation)
+
+
+async def _create(client: Client, manifest: Json, namespace: str) -> Json:
+    pod = await client.create("pods", manifest, namespace)
+    count(PODS_CREATED, client.config.host, namespace)
+    return pod
 
 
 async def creations_answered(owner: str) -> None:

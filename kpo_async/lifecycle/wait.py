@@ -18,11 +18,13 @@ from kpo_async.lifecycle.companions import wait_for_companions
 from kpo_async.lifecycle.disposal import stop
 from kpo_async.lifecycle.ownership import pod_of, subscribe
 from kpo_async.lifecycle.pod_status_log import PodStatusLogger
+from kpo_async.lifecycle.pod_times import record_times
 from kpo_async.lifecycle.task_log import streaming_logs, wait_for_logs
 from kpo_async.lifecycle.wait_result import WaitResult, describe
 from kpo_async.lifecycle.xcom import XComResult
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat
+from kpo_async.metrics import PODS_ENDED, count
 from kpo_async.pod.causes import Category
 from kpo_async.pod.status import Verdict, assess
 from kpo_async.pod.xcom_sidecar import RESULT_PATH, XComTransport
@@ -50,6 +52,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     logs = streaming_logs(pod, task, callbacks, formatter, cursors, repeats=task.may_have_been_followed())
     async with subscribe(pod, task) as feed, logs as streaming:
         end = await _wait_for_end(pod, task, feed, PodStatusLogger(pod, task, callbacks))
+        record_times(pod, end.state)
         if end.status is OutcomeStatus.SUCCEEDED and task.companions:
             end = await wait_for_companions(client.clock, pod, task, feed, end)
         if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
@@ -59,6 +62,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     if end.status is OutcomeStatus.TIMED_OUT and not task.worker_shows_log:
         await stop(pod, task)
     diagnosis = await describe(client, task, end)
+    count(PODS_ENDED, client.config.host, task.namespace, end.status, diagnosis.category)
     return Outcome(
         status=end.status,
         exit_code=end.state.exit_code,

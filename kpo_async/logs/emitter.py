@@ -88,6 +88,12 @@ class Emitter:
             self._scheduler.enqueue(self)
 
     @property
+    def lag(self) -> float | None:
+        """How many seconds old the next line to be emitted is; None if there is none, or it does not matter."""
+        line = self._pending[0].line if self._pending else None
+        return None if line is None else self._lag_of(line.timestamp)
+
+    @property
     def has_room(self) -> bool:
         return self._room.is_set()
 

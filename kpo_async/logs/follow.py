@@ -18,6 +18,7 @@ from kpo_async.logs.emitter import Emitter
 from kpo_async.logs.lines import Cursor, LineReader, LogLine, note
 from kpo_async.logs.stage import ContainerStage, Stage
 from kpo_async.logs.stream_limit import StreamLimit, stream_limit_of
+from kpo_async.metrics import LOG_BYTES, LOG_LINES, count
 
 IDLE_TIMEOUT = 600.0
 """Seconds without a byte until a stream is opened again: after some log rotations the old one stays silent."""
@@ -198,6 +199,7 @@ class ContainerLogFollower:
     async def _parse(self, reader: LineReader, chunk: bytes) -> None:
         """Parse a chunk without holding up the loop: a slice at a time, one follower at a time."""
         self._received += len(chunk)
+        count(LOG_BYTES, by=len(chunk))
         for start in range(0, len(chunk), SLICE):
             piece = chunk[start : start + SLICE]
             if len(piece) < SMALL:
@@ -220,6 +222,7 @@ class ContainerLogFollower:
 
     def _put(self, reader: LineReader, lines: list[LogLine]) -> None:
         if lines:
+            count(LOG_LINES, by=len(lines))
             self._emitter.put(lines)
             self._failures = 0
         self.cursor = reader.cursor

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 
 from kpo_async.kube.retry import TokenBucket
 from kpo_async.kube.shared import PerLoop
 from kpo_async.logs import channel
 from kpo_async.logs.records import ENVELOPE_BYTES, RECORD_BYTES
+from kpo_async.metrics import LOG_LAG, Metric, Tags, provide_gauges
 
 RECORDS_PER_SECOND = 200.0
 RECORD_BURST = 100
@@ -45,6 +48,10 @@ class Source(Protocol):
     def backlog(self) -> int:
         """JSON bytes to be emitted."""
 
+    @property
+    def lag(self) -> float | None:
+        """Age in seconds of the next line to be emitted, None if there is none or it does not matter."""
+
     def emit(self, limit: int, *, single: bool) -> int:
         """Emit one record of at most `limit` bytes, with `single` of one line. Return its bytes."""
 
@@ -67,6 +74,11 @@ class EmissionScheduler:
         self.buffered_pieces = 0
         self.parsing = asyncio.Lock()
         """Held while a large slice is parsed, up to the loop's next round: one follower per round may do that."""
+        provide_gauges(self._gauges)
+
+    def _gauges(self) -> Iterator[tuple[Metric, float, Tags]]:
+        lags = (source.lag for source in chain(self._small, self._large))
+        yield LOG_LAG, max(filter(None, lags), default=0.0), ()
 
     @property
     def full(self) -> bool:

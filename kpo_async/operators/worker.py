@@ -21,6 +21,7 @@ from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_
 from kpo_async.exceptions import CallbackTimeoutError, KpoError, PodError, ServerError, UnreachableError
 from kpo_async.hooks.airflow import AirflowException, AirflowSkipException, AirflowTaskTimeout, task_state
 from kpo_async.hooks.log_files import worker_shows_log
+from kpo_async.hooks.metrics import publishing
 from kpo_async.hooks.settings import diagnosis_is_pushed, quota_time_limit
 from kpo_async.hooks.sync import outside_event_loop
 from kpo_async.hooks.sync_client import core_v1
@@ -215,7 +216,7 @@ class TaskRun:
             context=self.context,
             deadline=self.deadline,
         )
-        async with connect(source) as self.client:
+        async with publishing(gauges=False), connect(source) as self.client:
             await self.callbacks.client_created()
             yield
 

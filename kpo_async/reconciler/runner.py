@@ -25,6 +25,7 @@ from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, WatchEvent, watch_pods
 from kpo_async.lifecycle.disposal import DONE
 from kpo_async.lifecycle.record import TaskRecord
+from kpo_async.metrics import ORPHANS, RECONCILED, count, provide_gauges
 from kpo_async.pod.names import INSTALLATION_LABEL, OWNER_ANNOTATION, SELECTOR, TASK_ANNOTATION
 from kpo_async.pod.status import assess
 from kpo_async.reconciler.places import Place, Places
@@ -117,6 +118,7 @@ async def carry_out(pod: OwnedPod, decision: Decision, *, quietly: bool = False)
             )
         else:
             await pod.handle.patch(DONE)
+        count(RECONCILED, metadata.namespace, decision.action)
     except NotFoundError:
         log.debug("Pod %s is gone", pod.handle)
 
@@ -141,6 +143,13 @@ class Reconciler:
         raises at first.
         """
         await asyncio.to_thread(self.places.read)
+        forget_gauges = provide_gauges(lambda: [(ORPHANS, len(self._over_since), ())])
+        try:
+            await self._look_after_places()
+        finally:
+            forget_gauges()
+
+    async def _look_after_places(self) -> None:
         async with TaskGroup() as group:
             group.create_task(self._judge_forever(), name="kpo-async reconciler")
             watched: set[Place] = set()

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.installation import VARIABLE, checked_id, configured_id, new_id
+from kpo_async.hooks.metrics import publishing
 from kpo_async.hooks.settings import switch
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ async def _supervise() -> None:
         try:
             installation = await asyncio.to_thread(stored_installation_id)
             log.info("Looking for abandoned pods of installation %s", installation)
-            await Reconciler(installation).run()
+            async with publishing():
+                await Reconciler(installation).run()
         except (ConfigError, SQLAlchemyError) as error:
             log.warning("Abandoned pods are not looked for: %s", error)
         except Exception:  # pods left behind must not depend on a fault that one of them causes

@@ -47,6 +47,7 @@ from kpo_async.hooks.airflow import (
 from kpo_async.hooks.cluster_hook import source_of_task
 from kpo_async.hooks.log_files import warning_without_worker, worker_ends_task
 from kpo_async.hooks.masking import mask_secrets_of
+from kpo_async.hooks.metrics import publishing
 from kpo_async.hooks.settings import diagnosis_is_pushed
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.import_path import from_import_path
@@ -96,7 +97,8 @@ class KubernetesPodTrigger(BaseTrigger):
         """Stream the logs while the pod runs, then fire the one event that ends or resumes the task."""
         if self.task_instance is not None:
             warm_up(self.task_instance)
-        event = await self._wait_and_end()
+        async with publishing():
+            event = await self._wait_and_end()
         await wait_until_read()
         yield event
 

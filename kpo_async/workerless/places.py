@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from kpo_async.hooks.connection import fetch_extras
 from kpo_async.hooks.settings import integer
+from kpo_async.metrics import PLACES_WAITING, provide_gauges
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Places:
         self._taken: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
         self._numbers = itertools.count()
+        provide_gauges(lambda: [(PLACES_WAITING, len(self._waiting), ())])
 
     async def limits(self, namespace: str, conn_id: str | None) -> dict[str, int]:
         """Return the limits of a pod, by what they limit. Raises `ConfigError` for an unreadable connection."""

@@ -13,6 +13,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
 from kpo_async.exceptions import KpoError
+from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
 from kpo_async.operators.start_from_trigger import UNSTARTED
 from kpo_async.triggers.kill import kill_by, warm_up
@@ -47,7 +48,8 @@ class KubernetesPodStartTrigger(BaseTrigger):
             self.arguments, self.task_instance, None if timeout is None else timeout.timestamp()
         )
         try:
-            event = await self._start_pod(start)
+            async with publishing():
+                event = await self._start_pod(start)
             if event is not None:
                 yield event
                 return

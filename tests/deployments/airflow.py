@@ -314,7 +314,9 @@ def _settings(cluster: Cluster, database: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def on_sqlite(dags: Path, folder: Path, *others: str) -> AsyncIterator[tuple[Airflow, Cluster]]:
+async def on_sqlite(
+    dags: Path, folder: Path, *others: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Airflow, Cluster]]:
     """Start the demo's Airflow on an embedded cluster with its files in `folder`.
 
     Each of the `others` is the id of a connection to another embedded cluster.
@@ -325,7 +327,7 @@ async def on_sqlite(dags: Path, folder: Path, *others: str) -> AsyncIterator[tup
             (folder / conn_id).mkdir()
             cluster = await stack.enter_async_context(open_cluster(None, folder / conn_id))
             connections[f"AIRFLOW_CONN_{conn_id.upper()}"] = cluster.connection
-        airflow = Airflow(dags, environment=connections)
+        airflow = Airflow(dags, environment={**connections, **(environment or {})})
         yield await stack.enter_async_context(airflow), cluster
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kpo_async.demo.airflow import Airflow
 from tests.deployments.airflow import WholeAirflow, in_a_thread, on_sqlite
+from tests.statsd import StatsdReceiver, statsd_receiver
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAGS = Path(__file__).parent / "dags"
@@ -17,9 +18,21 @@ __all__ = ["DAGS", "WholeAirflow"]
 
 
 @pytest.fixture(scope="session")
-def whole_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAirflow[Airflow]]:
+def statsd() -> Iterator[StatsdReceiver]:
+    """Receives what `whole_airflow` publishes."""
+    with statsd_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def whole_airflow(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdReceiver) -> Iterator[WholeAirflow[Airflow]]:
+    metrics = {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+    }
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         (dags / file.name).symlink_to(file)
-    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"), "research")) as whole:
+    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"), "research", environment=metrics)) as whole:
         yield whole

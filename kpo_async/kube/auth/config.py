@@ -104,6 +104,11 @@ class ClusterConfig:
             digest = hashlib.blake2b(everything, digest_size=16, key=_DIGEST_KEY).hexdigest()
             object.__setattr__(self, "identity", digest)
 
+    @property
+    def host(self) -> str:
+        """The server's host and port, as metrics name the cluster."""
+        return urlsplit(self.server).netloc
+
 
 _LOADS: SingleFlight[Hashable, ClusterConfig] = SingleFlight("kubeconfig")
 

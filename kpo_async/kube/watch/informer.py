@@ -18,9 +18,10 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime, timezone
 from enum import Enum
 from itertools import chain, islice
 from typing import Any
@@ -35,6 +36,7 @@ from kpo_async.kube.watch.resource_version import is_older
 from kpo_async.kube.watch.single_pod import GRACE, RequestGate, SinglePodWatch
 from kpo_async.kube.watch.subscription import PodEntry, Presence, Subscription
 from kpo_async.kube.watch.watcher import Watcher
+from kpo_async.metrics import PENDING_AGE, PODS, WATCH_AGE, Metric, Tags, provide_gauges
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Informer:
         self._single_watches: set[asyncio.Task[None]] = set()
         self._watcher = self._new_watcher()
         self._forget_client = client.on_close(self.close)
+        self._forget_gauges = provide_gauges(self._gauges)
         self._task = self._start(self._run(), f"kpo-async informer {namespace}/{selector}")
 
     def subscribe(self, name: str, uid: str, poll_interval: float) -> Subscription:
@@ -137,11 +140,24 @@ class Informer:
 
     def _end(self) -> None:
         self._forget_client()
+        self._forget_gauges()
         for entry in self._entries.values():
             _stop_single_watch(entry)
             entry.fail(
                 RuntimeError(f"the informer ended before pod {entry.name} did: its client or its loop was closed")
             )
+
+    def _gauges(self) -> Iterator[tuple[Metric, float, Tags]]:
+        place = (self._client.config.host, self._namespace)
+        yield WATCH_AGE, self._loop.time() - self._watcher.received_at, place
+        pods = self._pods.values()
+        for phase, number in Counter(pod.status.phase or "Unknown" for pod in pods).items():
+            yield PODS, number, (*place, phase)
+        # All in one format and time zone: the first in the order of texts is the oldest.
+        created = (pod.metadata.creation_timestamp for pod in pods if pod.status.phase == "Pending")
+        if oldest := min(filter(None, created), default=None):
+            now = datetime.now(timezone.utc) + self._client.clock.ahead
+            yield PENDING_AGE, (now - datetime.fromisoformat(oldest.replace("Z", "+00:00"))).total_seconds(), place
 
     async def _consume(self) -> None:
         self._watcher = self._new_watcher()

@@ -32,6 +32,7 @@ from kpo_async.kube.retry import ReconnectBackoff
 from kpo_async.kube.watch.decode import EventType, LineSplitter, PodListDecoder, WatchLine, decode_line, malformed
 from kpo_async.kube.watch.events import Apply, Delete, Init, InitApply, InitDone, WatchEvent
 from kpo_async.kube.watch.resource_version import is_older
+from kpo_async.metrics import WATCH_EVENTS, WATCH_RECONNECTS, WATCH_RELISTS, count
 
 STALL = 70.0
 """Seconds without a byte until a connection counts as dead. Bookmarks come every 60 s."""
@@ -113,8 +114,12 @@ class Watcher:
     ) -> None:
         self.version = ""
         """The last resourceVersion received: where a watch resumes."""
+        self.received_at = asyncio.get_running_loop().time()
+        """When the server has last sent anything, by the loop's clock; until then, when this was made."""
         self._client = client
         self._namespace = namespace
+        self._place = (client.config.host, namespace)
+        """The tags of its metrics."""
         self._labels = label_selector
         self._fields = field_selector
         self._on_problem = on_problem
@@ -148,8 +153,10 @@ class Watcher:
                 pause = self._backoff.pause(clock()) if failed else 0.0
                 if clock() - self._synced_at > RELIST_PERIOD:
                     self.relist()
+                count(WATCH_RECONNECTS, *self._place, "ended")
             except ApiError as error:
                 pause = self._failed(error, clock())
+                count(WATCH_RECONNECTS, *self._place, "error")
             await asyncio.sleep(pause)
 
     async def _list(self) -> AsyncGenerator[WatchEvent, None]:
@@ -204,7 +211,9 @@ class Watcher:
             if initial:
                 yield Init()
             while chunk := await self._chunk(chunks, MARKER_STALL if self.state is State.WATCH_LIST else STALL):
-                for line in self._split(splitter, chunk):
+                lines = self._split(splitter, chunk)
+                count(WATCH_EVENTS, *self._place, by=len(lines))
+                for line in lines:
                     self._progress = Progress.RECEIVING
                     decoded = decode_line(line, action)
                     if decoded and (event := self._interpret(decoded)):
@@ -216,9 +225,11 @@ class Watcher:
         """The next bytes, empty at the end. Only this wait is timed: the caller's work between two chunks is not."""
         try:
             async with timeout(stall):
-                return await anext(chunks, b"")
+                chunk = await anext(chunks, b"")
         except asyncio.TimeoutError:
             raise self._error(_StalledError, f"the connection is open and silent for {stall:.0f} s") from None
+        self.received_at = asyncio.get_running_loop().time()
+        return chunk
 
     def _split(self, splitter: LineSplitter, chunk: bytes) -> list[bytes]:
         try:
@@ -246,6 +257,8 @@ class Watcher:
 
     def _synced(self, version: str, *, most_recent: bool) -> InitDone:
         """Complete a sync at `version`."""
+        if self._synced_version:
+            count(WATCH_RELISTS, *self._place)
         self._synced_at, self._synced_version = asyncio.get_running_loop().time(), version
         self._recovered()
         rewound = most_recent and is_older(version, self.version)
