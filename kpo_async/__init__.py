@@ -11,6 +11,7 @@ async: workers run it, triggers await it.
 Layers. Each imports only what is below it; import-linter enforces this for every module (pyproject.toml):
 
     cli, demo, migrate               the command `kpo-async`
+    commands                         its subcommands that look at pods, tasks and clusters
     testing                          fixtures for pytest: users' DAGs on the embedded cluster
     workerless                       tasks that the triggerer starts, without a worker
     plugin, reconciler               delete pods whose try is over, once no worker or trigger is left to do it

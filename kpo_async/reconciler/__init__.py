@@ -9,7 +9,8 @@ looks after all pods of its Airflow:
     places.py   which clusters and namespaces this Airflow's tasks have used, from Airflow's database
     tries.py    whether the try that owns a pod is alive, from Airflow's database
     verdict.py  pure: a pod and its try -> leave, delete or mark as done
-    gc.py       `kpo-async gc`: the same by hand
+
+`kpo-async gc` (`commands.gc`) does the same by hand.
 
 Pods belong to one Airflow by their label `kpo-async/installation`; those of another are never read. A pod is known by
 its uid, so two triggerers that delete the same one do no harm.
