@@ -13,8 +13,9 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
     cli, demo, migrate               the command `kpo-async`
     commands                         its subcommands that look at pods, tasks and clusters
     testing                          fixtures for pytest: users' DAGs on the embedded cluster
-    workerless                       tasks that the triggerer starts, without a worker
-    plugin, reconciler               delete pods whose try is over, once no worker or trigger is left to do it
+    plugin                           what Airflow's processes load: the reconciler, the page, links
+    ui                               the page "Pods" in Airflow's API server
+    reconciler                       delete pods whose try is over, once no worker or trigger is left to do it
     workerless                       tasks that start in a triggerer
     decorators                       @task.kubernetes_async, @task.kubernetes_cmd_async
     preload                          imports before Airflow forks tasks and triggers

@@ -63,6 +63,12 @@ OPTIONS: Mapping[str, Option] = {
         example="500",
     ),
     "max_pods_per_namespace": Option("integer", "0", "The same in each namespace. 0: no limit.", example="100"),
+    "pod_link": Option(
+        "string",
+        "",
+        "URL of a pod in a dashboard, a link on the pages of tasks; `{namespace}` and `{name}` are replaced.",
+        example="https://headlamp.example.com/c/main/pods/{namespace}/{name}",
+    ),
     "preload": Option(
         "boolean",
         "True",
@@ -84,6 +90,7 @@ OPTIONS: Mapping[str, Option] = {
         "Names of the pools whose limits the triggerer ignores when it starts tasks. `*`: all pools.",
         example="default_pool, pods",
     ),
+    "ui": Option("boolean", "True", "Whether Airflow's web interface has the page `Pods`, and tasks a link to it."),
     "wait_for_quota": Option(
         "float", "0", "Seconds for which a worker repeats a create that a namespace's quota refuses.", example="600"
     ),

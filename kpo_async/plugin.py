@@ -1,11 +1,16 @@
-"""The Airflow plugin (entry point `airflow.plugins`): starts the reconciler of pods in a triggerer.
+"""The Airflow plugin (entry point `airflow.plugins`): what this package adds to Airflow's processes.
 
-Every Airflow process imports this, so it imports nothing else. Airflow calls `on_starting` while it makes the job that
-its component runs, before the job knows its type; a triggerer then forks the process of its triggers.
+In a triggerer it starts the reconciler of pods. In the API server it adds the page "Pods" and the links of tasks to it.
+Every Airflow process imports this, so it imports nothing large: the page's application is built by its first request.
+
+Airflow calls `on_starting` while it makes the job that its component runs, before the job knows its type; a triggerer
+then forks the process of its triggers.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sys
 from typing import Any
@@ -13,9 +18,17 @@ from typing import Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.settings import page_is_on, pod_link
+from kpo_async.ui.links import URL_ROUTE, DashboardLink, PodLink
+
+log = logging.getLogger(__name__)
+
 TRIGGERER = "TriggererJob"
 TRIGGERER_MODULE = "airflow.jobs.triggerer_job_runner"
 """Loaded in a triggerer, and not in schedulers, dag-processors or tasks."""
+URL_PREFIX = "/kpo-async"
+"""Where Airflow mounts the page's application."""
 
 
 class JobListener:
@@ -40,6 +53,35 @@ class JobListener:
         thread.start()
 
 
+class Page:
+    """The ASGI application of the page "Pods", which imports what it needs with its first request."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if self._app is None:
+            self._app = await asyncio.to_thread(_create_app)
+        await self._app(scope, receive, send)
+
+
+def _create_app() -> Any:
+    from kpo_async.ui.application import create_app
+
+    return create_app()
+
+
+PAGE: dict[str, Any] = {"name": "kpo-async", "app": Page(), "url_prefix": URL_PREFIX}
+VIEW: dict[str, Any] = {
+    "name": "Pods",
+    # Relative: Airflow may have a prefix in its base URL.
+    "href": f"{URL_PREFIX[1:]}/",
+    "destination": "nav",
+    "category": "browse",
+    "url_route": URL_ROUTE,
+}
+
 # Where any plugin has a listener, Airflow imports no DAG with `end_from_trigger` (`DagBag.bag_dag`). So only a
 # triggerer gets this one: it imports no DAGs, and loads its plugins after its own module.
 LISTENERS: list[Any] = [JobListener()] if TRIGGERER_MODULE in sys.modules else []
@@ -50,3 +92,16 @@ class KpoAsyncPlugin(AirflowPlugin):
 
     name = "kpo_async"
     listeners = LISTENERS
+
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:
+        """Add the page and the links that the configuration asks for. One that is not valid is logged and left out."""
+        cls.fastapi_apps, cls.external_views, cls.global_operator_extra_links = [], [], []
+        try:
+            if page_is_on():
+                cls.fastapi_apps, cls.external_views = [PAGE], [VIEW]
+                cls.global_operator_extra_links.append(PodLink())
+            if template := pod_link():
+                cls.global_operator_extra_links.append(DashboardLink(template))
+        except ConfigError as error:
+            log.error("%s", error)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -47,6 +49,7 @@ __all__ = [
     "in_triggerer",
     "load_lazy",
     "log_path",
+    "masked",
     "pod_mutation_hook",
     "pull_xcom",
     "push_xcom",
@@ -193,6 +196,23 @@ def load_lazy(value: Any) -> Any:
     if isinstance(value, Sequence) and kind.__module__.startswith("airflow."):
         return [load_lazy(item) for item in value]
     return value
+
+
+def masked(text: str) -> str:
+    """Return `text` with `***` for the secrets that Airflow masks in the logs of this process."""
+    for masker in _maskers():
+        text = str(masker.redact(text))
+    return text
+
+
+@cache
+def _maskers() -> list[Any]:
+    """Return Airflow's maskers. An API server has two: one for what Airflow itself reads, one for its SDK."""
+    found = []
+    for name in ("airflow._shared.secrets_masker", "airflow.sdk._shared.secrets_masker"):
+        with suppress(ModuleNotFoundError):
+            found.append(import_module(name))
+    return found or [import_module("airflow.sdk.execution_time.secrets_masker")]  # Airflow 3.1
 
 
 async def push_xcom(task_instance: Any, key: str, value: Any) -> None:

@@ -77,6 +77,19 @@ def text(option: str) -> str:
     return str(conf.get(SECTION, option, fallback="") or "").strip() or OPTIONS[option].default
 
 
+def page_is_on() -> bool:
+    """Whether the API server has the page "Pods": `ui`, on by default."""
+    return switch("ui")
+
+
+def pod_link() -> str:
+    """Return the URL of a pod in a dashboard, with `{namespace}` and `{name}`: `pod_link`, empty by default."""
+    value = text("pod_link")
+    if value and not value.startswith(("http://", "https://")):
+        raise _refused("pod_link", value, "a URL that begins with https:// or http://")
+    return value
+
+
 def diagnosis_is_pushed() -> bool:
     """Whether a task whose pod failed gets the XCom `pod_diagnosis`."""
     return switch("push_diagnosis")

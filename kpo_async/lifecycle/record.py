@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from kpo_async.compat import Self
+from kpo_async.logs.plan import LogPlan
 from kpo_async.pod.names import TASK_ANNOTATION, TaskIdentity
 from kpo_async.pod_task import OnFinishAction, OnKillAction
 
@@ -33,6 +34,12 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     on_kill_action: OnKillAction = OnKillAction.DELETE_POD
     grace_period: int | None = None
     """Seconds between SIGTERM and SIGKILL on deletion; None leaves it to the pod."""
+    logs: LogPlan | None = None
+    """Which logs other processes may show. None where the task shows none, or passes the lines through a formatter."""
+    masked_connections: list[str] = []
+    """Ids of the connections whose secrets must be masked in those logs: the task's templates read them."""
+    masked_variables: list[str] = []
+    """Keys of the variables, likewise."""
 
     @classmethod
     def of_try(cls, task: TaskIdentity, **parameters: Any) -> Self:

@@ -1,12 +1,14 @@
 """One row about one pod, for people who look at many: the page in Airflow's UI, and `kpo-async ps`. Pure; no clock.
 
-A summary holds no environment variable, argument, label or annotation of the pod, apart from what names its task.
+A summary holds nothing that could be a secret: no environment variable, argument, label or annotation of the pod, apart
+from what names its task, and no output of its programs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 
@@ -15,7 +17,7 @@ import msgspec
 from kpo_async.api_types import ContainerSpec, Pod
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.causes import Category
-from kpo_async.pod.diagnose import diagnose
+from kpo_async.pod.diagnose import Diagnosis, diagnose
 from kpo_async.pod.names import ATTEMPT_LABEL, TASK_ANNOTATION
 from kpo_async.pod.quantity import format_bytes, parse_quantity
 from kpo_async.pod.start import start_problem
@@ -66,7 +68,7 @@ class PodSummary(msgspec.Struct, frozen=True):
 def summarize(pod: Pod) -> PodSummary:
     """Return the summary of a pod as a watch shows it."""
     metadata = pod.metadata
-    record = _record(pod)
+    record = record_of(pod)
     state = assess(pod, record.base_container if record else "base")
     diagnosis = diagnose(pod, state, problem=start_problem(pod, state))
     is_plain = state.verdict in (Verdict.RUNNING, Verdict.SUCCEEDED)
@@ -82,7 +84,7 @@ def summarize(pod: Pod) -> PodSummary:
         terminating=state.terminating,
         verdict=state.verdict,
         category=diagnosis.category,
-        explanation=_still_running(state) if is_plain else _without_subject(diagnosis.text(), pod),
+        explanation=_still_running(state) if is_plain else _without_subject(_text(diagnosis, state), pod),
         node=state.node,
         created_at=state.created_at,
         started_at=state.started_at,
@@ -95,7 +97,8 @@ def summarize(pod: Pod) -> PodSummary:
     )
 
 
-def _record(pod: Pod) -> TaskRecord | None:
+def record_of(pod: Pod) -> TaskRecord | None:
+    """Return what the pod's annotation says about its task; None when it cannot be read."""
     try:
         return msgspec.json.decode((pod.metadata.annotations or {})[TASK_ANNOTATION], type=TaskRecord)
     except (KeyError, msgspec.MsgspecError):
@@ -111,6 +114,11 @@ def _still_running(state: PodState) -> str:
     """Return which containers keep a pod alive whose base container has ended."""
     names = ", ".join(map(repr, state.running_main_containers)) if state.verdict.ended else ""
     return f"succeeded; {names} still running" if names else ""
+
+
+def _text(diagnosis: Diagnosis, state: PodState) -> str:
+    """Return the diagnosis in words. A container that has run may have written its own message."""
+    return (replace(diagnosis, detail="") if state.verdict.ended else diagnosis).text()
 
 
 def _without_subject(text: str, pod: Pod) -> str:
@@ -135,7 +143,7 @@ def _totals(pod: Pod, kind: str) -> dict[str, str]:
             _add(running, amounts.items())
     for container in pod.spec.containers or ():
         _add(running, _amounts(container, kind))
-    names = dict.fromkeys((*running, *peak))
+    names = sorted({*running, *peak})
     return {name: _format(name, max(running.get(name, Fraction()), peak.get(name, Fraction()))) for name in names}
 
 

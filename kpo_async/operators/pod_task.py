@@ -43,6 +43,8 @@ async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,
         grace_period=_grace_period(operator),
+        logs=None if operator.log_formatter else _log_plan(operator),
+        **_masked(operator),
     )
     return Owner(task, record, await installation_id(), reattach=operator.durable)
 
@@ -88,8 +90,7 @@ def pod_task_of(
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
         events_on_failure=bool(operator.log_events_on_failure),
         events_on_startup=bool(operator.log_events_on_startup),
-        masked_connections=sorted(operator.templates_read.connections) if operator.templates_read else [],
-        masked_variables=sorted(operator.templates_read.variables) if operator.templates_read else [],
+        **_masked(operator),
         identity=identity(context) if operator.retry_on_disruption or operator.on_oom else None,
         attempt=attempt,
         disruptions=disruptions,
@@ -139,6 +140,15 @@ def callback_classes(operator: PodOperatorBase) -> list[Any]:
     given = operator.callbacks or []
     found = given if isinstance(given, (list, tuple)) else [given]
     return [*found, operator.progress_callback] if operator.progress_callback else [*found]
+
+
+def _masked(operator: PodOperatorBase) -> dict[str, Any]:
+    """Return whose secrets the pod may have been given, as the fields of a `PodTask` and a `TaskRecord`."""
+    read = operator.templates_read
+    return {
+        "masked_connections": sorted(read.connections) if read else [],
+        "masked_variables": sorted(read.variables) if read else [],
+    }
 
 
 def _grace_period(operator: PodOperatorBase) -> int | None:

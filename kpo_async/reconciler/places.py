@@ -82,18 +82,30 @@ class Places:
         self._read_before = False
 
     def read(self) -> set[Place]:
-        """Return all known places. The first call looks at all tasks, later ones at those that have not ended."""
+        """Return all known places. The first call looks at all tasks, later ones at those that have not ended.
+
+        Raises `ConfigError` in a copy of the database whose pods are another Airflow's.
+        """
         with create_session() as session:
             memory = _stored(session)
             if memory.database != database_digest() and not configured_id():
                 raise ConfigError(COPIED)
-            found = self.known | set(memory.places) | set(self._of_triggers(session))
-            found |= set(self._of_start_triggers(session))
-            found |= set(_of_task_instances(session, unfinished=self._read_before))
+            found = self._find(session, memory)
             if found - set(memory.places):
                 memory.places = sorted(found, key=str)
                 description = "kpo-async: where pods were created; its reconciler looks there for abandoned ones"
                 Variable.set(VARIABLE, msgspec.json.encode(memory).decode(), description=description, session=session)
+        return found
+
+    def look(self) -> set[Place]:
+        """Return what `read` does, and write nothing. For processes that only show the pods."""
+        with create_session() as session:
+            return self._find(session, _stored(session))
+
+    def _find(self, session: Session, memory: Memory) -> set[Place]:
+        found = self.known | set(memory.places) | set(self._of_triggers(session))
+        found |= set(self._of_start_triggers(session))
+        found |= set(_of_task_instances(session, unfinished=self._read_before))
         self._read_before, self.known = True, found
         return found
 

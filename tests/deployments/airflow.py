@@ -224,8 +224,12 @@ class WholeAirflow(Generic[A]):
                 "containers": [{"name": "base", "image": "busybox:1.36", "command": ["sleep", "600"]}],
             },
         }
-        self.wait(self._cluster.client.create("pods", pod, self._cluster.namespace))
+        self.create(pod)
         return name
+
+    def create(self, pod: Mapping[str, Any]) -> None:
+        """Create a pod from its manifest."""
+        self.wait(self._cluster.client.create("pods", dict(pod), self._cluster.namespace))
 
     def delete_pod(self, name: str) -> None:
         """Delete a pod at once, as an administrator does."""

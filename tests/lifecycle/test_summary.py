@@ -68,6 +68,12 @@ def test_a_failed_pod_says_why_and_a_succeeded_one_nothing() -> None:
     assert summarize(recorded("succeeded")).explanation == ""
 
 
+def test_the_message_that_a_program_left_is_not_in_a_row() -> None:
+    row = summarize(owned(phase="Failed", statuses=[ended("base", 3, message="token s3cr3t")]))
+    assert row.explanation.startswith("container 'base' failed with exit code 3")
+    assert "s3cr3t" not in row.explanation
+
+
 def test_a_pod_that_outlives_its_base_container_names_what_still_runs() -> None:
     both = [{"name": "base"}, {"name": "proxy"}]
     row = summarize(owned(containers=both, statuses=[ended("base", 0), running("proxy")]))
