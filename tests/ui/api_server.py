@@ -97,11 +97,11 @@ def pod_of(
 ) -> dict[str, Any]:
     """Return the manifest of a pod as a task of this DAG creates it.
 
-    `sim`: annotations of a simulated pod. `spec`: fields of its container.
+    `sim`: annotations of a simulated pod; None for one that runs. `spec`: fields of its container.
     """
     task = TaskIdentity(f"{dag_id}/{task_id}", dag_id, task_id, "manual__1", 1)
     record = TaskRecord.of_try(task, logs=LogPlan(), masked_connections=[UNREACHABLE])
-    annotations = {f"sim/{key}": value for key, value in (sim or {}).items()}
+    annotations = {} if sim is None else {f"sim/{key}": value for key, value in {"log-lines": "3", **sim}.items()}
     metadata: dict[str, Any] = {"name": f"{dag_id}-{task_id}".replace("_", "-"), "annotations": annotations}
     mark(metadata, task.owner, installation=installation, record=record.to_json())
     container = {"name": "base", "image": "busybox:1.36", **spec}
