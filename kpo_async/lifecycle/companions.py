@@ -84,10 +84,7 @@ async def _at_limit(pod: PodHandle, task: PodTask, end: WaitResult, limit: Limit
 
 def _judged(task: PodTask, end: WaitResult) -> WaitResult:
     """Return `end`, or the failure of a companion that is not to be ignored."""
-    if task.ignore_companions is True:
-        return end
-    ignored = task.ignore_companions or ()
-    failed = first_failed(end.view.pod, [name for name in task.companions if name not in ignored])
+    failed = first_failed(end.view.pod, task)
     return end if failed is None else WaitResult(OutcomeStatus.FAILED, end.view, end.state, companion=failed)
 
 

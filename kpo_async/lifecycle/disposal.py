@@ -13,6 +13,7 @@ from kpo_async.api_types import pod_from_dict
 from kpo_async.exceptions import ApiError, ConflictError, ForbiddenError, NotFoundError
 from kpo_async.json_types import Json
 from kpo_async.kube.pod_handle import PodHandle
+from kpo_async.pod.companions import Counted, assess_all
 from kpo_async.pod.names import DONE_LABEL, OWNER_ANNOTATION, TRUE
 from kpo_async.pod.status import PodState, Verdict, assess
 from kpo_async.pod_task import OnFinishAction, OnKillAction
@@ -23,11 +24,9 @@ DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True
 """The patch that takes a kept pod out of the shared watch; `already_checked` is the incumbent's label."""
 
 
-class Policy(Protocol):
+class Policy(Counted, Protocol):
     """What the task's parameters say about its pod: a `PodTask`, or the `TaskRecord` on the pod."""
 
-    @property
-    def base_container(self) -> str: ...
     @property
     def on_finish_action(self) -> OnFinishAction: ...
     @property
@@ -81,7 +80,7 @@ async def kill(pod: PodHandle, policy: Policy, *, owner: str) -> PodState | None
     else:
         if found is None or is_done(found) or (owner and owner_id(found) != owner):
             return None
-        state = assess(pod_from_dict(found), policy.base_container)
+        state = assess_all(pod_from_dict(found), policy)
         if state.verdict.ended:
             return state
     if policy.on_kill_action == OnKillAction.DELETE_POD:

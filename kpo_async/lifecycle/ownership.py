@@ -31,7 +31,7 @@ from kpo_async.lifecycle.creation import create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.again import attempt_of
-from kpo_async.pod.companions import declared
+from kpo_async.pod.companions import assess_all, declared
 from kpo_async.pod.diagnose import diagnose_refusal
 from kpo_async.pod.names import (
     CURSORS_ANNOTATION,
@@ -46,7 +46,7 @@ from kpo_async.pod.names import (
     names_of_try,
     siblings,
 )
-from kpo_async.pod.status import PodState, Verdict, assess
+from kpo_async.pod.status import PodState, Verdict
 from kpo_async.pod.timestamps import parse_time
 from kpo_async.pod_task import PodTask
 
@@ -214,7 +214,7 @@ def _record(pod: Json, owner: Owner) -> TaskRecord:
 
 
 def _state(pod: Json, owner: Owner) -> PodState:
-    return assess(pod_from_dict(pod), _record(pod, owner).base_container)
+    return assess_all(pod_from_dict(pod), _record(pod, owner))
 
 
 async def _claim(client: Client, found: Json, owner: Owner) -> Json:

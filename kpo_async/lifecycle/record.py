@@ -29,6 +29,8 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     base_container: str = msgspec.field(default="base", name="base")
     companions: list[str] = []
     """Containers that the manifest declared besides the base container and the sidecars."""
+    ignore_companions: bool | list[str] = False
+    """Those of them that may fail; True for all."""
     deferrable: bool = False
     on_finish_action: OnFinishAction = OnFinishAction.DELETE_POD
     on_kill_action: OnKillAction = OnKillAction.DELETE_POD

@@ -39,6 +39,7 @@ async def owner_of(operator: PodOperatorBase, context: Context) -> Owner:
         task,
         max_tries=getattr(context["ti"], "max_tries", 0),
         base_container=base_container_name(operator),
+        ignore_companions=_names(operator.ignore_companions, default=[]) or False,
         deferrable=bool(operator.deferrable),
         on_finish_action=operator.on_finish_action,
         on_kill_action=operator.on_kill_action,

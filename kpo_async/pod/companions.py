@@ -7,7 +7,9 @@ the kubelet or the cluster's owner sees to those.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from kpo_async.api_types import Pod
 from kpo_async.json_types import Json
@@ -16,6 +18,17 @@ from kpo_async.pod.xcom_sidecar import CONTAINER as XCOM_SIDECAR
 
 STOP: Json = {"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}}
 """The patch that stops a pod's containers, by a deadline in the past. It leaves the pod and its logs to be read."""
+
+
+class Counted(Protocol):
+    """What a task says of its pod's main containers."""
+
+    @property
+    def base_container(self) -> str: ...
+    @property
+    def companions(self) -> Collection[str]: ...
+    @property
+    def ignore_companions(self) -> bool | Collection[str]: ...
 
 
 def declared(manifest: Mapping[str, Any], base: str) -> list[str]:
@@ -29,14 +42,26 @@ def running(state: PodState, companions: Collection[str]) -> list[str]:
     return [name for name in state.running_main_containers if name in companions]
 
 
-def first_failed(pod: Pod | None, companions: Collection[str]) -> PodState | None:
+def assess_all(pod: Pod, task: Counted) -> PodState:
+    """Return the state of the pod's base container, as failed if it is a companion's failure that fails the task."""
+    state = assess(pod, task.base_container)
+    if state.verdict is Verdict.SUCCEEDED and first_failed(pod, task) is not None:
+        return replace(state, verdict=Verdict.FAILED)
+    return state
+
+
+def first_failed(pod: Pod | None, task: Counted) -> PodState | None:
     """Return the state of the pod as seen from the first companion that failed by itself; None if none did.
 
     One that was stopped, because the pod was deleted or by this library after the base container's end, has not failed.
+    Nor has one that the task ignores.
     """
-    if pod is None:
+    ignored = task.ignore_companions
+    if pod is None or ignored is True:
         return None
-    for name in companions:
+    for name in task.companions:
+        if ignored and name in ignored:
+            continue
         state = assess(pod, name)
         # A declared container that the pod does not have, as a webhook removed it, has no exit code.
         if state.verdict is Verdict.FAILED and state.exit_code is not None and not _was_stopped(pod, state):

@@ -26,6 +26,7 @@ from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watch
 from kpo_async.lifecycle.disposal import DONE
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.metrics import ORPHANS, RECONCILED, count, provide_gauges
+from kpo_async.pod.companions import assess_all
 from kpo_async.pod.names import INSTALLATION_LABEL, OWNER_ANNOTATION, SELECTOR, TASK_ANNOTATION
 from kpo_async.pod.status import assess
 from kpo_async.reconciler.places import Place, Places
@@ -87,7 +88,7 @@ async def judge(pods: Iterable[OwnedPod]) -> list[tuple[OwnedPod, Decision]]:
     found = []
     for pod in owned:
         record = pod.record
-        state = assess(pod.pod, record.base_container if record else "base")
+        state = assess(pod.pod, "base") if record is None else assess_all(pod.pod, record)
         if (owner := tries.get(pod.try_id)) is not None:
             found.append((pod, decide(record, state, owner, now)))
     return found

@@ -13,10 +13,11 @@ import pytest
 from kpo_async import lifecycle
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.lifecycle import TaskRecord
 from kpo_async.localcluster import LocalCluster
 from kpo_async.pod.xcom_sidecar import XComTransport
-from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
+from kpo_async.pod_task import OnFinishAction, Outcome, OutcomeStatus, PodTask
 from tests.factories import NO_CALLBACKS, eventually, identity, manifest, owner, pod_task, retry_of
 
 
@@ -202,3 +203,27 @@ async def test_a_manifest_made_of_a_live_pod_declares_what_that_pods_record_says
     record = TaskRecord.of_pod(await lifecycle.ensure_pod(client, made, owner(task)))
     assert record is not None
     assert record.companions == ["uploader"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        pytest.param({}, True, id="the companion counts"),
+        pytest.param({"ignore_companions": ["uploader"]}, False, id="it may fail"),
+        pytest.param({"ignore_companions": True}, False, id="all may fail"),
+    ],
+)
+async def test_a_pod_whose_companion_failed_has_not_succeeded_for_those_who_deal_with_it_later(
+    client: Client, fields: Json, kept: bool
+) -> None:
+    policy = {"on_finish_action": OnFinishAction.DELETE_SUCCEEDED_POD, **fields}
+    task = await create(client, "true", container("uploader", "exit 9"), fields=policy)
+    pod = PodHandle(client, task.namespace, task.name, task.uid)
+
+    async def ended() -> bool:
+        return (await client.get("pods", task.name, "default"))["status"]["phase"] == "Failed"
+
+    await eventually(ended)
+    await lifecycle.end(pod, task, owner=task.owner)
+    found = await pod.get()
+    assert (found is not None and "deletionTimestamp" not in found["metadata"]) is kept
