@@ -67,8 +67,12 @@ _HAND_OVER = re.sub(
 ).strip()
 """The shell function `hand_over`, with placeholders `${XCOM_...}` that `_hand_over` fills in."""
 
+_FIRST = "signalled=; trap 'signalled=yes' TERM INT"
+"""The very first command: a node under load may start the shell so late that the pod's containers have ended."""
+
 _WAIT = r"""
 trap '{ kill -9 $!; wait $!; } 2> /dev/null; hand_over; exit 0' TERM INT
+[ -z "$signalled" ] || { hand_over; exit 0; }
 while :; do sleep 86400 > /dev/null 2>&1 & wait $!; done
 """.strip()
 # The trap does the work, so the signal may find the shell in `wait` or just before it. A trap interrupts `wait`, not a
@@ -125,7 +129,7 @@ def native_script(
     """Return the native sidecar's program for a pod with so many `containers`. `limit`: bytes of content a message."""
     if limit is None:
         limit = min(MESSAGE_LIMIT, POD_MESSAGES_LIMIT // max(1, containers)) - HEADER_ROOM
-    return f"{_hand_over(file, message, limit)}\n{_WAIT}"
+    return f"{_FIRST}\n{_hand_over(file, message, limit)}\n{_WAIT}"
 
 
 def exec_script(*, directory: str = MOUNT_PATH) -> str:

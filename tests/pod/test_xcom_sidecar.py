@@ -42,15 +42,18 @@ class HandedOver:
     exit_code: int
 
 
-def hand_over(shell: list[str], directory: Path, content: bytes | None) -> HandedOver:
-    """The sidecar's message and log after SIGTERM."""
+def hand_over(shell: list[str], directory: Path, content: bytes | None, *, early: bool = False) -> HandedOver:
+    """The sidecar's message and log after SIGTERM, which comes while it waits, or `early`, after its first command."""
     file, message = directory / "return.json", directory / "termination-log"
     if content is not None:
         file.write_bytes(content)
     message.touch()
     script = native_script(containers=2, file=str(file), message=str(message))
     # The shell prints a line once its trap is set: a signal before that would kill it.
-    script = script.replace("while :", "echo ready >&2\nwhile :")
+    if early:
+        script = script.replace("\n", "\necho ready >&2; sleep 0.2\n", 1)
+    else:
+        script = script.replace("while :", "echo ready >&2\nwhile :")
     process = subprocess.Popen([*shell, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert process.stderr.readline() == b"ready\n"
@@ -62,6 +65,14 @@ def hand_over(shell: list[str], directory: Path, content: bytes | None) -> Hande
 
 def header(kind: str, content: bytes) -> bytes:
     return f"kpo-async/1 {kind} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_result_is_handed_over_by_a_shell_that_gets_its_signal_while_it_starts(
+    shell: list[str], tmp_path: Path
+) -> None:
+    handed_over = hand_over(shell, tmp_path, b"42", early=True)
+    assert (handed_over.message.startswith(b"kpo-async/1 text 2 "), handed_over.exit_code) == (True, 0)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
