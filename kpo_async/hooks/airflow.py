@@ -112,8 +112,17 @@ async def get_extra(connection: Any) -> dict[str, Any]:
     if hasattr(connection, "aextra_dejson"):  # Airflow 3.3 and newer
         values = await connection.aextra_dejson()
     else:
-        values = await sync_to_async(lambda: connection.extra_dejson)()
+        values = await sync_to_async(_masked_extra)(connection)
     return values if isinstance(values, dict) else {}
+
+
+def _masked_extra(connection: Any) -> Any:
+    from airflow.sdk.log import mask_secret
+
+    values = connection.extra_dejson
+    # In Airflow 3.1 a secrets backend returns the model, which masks them in the logs of the API server only.
+    mask_secret(values)
+    return values
 
 
 async def get_variable(key: str) -> Any:
