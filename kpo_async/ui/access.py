@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.models import Connection
 from fastapi import HTTPException, Request
 
 from kpo_async.pod_task import ClusterRef
@@ -52,7 +53,8 @@ class Reader:
         for dag_id in dag_ids:
             self._dags[dag_id] = self._may_read(dag_id)
         for conn_id in connections:
-            details = ConnectionDetails(conn_id=conn_id)
+            team = Connection.get_team_name(conn_id) if conn_id else None
+            details = ConnectionDetails(conn_id=conn_id, team_name=team)
             self._connections[conn_id] = get_auth_manager().is_authorized_connection(
                 method="GET", details=details, user=self._user
             )
