@@ -28,7 +28,7 @@ from kpo_async.ui.known_places import known_places, place_id
 from kpo_async.ui.server_sent import HEADERS, EventStream
 
 STATIC = Path(__file__).parent / "static"
-FILES = ("pods.css", "pods.js")
+FILES = frozenset(path.name for path in STATIC.iterdir() if path.suffix in (".css", ".js"))
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",

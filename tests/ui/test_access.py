@@ -15,7 +15,7 @@ from tests.ui.conftest import HTML, Site, events
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(180)]
 
-PATHS = ["", "pods.js", "pods.css", "stream", "history", "log?place=p&name=n&uid=u&container=base"]
+PATHS = ["", "pods.js", "table.js", "pods.css", "stream", "history", "log?place=p&name=n&uid=u&container=base"]
 
 
 def names(site: Site, user: str, role: str = "viewer") -> set[str]:
