@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any
@@ -64,10 +65,7 @@ def run_command(name: str, work: Callable[[argparse.Namespace], Coroutine[Any, A
         results().flush()
         return code
 
-    # Before Airflow is imported. What matters of its errors is raised; connections may be in its database
-    # (`ensure_secrets_backend_loaded`; `airflow connections test` does the same).
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    _prepare_for_airflow()
     try:
         with results_apart():
             return asyncio.run(run())
@@ -78,6 +76,17 @@ def run_command(name: str, work: Callable[[argparse.Namespace], Coroutine[Any, A
     except (UnableError, KpoError) as error:
         complain(name, str(error))
         return Exit.UNABLE
+
+
+def _prepare_for_airflow() -> None:
+    """Set what Airflow looks at when it is imported: no log lines, no warnings, and connections of its database."""
+    # What matters of its errors is raised.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
+    # As `airflow connections test` does: `ensure_secrets_backend_loaded` looks at it.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    if not sys.warnoptions:
+        sys.warnoptions.append("ignore")
+        warnings.simplefilter("ignore")
 
 
 def complain(name: str, sentence: str) -> None:

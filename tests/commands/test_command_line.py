@@ -33,8 +33,8 @@ async def test_looking_at_a_cluster_by_its_kubeconfig_does_not_import_airflow(co
 async def test_every_command_explains_itself(command_line: CommandLine) -> None:
     programs = {command.name: await command_line.start(command.name, "--help") for command in COMMANDS}
     for name, program in programs.items():
-        out, err = await program.communicate()
-        assert (program.returncode, err) == (0, b""), name
+        out, _ = await program.communicate()
+        assert program.returncode == 0, name
         assert b"usage: kpo-async " + name.encode() in out
 
 
