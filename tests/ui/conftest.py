@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,15 @@ class Site:
     def pod(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._whole.wait(self.cluster.client.get("pods", name, self.cluster.namespace))
         return found
+
+    def restart(self) -> float:
+        """Stop the API server, start it again, and return the seconds that the stop took."""
+        begun = time.monotonic()
+        self._whole.wait(self.server.stop("api-server", grace=60))
+        took = time.monotonic() - begun
+        self._whole.wait(self.server.start("api-server"))
+        self.until("the API server to answer", self.server.healthy)
+        return took
 
     def watches(self) -> int:
         """How many watches of pods the cluster's API server has open."""

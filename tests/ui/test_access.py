@@ -168,3 +168,15 @@ def test_the_watch_is_shared_and_ends_some_seconds_after_the_last_page(site: Sit
             next(stream)
         assert site.watches() == 1
     site.until("the watch to end", lambda: site.watches() == 0, 30)
+
+
+def test_the_api_server_stops_at_once_while_a_page_and_a_log_are_open(site: Site) -> None:
+    """Uvicorn waits for open responses, by default for two minutes."""
+    with (
+        site.server.client("root", "admin") as client,
+        client.stream("GET", "stream") as page,
+        client.stream("GET", log_query(site, "billing-invoices")) as log,
+    ):
+        next(events(page))
+        next(events(log))
+        assert site.restart() < 10

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -122,14 +120,3 @@ def test_a_pod_leaves_the_page_when_its_task_ends(whole: WholeAirflow[Airflow], 
         expect(frame.locator("#total")).to_have_text("4 pods")
         whole.wait(whole.airflow.set_run_state(run, "failed"))
         expect(frame.locator("#total")).to_have_text("0 pods", timeout=60_000)
-
-
-def test_an_api_server_stops_at_once_while_a_page_is_open(whole: WholeAirflow[Airflow]) -> None:
-    """Uvicorn waits for open responses, by default for two minutes."""
-    token = whole.airflow.request("/auth/token")["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.stream("GET", f"{whole.airflow.url}/kpo-async/stream", headers=headers) as response:
-        next(response.iter_lines())
-        begun = time.monotonic()
-        whole.wait(whole.airflow.stop("api-server", grace=60))
-        assert time.monotonic() - begun < 10
