@@ -22,7 +22,7 @@ from watch_event import pod
 from kpo_async.logs.plan import LogPlan
 from kpo_async.pod_task import ClusterRef, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
-from scaling.server import LOG_LINES
+from scaling.server import LOG_WORDS
 
 QUIET = 0.3
 """Seconds in which the process uses less than a hundredth of a CPU once it has nothing to do."""
@@ -79,11 +79,15 @@ def memory() -> int:
 
 
 class Stalls:
-    """The longest time for which the event loop did not turn."""
+    """The longest time for which the event loop did not turn since it was last asked for."""
 
     def __init__(self) -> None:
         self.longest = 0.0
         self.task = asyncio.create_task(self._look(), name="stalls")
+
+    def take(self) -> float:
+        longest, self.longest = self.longest, 0.0
+        return longest
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,29 +105,33 @@ async def measure(port: int, pods: int, events: int, folder: Path) -> dict[str, 
         "clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "current-context": "c",
     }))  # fmt: skip
-    found: dict[str, Any] = {"pods": pods, "events": events, "lines": LOG_LINES}
+    found: dict[str, Any] = {"pods": pods, "events": events}
     triggers, stalls = Triggers(kubeconfig, pods), Stalls()
     async with aiohttp.ClientSession(server) as orders:
         logging_one = Triggers(kubeconfig, 1)
         await settle()
+        stalls.take()
         found["idle_memory"], cpu = memory(), time.process_time()
         await triggers.start()
         await settle()
         found["memory"], found["start_cpu"] = memory(), time.process_time() - cpu
-        cpu = time.process_time()
+        found["start_stall"], cpu = stalls.take(), time.process_time()
         await orders.post("/change", params={"events": events})
         await settle()
+        found["event_stall"] = stalls.take()
         found["event_cpu"], cpu = time.process_time() - cpu, time.process_time()
         await logging_one.start(LogPlan(containers=["base"], init_containers=[], prefix=True))
         await settle()
-        found["log_cpu"] = time.process_time() - cpu
+        found["log_cpu"], found["log_stall"] = time.process_time() - cpu, stalls.take()
         await logging_one.stop()
         await settle()
+        stalls.take()
         cpu = time.process_time()
         await orders.post("/end")
         await asyncio.gather(*triggers.tasks)
         found["end_cpu"] = time.process_time() - cpu
-    found["longest_stall"] = stalls.longest
+        await asyncio.sleep(0.1)
+    found["end_stall"] = stalls.take()
     stalls.task.cancel()
     return found
 
@@ -133,8 +141,11 @@ if __name__ == "__main__":
 
     out, sys.stdout = sys.stdout, sys.stderr
     reset_logging()
-    with open("/dev/null", "wb", buffering=0) as nowhere, tempfile.TemporaryDirectory() as folder:
-        configure_logging(json_output=True, output=nowhere, sending_to_supervisor=True)
-        logging.getLogger().setLevel(logging.INFO)
-        result = asyncio.run(measure(*(int(word) for word in sys.argv[1:]), Path(folder)))
+    with tempfile.TemporaryDirectory() as home:
+        records = Path(home, "records")
+        with records.open("wb", buffering=0) as file:
+            configure_logging(json_output=True, output=file, sending_to_supervisor=True)
+            logging.getLogger().setLevel(logging.INFO)
+            result = asyncio.run(measure(*(int(word) for word in sys.argv[1:]), Path(home)))
+        result["lines"] = records.read_text().count(LOG_WORDS)
     print(json.dumps(result), file=out)

@@ -15,7 +15,8 @@ from watch_event import line, pod
 LOG_LINES = 20_000
 CHUNK = 500
 """Events written at a time."""
-STAMP = "2026-11-21T09:00:%02d.%09dZ line %d of a log, as long as lines of logs are, about a hundred characters\n"
+LOG_WORDS = "of a log, as long as lines of logs are, about a hundred characters"
+STAMP = f"2026-11-21T09:00:%02d.%09dZ line %d {LOG_WORDS}\n"
 
 
 class Server:
