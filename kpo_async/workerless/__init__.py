@@ -4,6 +4,7 @@
     start       what a worker does between "queued" and "deferred"
     arguments   the operator, made again from the trigger's arguments and the task's map index
     context     the template context of a triggerer, with what differs from a worker's
+    preparations what starts need of Airflow first, before what can wait
     places      limits on the pods that one triggerer runs at once
 
 Which tasks start like this is decided when the DAG is parsed (`operators.start_from_trigger`). What turns out to be

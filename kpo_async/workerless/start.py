@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -33,6 +34,7 @@ from kpo_async.triggers.pod import VERDICT
 from kpo_async.workerless.arguments import Start, read, template_environment
 from kpo_async.workerless.context import guarded, template_context
 from kpo_async.workerless.places import Place, Places
+from kpo_async.workerless.preparations import Preparations
 
 T = TypeVar("T")
 CREATION_GRACE = 30.0
@@ -43,6 +45,7 @@ THREADS = 4
 log = logging.getLogger(__name__)
 _CREATIONS: PerLoop[set[asyncio.Task[Json]]] = PerLoop(set)
 _PLACES: PerLoop[Places] = PerLoop(Places)
+_PREPARATIONS: PerLoop[Preparations] = PerLoop(Preparations)
 _THREADS = ThreadPoolExecutor(THREADS, thread_name_prefix="kpo-async start")
 
 
@@ -64,6 +67,11 @@ class PodStart:
 
     async def run(self) -> PodTask:
         """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what callbacks raise."""
+        with contextlib.ExitStack() as preparing:
+            preparing.enter_context(_PREPARATIONS.get())
+            return await self._run(preparing)
+
+    async def _run(self, preparing: contextlib.ExitStack) -> PodTask:
         start, source, manifest, owner = await self._prepare()
         operator = start.operator
         callbacks = Callbacks(
@@ -78,7 +86,9 @@ class PodStart:
             await callbacks.client_created()
             manifest = await callbacks.manifest_created(manifest)
             self._prepared = start, source, manifest, owner
-            pod = await self._ended_before(manifest, owner) or await self._ensure_pod(client, manifest, start, owner)
+            ended = await self._ended_before(manifest, owner)
+            preparing.close()
+            pod = ended or await self._ensure_pod(client, manifest, start, owner)
             attempt, disruptions = attempt_of(pod, owner.task.try_number)
             task = pod_task_of(
                 operator, self.context, pod, deadline=self._deadline, attempt=attempt, disruptions=disruptions
@@ -86,6 +96,7 @@ class PodStart:
             if task.logs is not None:
                 for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                     log.warning("%s", mistake)
+            await _PREPARATIONS.get().others()
             await push_xcom(self._task_instance, "pod_name", task.name)
             await push_xcom(self._task_instance, "pod_namespace", task.namespace)
             await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
