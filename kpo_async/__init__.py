@@ -25,6 +25,7 @@ Layers. Each imports only what is below it; import-linter enforces this for ever
     lifecycle                        ensure_pod, wait, collect, finish: the story of one pod for one try
     pod_task, import_path            PodTask and Outcome, the values sent between worker and triggerer
     logs, callbacks                  follow containers' logs; call the user's code
+    lease                            whether this process still has its triggers
     kube                             one API server: auth, transport, client, watch (the informer)
     pod                              pure functions: build and merge manifests, names, status, diagnosis
     secret, models                   users' objects as plain dicts

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from kpo_async import models
 from kpo_async.compat import StrEnum, timeout
 from kpo_async.exceptions import CallbackError, CallbackTimeoutError, KpoError
+from kpo_async.lease import lease
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -243,6 +244,7 @@ class Callbacks:
         return self._mode is ExecutionMode.SYNC or not override.needs_worker
 
     async def _call_in_time(self, override: _Override, arguments: dict[str, Any]) -> None:
+        await lease().held()
         scope = timeout(None if self._deadline is None else max(0.0, self._deadline - time.time()))
         try:
             async with scope:

@@ -35,6 +35,7 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.retry import Backoff
+from kpo_async.lease import lease
 from kpo_async.lifecycle.creation import create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, kill, owner_id
 from kpo_async.lifecycle.ownership import created_at, name_conflict, pod_of
@@ -95,6 +96,7 @@ async def see_through(
     while True:
         async with _reading(client, task, manifest) as reading:
             outcome = await wait(client, task, callbacks, formatter=formatter)
+            await lease().held()
             if cause_of_next(task, outcome) is None:
                 return task, outcome
             manifest = await reading
@@ -185,6 +187,7 @@ async def _create(client: Client, task: PodTask, manifest: Json, owner: Try) -> 
     for failures in itertools.count(1):
         if _has_timed_out(task):
             return None
+        await lease().held()
         if not await owner.is_alive():
             log.info("No other attempt: the task was ended meanwhile")
             return None

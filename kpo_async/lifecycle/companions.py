@@ -16,6 +16,7 @@ from kpo_async.exceptions import ApiError, ConflictError, NotFoundError
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.server_clock import ServerClock
 from kpo_async.kube.watch import Subscription, View
+from kpo_async.lease import lease
 from kpo_async.lifecycle.deadlines import Limit, loop_time, moment
 from kpo_async.lifecycle.wait_result import WaitResult
 from kpo_async.pod.companions import STOP, first_failed, running
@@ -46,6 +47,7 @@ async def wait_for_companions(
         with suppress(asyncio.TimeoutError):
             async with timeout_at(None if limit is None else loop_time(limit.at)):
                 view = await feed.next()
+        await lease().held()
         state = assess(view.pod, task.base_container, gone=view.presence.final)
     if names:
         log.warning("Pod %s was gone before container %s had ended", pod, _quoted(names))

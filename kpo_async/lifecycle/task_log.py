@@ -16,6 +16,7 @@ from kpo_async.exceptions import ApiError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Presence, View
+from kpo_async.lease import lease
 from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat, LogPlan
@@ -211,7 +212,7 @@ async def _first_view(pod: PodHandle, task: PodTask) -> View:
 
 async def _save_cursors(pod: PodHandle, task: PodTask, cursors: dict[str, Cursor]) -> None:
     """Write on the pod how much of its logs was emitted, for the triggerer that continues."""
-    if not cursors or not task.deferred_at:
+    if not cursors or not task.deferred_at or not lease().holds:
         return
     annotations = {CURSORS_ANNOTATION: msgspec.json.encode(cursors).decode()}
     with suppress(ApiError, asyncio.TimeoutError):

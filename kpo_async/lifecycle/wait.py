@@ -13,6 +13,7 @@ from kpo_async.exceptions import ApiError, CallbackTimeoutError, XComError
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
+from kpo_async.lease import lease
 from kpo_async.lifecycle import deadlines, xcom
 from kpo_async.lifecycle.companions import wait_for_companions
 from kpo_async.lifecycle.disposal import stop
@@ -100,7 +101,9 @@ async def _wait_for_end(pod: PodHandle, task: PodTask, feed: Subscription, statu
         except asyncio.TimeoutError:
             if limit is None or not scope.expired():
                 raise
+            await lease().held()
             return WaitResult(limit.status, view, state, limit)
+        await lease().held()
         before, state = state, assess(view.pod, task.base_container, gone=view.presence.final)
         ungated_at = ungated_at or deadlines.ungated_at(view.pod)
         if before.gated and not state.gated:

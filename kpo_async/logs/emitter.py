@@ -108,11 +108,12 @@ class Emitter:
     async def aclose(self) -> None:
         """Emit the rest in the turns of `FLUSH_TIMEOUT` seconds. What is left then is dropped, after a note.
 
-        `cursor` says where that begins.
+        Where another process may show the same log, all of it is dropped, without a note. `cursor` says where the
+        dropped lines begin.
         """
         try:
             with suppress(asyncio.TimeoutError):
-                async with timeout(FLUSH_TIMEOUT):
+                async with timeout(0 if self._scheduler.lapsed else FLUSH_TIMEOUT):
                     await self.wait_until_empty()
         finally:
             self._drop()
@@ -174,7 +175,7 @@ class Emitter:
         left = sum(piece.line is not None for piece in self._pending)
         self._clear()
         self._scheduler.cancel(self)
-        if left:
+        if left and not self._scheduler.lapsed:
             line = note(self._container, f"{left} more lines were read and not shown: there was no time left")
             self._context.run(self._sink, record_of(list(pieces(line, self._format_line))))
 

@@ -3,7 +3,7 @@
 Airflow's trigger log takes about 1,500 records a second for the whole process and blocks the event loop while it does,
 and its supervisor reads 57 to 880 KB/s of them. So one emitter at a time may emit, never more than one record in a row
 before the loop may do other things, one line per record only as long as records are plenty, and nothing while enough is
-unread: what is emitted next is then read soon.
+unread: what is emitted next is then read soon. While the process's lease has lapsed, nothing is emitted either.
 
 Turns are fair by bytes. An emitter with a small backlog goes first: it costs the others little, and its lines and its
 pod's end do not wait for those that write more than the supervisor can read. The others share the rest in equal parts,
@@ -20,6 +20,7 @@ from typing import Protocol
 
 from kpo_async.kube.retry import TokenBucket
 from kpo_async.kube.shared import PerLoop
+from kpo_async.lease import lease
 from kpo_async.logs import channel
 from kpo_async.logs.records import ENVELOPE_BYTES, RECORD_BYTES
 from kpo_async.metrics import LOG_LAG, Metric, Tags, provide_gauges
@@ -61,6 +62,7 @@ class EmissionScheduler:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._lease = lease()
         self._bucket = TokenBucket(RECORDS_PER_SECOND, RECORD_BURST)
         self._small: dict[Source, None] = {}
         """In the order of their turns."""
@@ -84,6 +86,11 @@ class EmissionScheduler:
     def full(self) -> bool:
         return self.buffered_bytes >= ALL_BUFFERS_BYTES
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether another process may show the same logs."""
+        return not self._lease.holds
+
     def enqueue(self, source: Source) -> None:
         """Give `source` turns until its backlog is empty. To be called again when the backlog has grown."""
         if source.backlog > SMALL_BACKLOG:
@@ -103,13 +110,13 @@ class EmissionScheduler:
         if self._next_turn is not None or not waiting:
             return
         self._bucket.rate = max(RECORDS_PER_SECOND, waiting / PATIENCE)
-        delay = channel.POLL_INTERVAL if channel.unread_bytes() > UNREAD_BYTES else self._bucket.delay()
+        delay = self._bucket.delay() if self._may_emit() else channel.POLL_INTERVAL
         # In an empty context: the timer must not keep a follower's variables alive, nor log in its name.
         self._next_turn = self._loop.call_later(delay, self._turn, context=contextvars.Context())
 
     def _turn(self) -> None:
         self._next_turn = None
-        if (self._small or self._large) and channel.unread_bytes() <= UNREAD_BYTES:
+        if (self._small or self._large) and self._may_emit():
             alone = len(self._small) + len(self._large) == 1
             source = self._choose()
             single = self._bucket.tokens >= self.buffered_pieces
@@ -118,6 +125,9 @@ class EmissionScheduler:
                 used = source.emit(RECORD_BYTES if alone else SHARED_RECORD_BYTES, single=single)
             self._requeue(source, used + ENVELOPE_BYTES)
         self._schedule()
+
+    def _may_emit(self) -> bool:
+        return not self.lapsed and channel.unread_bytes() <= UNREAD_BYTES
 
     def _choose(self) -> Source:
         if self._small and (self._small_turns < SMALL_TURNS - 1 or not self._large):

@@ -42,6 +42,7 @@ from kpo_async.hooks.airflow import (
     deferral_settles_after,
     pull_xcom,
     push_xcom,
+    renew_lease_on_exchanges,
     task_state,
 )
 from kpo_async.hooks.cluster_hook import source_of_task
@@ -54,6 +55,7 @@ from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
+from kpo_async.lease import lease
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
@@ -97,9 +99,11 @@ class KubernetesPodTrigger(BaseTrigger):
         """Stream the logs while the pod runs, then fire the one event that ends or resumes the task."""
         if self.task_instance is not None:
             warm_up(self.task_instance)
+        renew_lease_on_exchanges()
         async with publishing():
             event = await self._wait_and_end()
         await wait_until_read()
+        await lease().held()
         yield event
 
     async def _wait_and_end(self) -> TriggerEvent:

@@ -13,8 +13,10 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
 from kpo_async.exceptions import KpoError
+from kpo_async.hooks.airflow import renew_lease_on_exchanges
 from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
+from kpo_async.lease import lease
 from kpo_async.operators.start_from_trigger import UNSTARTED
 from kpo_async.triggers.kill import kill_by, warm_up
 from kpo_async.triggers.pod import KubernetesPodTrigger
@@ -43,6 +45,8 @@ class KubernetesPodStartTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Create the pod, follow it, and fire the one event that ends or resumes the task."""
         warm_up(self.task_instance)
+        renew_lease_on_exchanges()
+        await lease().held()
         timeout: Any = getattr(self, "timeout_after", None)
         start = self._start = PodStart(
             self.arguments, self.task_instance, None if timeout is None else timeout.timestamp()
