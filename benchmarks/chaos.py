@@ -128,6 +128,7 @@ def _report(
         troubles.add_row(what, str(count))
     troubles.add_row("tasks", str(len(plans)))
     troubles.add_row("pods", str(len(witness.pods)))
+    troubles.add_row("LISTs that the watch was compared with", str(witness.lists))
     console.print(troubles)
     promised = Table(title="Promises", title_justify="left")
     for heading in ("promised: none", "found"):

@@ -11,10 +11,9 @@ from havoc.plan import Planned
 from havoc.witness import Seen, Witness
 from kpo_async.demo.airflow import TaskInstance
 from tests.deployments.airflow import Deployment
+from tests.deployments.repeats import unannounced_repeats
 
 LINE = re.compile(r"\] (\S+) counts (\d+)$", re.MULTILINE)
-REPEATS = "are repeated"
-"""In the sentence with which a log announces lines that it has shown already."""
 
 
 @dataclass
@@ -27,6 +26,7 @@ class Verdict:
     lost_xcoms: list[str] = field(default_factory=list)
     lost_lines: list[str] = field(default_factory=list)
     repeated_lines: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
     def promises(self) -> dict[str, list[str]]:
@@ -38,12 +38,13 @@ class Verdict:
             "lost XComs": self.lost_xcoms,
             "tasks with lost log lines": self.lost_lines,
             "tries with unannounced repeated lines": self.repeated_lines,
+            "pods that the shared watch showed wrongly": self.differences,
         }
 
 
 def judge(airflow: Deployment, plans: list[Planned], havoc: Havoc, witness: Witness, left: list[str]) -> Verdict:
     """Judge all runs, which have ended; `left`: the names of the pods that are still there."""
-    verdict = Verdict(left_pods=left)
+    verdict = Verdict(left_pods=left, differences=witness.differences)
     verdict.doubled_tries = [f"{owner}: {', '.join(names)}" for owner, names in witness.made_twice().items()]
     tries = _tries(airflow)
     for plan in plans:
@@ -90,13 +91,12 @@ def _judge_output(airflow: Deployment, plan: Planned, task: TaskInstance, pods: 
             result = None
         if result != plan.result:
             verdict.lost_xcoms.append(f"{_name(plan)} has {result}, not {plan.result}")
-    shown: Counter[tuple[str, int]] = Counter()
+    shown: set[tuple[str, int]] = set()
     for number in range(1, task.try_number + 1):
-        log = "\n".join(str(record.get("event")) for record in airflow.logs(plan.run, task, number))
-        lines = Counter((pod, int(line)) for pod, line in LINE.findall(log))
-        shown |= lines
-        if max(lines.values(), default=1) > 1 and REPEATS not in log:
-            verdict.repeated_lines.append(f"{_name(plan)} try {number}")
+        log = [str(record.get("event")) for record in airflow.logs(plan.run, task, number)]
+        shown |= {(pod, int(line)) for pod, line in LINE.findall("\n".join(log))}
+        if repeated := unannounced_repeats(log, LINE):
+            verdict.repeated_lines.append(f"{_name(plan)} try {number}: {len(repeated)}, {repeated[0]} the first")
     ended = [pod for pod in pods if pod.exit_code is not None and not pod.disrupted]
     for pod in ended[-1:]:
         missing = [line for line in range(1, plan.lines + 1) if (pod.name, line) not in shown]

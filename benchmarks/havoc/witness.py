@@ -1,4 +1,4 @@
-"""What pods really did, from a watch of its own."""
+"""What pods really did, from a watch of its own, which is compared with plain LISTs: it is this library's, too."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from kpo_async.api_types import Pod
+from kpo_async.api_types import Pod, pod_from_dict
 from kpo_async.demo.cluster import Cluster
+from kpo_async.exceptions import ApiError
+from kpo_async.json_types import Json
 from kpo_async.kube.watch import Apply, Delete, InitApply, Watcher
 
+COMPARE_EVERY = 10.0
+WATCH_LAG = 20.0
+"""Seconds by which the watch may be late: API servers are killed, and a watch that is cut starts again with a pause."""
 OWNER = "kpo-async/owner"
 """Annotation of a pod: the task instance's id, which is another one for each try, and the try's number."""
 
@@ -25,6 +30,7 @@ class Seen:
     exit_code: int | None = None
     disrupted: bool = False
     """Whether the chaos deleted or evicted it."""
+    gone: bool = False
 
 
 class Witness:
@@ -32,16 +38,20 @@ class Witness:
 
     def __init__(self) -> None:
         self.pods: dict[str, Seen] = {}
+        self.differences: list[str] = []
+        """Where the watch showed something else than a LIST, even some time after it."""
+        self.lists = 0
 
     @contextlib.asynccontextmanager
     async def watching(self, cluster: Cluster) -> AsyncIterator[None]:
         """Keep watching within the block."""
-        watch = asyncio.create_task(self._watch(cluster), name="witness")
+        tasks = [asyncio.create_task(work(cluster), name="witness") for work in (self._watch, self._compare)]
         try:
             yield
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def of_try(self, task_instance_id: str) -> list[Seen]:
         """Return the pods that belonged to one try, and to no later one."""
@@ -61,12 +71,44 @@ class Witness:
                 if isinstance(event, InitApply | Apply | Delete):
                     self._note(event.pod, gone=isinstance(event, Delete))
 
+    async def _compare(self, cluster: Cluster) -> None:
+        """Compare the picture of the watch with a LIST, again and again."""
+        while True:
+            await asyncio.sleep(COMPARE_EVERY)
+            with contextlib.suppress(ApiError):
+                listed = (await cluster.client.list("pods", cluster.namespace))["items"]
+                alive = {uid for uid, seen in self.pods.items() if not seen.gone}
+                # The watch may be cut at this moment.
+                await asyncio.sleep(WATCH_LAG)
+                self.lists += 1
+                self.differences += self._differences(listed, alive)
+
+    def _differences(self, listed: list[Json], alive: set[str]) -> list[str]:
+        """Return where the picture lags behind a LIST, before which the pods `alive` were there."""
+        found = {pod["metadata"]["uid"]: pod for pod in listed}
+        differences = [f"{self.pods[uid].name} is gone" for uid in alive - set(found) if not self.pods[uid].gone]
+        for uid, pod in found.items():
+            code = _exit_code(pod_from_dict(pod))
+            if uid not in self.pods:
+                differences.append(f"{pod['metadata']['name']} is there")
+            elif code is not None and self.pods[uid].exit_code != code:
+                differences.append(f"{pod['metadata']['name']} has exited with {code}, not {self.pods[uid].exit_code}")
+        return differences
+
     def _note(self, pod: Pod, *, gone: bool) -> None:
         seen = self.pods.setdefault(pod.metadata.uid, Seen(pod.metadata.name))
         owner = (pod.metadata.annotations or {}).get(OWNER)
         if owner and owner not in seen.owners:
             seen.owners.append(owner)
-        for container in pod.status.container_statuses or ():
-            if container.name == "base" and container.state and container.state.terminated:
-                seen.exit_code = container.state.terminated.exit_code
+        seen.gone = gone
+        if (code := _exit_code(pod)) is not None:
+            seen.exit_code = code
         seen.running = seen.exit_code is None and pod.status.phase == "Running" and not gone
+
+
+def _exit_code(pod: Pod) -> int | None:
+    """Return the exit code of the base container, None while it has none."""
+    for container in pod.status.container_statuses or ():
+        if container.name == "base" and container.state and container.state.terminated:
+            return container.state.terminated.exit_code
+    return None
