@@ -15,8 +15,9 @@ import pytest
 from kpo_async.demo.processes import ProgramError
 from tests.deployments.airflow import Deployment, WholeAirflow, deployment, in_a_thread
 from tests.deployments.postgres import programs
-from tests.whole_airflow.conftest import DAGS
 
+HERE = Path(__file__).parent
+DAGS = [*HERE.glob("two_triggerers/*.py"), HERE.parent / "whole_airflow" / "dags" / "patient.py"]
 ENVIRONMENT = {
     # By default a dead triggerer's triggers wait 30 s for the other triggerer.
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
@@ -30,12 +31,14 @@ def two_triggerers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAi
         programs()
     except ProgramError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("cluster")
-    with in_a_thread(deployment(DAGS, folder, environment=ENVIRONMENT)) as whole:
+    folder, dags = tmp_path_factory.mktemp("cluster"), tmp_path_factory.mktemp("dags")
+    for file in DAGS:
+        (dags / file.name).symlink_to(file)
+    with in_a_thread(deployment(dags, folder, environment=ENVIRONMENT)) as whole:
         yield whole
 
 
-SHAPES = Path(__file__).parent / "dags"
+SHAPES = HERE / "dags"
 
 
 class Start(Protocol):
