@@ -38,6 +38,11 @@ class Ran:
         return line
 
 
+PROGRAM = [sys.executable, "-m", "kpo_async.cli"]
+if os.environ.get("COVERAGE_RUN"):  # `coverage run` sets it
+    PROGRAM[2:2] = ["coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}", "-m"]
+
+
 class CommandLine:
     """Runs `kpo-async`. `environment` comes on top of that of an Airflow that was never set up."""
 
@@ -48,9 +53,7 @@ class CommandLine:
 
     async def start(self, *words: object, stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "kpo_async.cli",
+            *PROGRAM,
             *map(str, words),
             env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,

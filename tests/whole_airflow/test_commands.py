@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 
+from tests.commands.conftest import PROGRAM
 from tests.whole_airflow.conftest import WholeAirflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
@@ -16,9 +16,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
 
 def kpo_async(whole: WholeAirflow, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an administrator does on Airflow's host."""
-    command = [sys.executable, "-m", "kpo_async.cli", *words]
     return subprocess.run(
-        command, env=whole.airflow.environment, capture_output=True, text=True, check=False, timeout=120
+        [*PROGRAM, *words], env=whole.airflow.environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 
