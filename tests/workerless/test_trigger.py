@@ -197,8 +197,13 @@ async def test_a_task_whose_end_was_not_stored_gets_no_second_pod(
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
     deferred = Deferred(local_cluster, "exit 3")
+
+    async def gone() -> bool:
+        return not (await local_client.list("pods", "default"))["items"]
+
     for _ in range(2):
         assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+        await eventually(gone)  # a pod that still ends would tell the second trigger
     assert sum("using the verdict that it saved" in message for message in caplog.messages) == 1
     assert await pods(local_client) == []
 
