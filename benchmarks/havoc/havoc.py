@@ -64,7 +64,7 @@ class Havoc:
     async def rage(self, seconds: float) -> None:
         """Make trouble for so long; what was killed or frozen works again at the end."""
         kinds = [
-            (20, 40, [self._kill_triggerer, self._freeze_triggerer, self._restart_triggerer, self._kill_both]),
+            (10, 25, [self._kill_triggerer, self._freeze_triggerer, self._restart_triggerer, self._kill_both]),
             (5, 15, [self._kill_task, self._kill_task, self._freeze_task, self._kill_worker]),
             (60, 120, [self._restart_scheduler]),
             (4, 10, [self._delete_pod, self._evict_pod]),
