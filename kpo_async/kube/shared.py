@@ -97,8 +97,17 @@ class SingleFlight(Generic[Key, Value]):
         # Reading the exception marks it as seen: all callers may have been cancelled.
         if flight.result.cancelled() or flight.result.exception() is not None or not self._fresh_for:
             del flights[key]
-        else:
-            flight.fresh_until = asyncio.get_running_loop().time() + self._fresh_for
+            return
+        loop = asyncio.get_running_loop()
+        flight.fresh_until = loop.time() + self._fresh_for
+        if self._fresh_for < math.inf:
+            # In an empty context: the timer must not keep the caller's variables alive.
+            loop.call_later(self._fresh_for, self._forget, flights, key, flight, context=contextvars.Context())
+
+    @staticmethod
+    def _forget(flights: dict[Key, _Flight[Value]], key: Key, flight: _Flight[Value]) -> None:
+        if flights.get(key) is flight:
+            del flights[key]
 
 
 @dataclass
