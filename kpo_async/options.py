@@ -62,6 +62,7 @@ OPTIONS: Mapping[str, Option] = {
         "Pods that one triggerer starts and follows at once for tasks without a worker. 0: no limit.",
         example="500",
     ),
+    "max_pods_per_dag": Option("integer", "0", "The same of each DAG. 0: no limit.", example="50"),
     "max_pods_per_namespace": Option("integer", "0", "The same in each namespace. 0: no limit.", example="100"),
     "pod_link": Option(
         "string",
@@ -78,17 +79,21 @@ OPTIONS: Mapping[str, Option] = {
     "push_diagnosis": Option("boolean", "True", "Whether a task whose pod failed gets the XCom `pod_diagnosis`."),
     "reconcile": Option("boolean", "True", "Whether triggerers delete pods whose try is over."),
     "retry_on_disruption": Option("integer", "0", "Default of the parameter `retry_on_disruption`.", example="3"),
+    "share_dags": Option(
+        "boolean", "True", "Whether a triggerer deserializes each DAG once, not once for every trigger."
+    ),
     "start_from_trigger": Option("boolean", "False", "Default of the parameter `start_from_trigger`."),
     "start_from_trigger_dag_size": Option(
         "integer",
         "300",
-        "Tasks of a DAG above which workers start its tasks, because Airflow deserializes the DAG for each trigger.",
+        "Tasks of a DAG above which workers start its tasks, because Airflow sends the DAG with each trigger.",
     ),
     "start_from_trigger_pools": Option(
         "string",
         "default_pool",
-        "Names of the pools whose limits the triggerer ignores when it starts tasks. `*`: all pools.",
-        example="default_pool, pods",
+        "Names of the pools whose tasks triggerers start, without Airflow's limit, or with a limit of pods in each "
+        "triggerer, which counts `pool_slots`. `*`: all pools.",
+        example="default_pool, narrow:16",
     ),
     "ui": Option("boolean", "True", "Whether Airflow's web interface has the page `Pods`, and tasks a link to it."),
     "wait_for_quota": Option(

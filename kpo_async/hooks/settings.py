@@ -77,6 +77,11 @@ def text(option: str) -> str:
     return str(conf.get(SECTION, option, fallback="") or "").strip() or OPTIONS[option].default
 
 
+def dags_are_shared() -> bool:
+    """Whether a triggerer deserializes each DAG once: `share_dags`, on by default."""
+    return switch("share_dags")
+
+
 def page_is_on() -> bool:
     """Whether the API server has the page "Pods": `ui`, on by default."""
     return switch("ui")
@@ -88,6 +93,20 @@ def pod_link() -> str:
     if value and not value.startswith(("http://", "https://")):
         raise _refused("pod_link", value, "a URL that begins with https:// or http://")
     return value
+
+
+def pools_of_triggerer() -> dict[str, int]:
+    """Return the pools whose tasks a triggerer may start, and how many pods of each it runs; 0: no limit.
+
+    The name `*` stands for all pools that are not named.
+    """
+    found = {}
+    for given in names("start_from_trigger_pools"):
+        name, colon, limit = given.partition(":")
+        if colon and not (limit.isdecimal() and int(limit)):
+            raise _refused("start_from_trigger_pools", given, "names of pools, each alone or with a limit, `narrow:16`")
+        found[name] = int(limit or 0)
+    return found
 
 
 def diagnosis_is_pushed() -> bool:
