@@ -1,7 +1,8 @@
 """The Airflow plugin (entry point `airflow.plugins`): what this package adds to Airflow's processes.
 
-In a triggerer it starts the reconciler of pods. In the API server it adds the page "Pods" and the links of tasks to it.
-Every Airflow process imports this, so it imports nothing large: the page's application is built by its first request.
+In a triggerer it shares DAGs and starts the reconciler of pods. In the API server it adds the page "Pods" and the links
+of tasks to it. Every Airflow process imports this, so it imports nothing large: the page's application is built by its
+first request.
 
 Airflow calls `on_starting` while it makes the job that its component runs, before the job knows its type; a triggerer
 then forks the process of its triggers.
@@ -19,7 +20,7 @@ from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.settings import page_is_on, pod_link
+from kpo_async.hooks.settings import dags_are_shared, page_is_on, pod_link
 from kpo_async.ui.links import URL_ROUTE, DashboardLink, PodLink
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,12 @@ def _create_app() -> Any:
     return create_app()
 
 
+def _share_dags() -> None:
+    from kpo_async.hooks import shared_dags
+
+    shared_dags.install()
+
+
 PAGE: dict[str, Any] = {"name": "kpo-async", "app": Page(), "url_prefix": URL_PREFIX}
 VIEW: dict[str, Any] = {
     "name": "Pods",
@@ -95,7 +102,7 @@ class KpoAsyncPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Add the page and the links that the configuration asks for. One that is not valid is logged and left out."""
+        """Add what the configuration asks for: an option that is not valid is logged, and its part left out."""
         cls.fastapi_apps, cls.external_views, cls.global_operator_extra_links = [], [], []
         try:
             if page_is_on():
@@ -103,5 +110,7 @@ class KpoAsyncPlugin(AirflowPlugin):
                 cls.global_operator_extra_links.append(PodLink())
             if template := pod_link():
                 cls.global_operator_extra_links.append(DashboardLink(template))
+            if TRIGGERER_MODULE in sys.modules and dags_are_shared():
+                _share_dags()
         except ConfigError as error:
             log.error("%s", error)
