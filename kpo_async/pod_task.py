@@ -145,6 +145,8 @@ class PodTask(_Stored, frozen=True):
     """Import paths of callback classes that are called in the triggerer."""
     multiple_outputs: bool = False
     """Whether each key of a result that is an object becomes an XCom of its own."""
+    mapped_over: bool = False
+    """Whether other tasks are mapped over the result: Airflow's scheduler then needs its length."""
     end_from_trigger: bool = msgspec.field(default=False, name="end_here")
     """The triggerer ends the task itself, without a worker."""
     spec_on_failure: bool = True

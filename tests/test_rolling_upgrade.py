@@ -62,6 +62,7 @@ FULL: dict[str, dict[str, Any]] = {
         "companion_grace": None,
         "ignore_companions": ["proxy"],
         "callbacks": ["team.callbacks:Announce"],
+        "mapped_over": True,
         "multiple_outputs": True,
         "end_here": True,
         "spec_on_failure": False,
@@ -182,6 +183,7 @@ class Task:
 class Instance:
     """What `read` asks of a task instance."""
 
+    task_id = "task"
     task = Task
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator
 
+from kpo_async.decorators import source
 from kpo_async.decorators.payload import Serializer, pack
+from kpo_async.decorators.task_decorator import send_arguments, task_decorator
+from kpo_async.exceptions import ManifestError
 from kpo_async.hooks.airflow import load_lazy
+from kpo_async.json_types import Json
+from kpo_async.operators.plain import NotPlainError
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.parameters import env_list
 from kpo_async.pod.xcom_sidecar import RESULT_PATH
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 def kubernetes_task(
@@ -30,12 +32,7 @@ def kubernetes_task(
     :param python_callable: the function, when the decorator is used without parentheses.
     :param multiple_outputs: push each key of a returned dict as its own XCom; by default inferred from the return type.
     """
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=_KubernetesDecoratedOperator,
-        **kwargs,
-    )
+    return task_decorator(_KubernetesDecoratedOperator, python_callable, kwargs, multiple_outputs)
 
 
 class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
@@ -62,10 +59,27 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
                 raise TypeError(f"{self.custom_operator_name} runs the function: it cannot take {taken} as well")
         kwargs.setdefault("name", f"k8s-airflow-pod-{python_callable.__name__}")
         super().__init__(python_callable=python_callable, **kwargs)
-        self.serializer = Serializer(serializer or (Serializer.DILL if use_dill else Serializer.PICKLE))
+        self.serializer = _serializer(serializer, use_dill)
 
-    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> dict[str, Any]:
-        """The manifest, with the function and its arguments in it. See `KubernetesPodOperator`."""
+    @classmethod
+    def _to_trigger(cls, given: Mapping[str, Any]) -> Json:
+        """Return the function's source, and its arguments. See `PodOperatorBase`."""
+        serializer = _serializer(given.get("serializer"), given.get("use_dill"))
+        if serializer is not Serializer.PICKLE:
+            raise NotPlainError(f"serializer={serializer.value!r} may need the objects of the DAG file")
+        try:
+            function = source.send(given["python_callable"])
+        except ManifestError as error:
+            raise NotPlainError(str(error)) from error
+        return {"python_callable": function, **send_arguments(given)}
+
+    @classmethod
+    def _from_trigger(cls, sent: Json) -> Json:
+        """See `PodOperatorBase`."""
+        return {**sent, "python_callable": source.receive(sent["python_callable"])}
+
+    def _manifest_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add the function and its arguments. See `PodOperatorBase`."""
         payload = pack(
             self.python_callable,
             load_lazy(self.op_args),
@@ -73,10 +87,10 @@ class _KubernetesDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
             serializer=self.serializer,
             result=RESULT_PATH if self.do_xcom_push else None,
         )
-        given = self.env_vars
-        self.cmds, self.arguments = list(payload.command), []
-        self.env_vars = [*(env_list(given) if isinstance(given, dict) else given or ()), *env_list(payload.environment)]
-        try:
-            return super().build_pod_request_obj(context, dry_run=dry_run)
-        finally:
-            self.env_vars = given
+        given = values["env_vars"]
+        variables = [*(env_list(given) if isinstance(given, dict) else given or ()), *env_list(payload.environment)]
+        return {**values, "cmds": list(payload.command), "arguments": [], "env_vars": variables}
+
+
+def _serializer(named: str | None, use_dill: object) -> Serializer:
+    return Serializer(named or (Serializer.DILL if use_dill else Serializer.PICKLE))

@@ -1,4 +1,7 @@
-"""`@task.kubernetes_cmd_async`: the function runs in the worker and returns the pod's command."""
+"""`@task.kubernetes_cmd_async`: the function runs in the worker and returns the pod's command.
+
+A task that starts without a worker runs a function that can be imported in the triggerer.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator
 
+from kpo_async.decorators.task_decorator import send_arguments, task_decorator
+from kpo_async.json_types import Json
+from kpo_async.operators.plain import NotPlainError, encode
 from kpo_async.operators.pod import KubernetesPodOperator
 
 if TYPE_CHECKING:
@@ -23,9 +29,7 @@ def kubernetes_cmd_task(python_callable: Callable[..., Any] | None = None, **kwa
 
     :param python_callable: the function, when the decorator is used without parentheses.
     """
-    return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_KubernetesCmdDecoratedOperator, **kwargs
-    )
+    return task_decorator(_KubernetesCmdDecoratedOperator, python_callable, kwargs)
 
 
 class _KubernetesCmdDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
@@ -51,9 +55,22 @@ class _KubernetesCmdDecoratedOperator(DecoratedOperator, KubernetesPodOperator):
 
     def execute(self, context: Context) -> Any:
         """Call the function for the command, then run the pod."""
+        self._after_rendering(context)
+        return super().execute(context)
+
+    def _after_rendering(self, context: Context) -> None:
+        """Call the function for the command."""
         command = self.render_template(self._command(context), context)
         self.cmds, self.arguments = ([], command) if self.args_only else (command, [])
-        return super().execute(context)
+
+    @classmethod
+    def _to_trigger(cls, given: Mapping[str, Any]) -> Json:
+        """Return a function that can be imported, and its arguments. See `PodOperatorBase`."""
+        try:
+            function = encode(given["python_callable"])
+        except NotPlainError as error:
+            raise NotPlainError(f"its function {error}") from error
+        return {"python_callable": function, **send_arguments(given, "args_only")}
 
     def _command(self, context: Context) -> list[str]:
         command = self.python_callable(

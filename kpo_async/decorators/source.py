@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kpo_async.exceptions import ManifestError
+from kpo_async.json_types import Json
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,46 @@ class FunctionSource:
     text: str
 
 
+class SentFunction:
+    """A function in a process that has not imported its file: a source and a signature. It cannot be called there."""
+
+    def __init__(self, source: FunctionSource, signature: inspect.Signature) -> None:
+        self.source = source
+        self.__name__ = source.name
+        self.__signature__ = signature
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise `TypeError`. Airflow wants a callable."""
+        raise TypeError(f"{self.__name__} runs in a pod only")
+
+
+def send(function: Callable[..., Any]) -> Json:
+    """Return the function's source and signature as JSON. Raises `ManifestError` as `function_source` does."""
+    source = function_source(function)
+    parameters = [
+        [name, parameter.kind.name, parameter.default is not parameter.empty]
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
+    return {**asdict(source), "parameters": parameters}
+
+
+def receive(sent: Json) -> SentFunction:
+    """Return the function that `send` was given. Defaults in its signature are None: its source has the real ones."""
+    parameters = [
+        inspect.Parameter(name, getattr(inspect.Parameter, kind), default=None if optional else inspect.Parameter.empty)
+        for name, kind, optional in sent["parameters"]
+    ]
+    source = FunctionSource(sent["name"], sent["file"], sent["text"])
+    return SentFunction(source, inspect.Signature(parameters))
+
+
 def function_source(function: Callable[..., Any]) -> FunctionSource:
     """Return the source of `function`, the one that the task decorator was applied to.
 
     Raises `ManifestError` when it has none (a lambda, a builtin), or uses variables of the function around it.
     """
+    if isinstance(function, SentFunction):
+        return function.source
     inner, kept = _unwrap(function)
     try:
         lines, first = inspect.getsourcelines(inner)

@@ -43,6 +43,7 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "TaskDeferred",
+    "count_instances",
     "deferral_settles_after",
     "get_connection",
     "get_extra",
@@ -252,11 +253,15 @@ def _maskers() -> list[Any]:
     return found or [import_module("airflow.sdk.execution_time.secrets_masker")]  # Airflow 3.1
 
 
-async def push_xcom(task_instance: Any, key: str, value: Any) -> None:
-    """Set an XCom from a trigger, with the configured XCom backend, which an end event's `xcoms` bypass."""
+async def push_xcom(task_instance: Any, key: str, value: Any, mapped_length: int | None = None) -> None:
+    """Set an XCom from a trigger, with the configured XCom backend, which an end event's `xcoms` bypass.
+
+    `mapped_length` is the number of instances of the tasks that are mapped over the value, if there are such tasks.
+    """
     from airflow.sdk.execution_time.xcom import XCom
 
-    await _in_thread(XCom.set, key=key, value=value, **_address(task_instance))
+    address = _address(task_instance)
+    await _in_thread(XCom.set, key=key, value=value, **address, _mapped_length=mapped_length)
 
 
 async def pull_xcom(task_instance: Any, key: str) -> Any:
@@ -275,11 +280,21 @@ async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
     return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
 
 
-async def get_xcom(dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """Return the XCom of a task that is not mapped, None when there is none."""
+async def get_xcom(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+    """Return the XCom of a task instance, None when there is none. The `map_index` is -1 if it is not mapped."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    return await _in_thread(XCom.get_one, key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=-1)
+    return await _in_thread(XCom.get_one, key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+async def count_instances(dag_id: str, run_id: str, task_id: str) -> int:
+    """Return the number of task instances of a task in a run, for triggers."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetTICount
+
+    request = GetTICount(dag_id=dag_id, run_ids=[run_id], task_ids=[task_id])
+    answer: Any = await task_runner.SUPERVISOR_COMMS.asend(request)
+    return int(answer.count)
 
 
 def _address(task_instance: Any) -> dict[str, Any]:

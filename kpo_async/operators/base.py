@@ -346,6 +346,27 @@ class PodOperatorBase(BaseOperator):
             if value and not models.is_literal(value):
                 self._set_xcomargs_dependency(field, value)
 
+    @classmethod
+    def _to_trigger(cls, given: Mapping[str, Any]) -> Json:
+        """Return what a task without a worker has beyond the parameters of a pod, in plain form, by parameter.
+
+        `given` are the parameters of the task, or those that all instances of a mapped task share. Raises
+        `NotPlainError` for what has no such form. For subclasses of this package.
+        """
+        return {}
+
+    @classmethod
+    def _from_trigger(cls, sent: Json) -> Json:
+        """Return the parameters that `_to_trigger` was given, among all others of the task."""
+        return sent
+
+    def _manifest_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters that the manifest is built from: `values` are the operator's own."""
+        return values
+
+    def _after_rendering(self, context: Context) -> None:
+        """Do what follows the rendering of the templates, on a worker or in a triggerer."""
+
     @property
     def reattach_on_restart(self) -> bool:
         """The old name of `durable`."""

@@ -109,8 +109,9 @@ def base_container_name(operator: PodOperatorBase) -> str:
 
 
 def values(operator: PodOperatorBase) -> Mapping[str, Any]:
-    """Return the operator's attributes by parameter name, with a base container's name that is not empty."""
-    return {**attributes.read(operator, PodOperatorBase), "base_container_name": base_container_name(operator)}
+    """Return what the manifest is built from, by parameter name, with a base container's name that is not empty."""
+    own = {**attributes.read(operator, PodOperatorBase), "base_container_name": base_container_name(operator)}
+    return operator._manifest_values(own)
 
 
 def _is_in_cluster(source: ClusterSource) -> bool:

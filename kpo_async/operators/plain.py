@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import attrs
+
 from kpo_async import models
 from kpo_async.exceptions import ImportPathError
 from kpo_async.import_path import from_import_path, to_import_path
@@ -59,6 +61,19 @@ def encode(value: Any) -> Any:
     raise NotPlainError(f"holds a {type(value).__qualname__}")
 
 
+def encode_exactly(value: Any) -> Any:
+    """Do as `encode` for data whose types matter, such as a function's arguments. Raises `NotPlainError`."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [encode_exactly(item) for item in value]
+    if type(value) is dict and all(type(key) is str for key in value) and KIND not in value:
+        return {key: encode_exactly(item) for key, item in value.items()}
+    if callable(getattr(value, "resolve", None)):
+        return _encode_reference(value)
+    raise NotPlainError(f"holds a {type(value).__qualname__}")
+
+
 def decode(value: Any) -> Any:
     """Return what `encode` was given, with a `ModelDict` for a model. Raises `ImportPathError`."""
     if isinstance(value, list):
@@ -92,6 +107,24 @@ def reference(value: Any) -> XComReference | None:
     if operator.is_mapped or operator.get_closest_mapped_task_group() is not None:
         return None
     return XComReference(operator.task_id, key)
+
+
+def can_be_read(value: Any) -> bool:
+    """Whether a triggerer can read what a task is mapped over: literals, XComs, and XComs that are zipped or chained.
+
+    Of an XComArg with functions, `map()`, the serialized DAG has only the source. One with a `fillvalue` does not say
+    how many instances of a mapped task have pushed an XCom.
+    """
+    if callable(getattr(value, "resolve", None)):
+        if hasattr(value, "args"):
+            return not _has_fillvalue(value) and all(map(can_be_read, value.args))
+        operator = getattr(value, "operator", None)
+        return operator is not None and operator.get_closest_mapped_task_group() is None
+    return is_json(value)
+
+
+def _has_fillvalue(zipped: Any) -> bool:
+    return hasattr(zipped, "fillvalue") and zipped.fillvalue is not attrs.fields(type(zipped)).fillvalue.default
 
 
 def _encode_mapping(value: Mapping[Any, Any]) -> Json:

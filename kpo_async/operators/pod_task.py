@@ -23,6 +23,7 @@ from kpo_async.logs.plan import LogPlan
 from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
+from kpo_async.operators.start_from_trigger import is_mapped_over
 from kpo_async.pod.again import MemoryGrowth
 from kpo_async.pod_task import PodTask
 
@@ -88,6 +89,9 @@ def pod_task_of(
         companion_grace=None if operator.companion_grace_seconds is None else float(operator.companion_grace_seconds),
         ignore_companions=_names(operator.ignore_companions, default=[]),
         multiple_outputs=bool(operator.multiple_outputs),
+        mapped_over=bool(operator.end_from_trigger)
+        and is_mapped_over(operator)
+        and not getattr(context["ti"], "is_mapped", False),
         spec_on_failure=bool(operator.log_pod_spec_on_failure),
         events_on_failure=bool(operator.log_events_on_failure),
         events_on_startup=bool(operator.log_events_on_startup),
@@ -195,7 +199,10 @@ def _needs_worker_to_end(operator: PodOperatorBase) -> bool:
     return bool(reasons)
 
 
-_OF_WORKER = ("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook", "map_index_template")
+_OF_WORKER = (
+    *("outlets", "on_success_callback", "on_skipped_callback", "_post_execute_hook", "map_index_template"),
+    "returns_dag_result",
+)
 """Attributes that Airflow 3.3 heeds only where a worker ends the task."""
 _METHODS_OF_WORKER = ("trigger_reentry", "resume_execution", "post_execute", "extract_xcom")
 """Methods that a worker calls on the way to the end."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,9 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorParti
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks import settings
+from kpo_async.import_path import to_import_path
 from kpo_async.json_types import Json
-from kpo_async.operators.plain import NotPlainError, encode, is_json, reference
+from kpo_async.operators.plain import NotPlainError, can_be_read, encode, is_json, reference
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 TRIGGER = "kpo_async.workerless.trigger.KubernetesPodStartTrigger"
 UNSTARTED = "unstarted"
 """The `status` of the event with which that trigger leaves a task to a worker."""
+OURS = ("kpo_async.operators.", "kpo_async.decorators.")
+"""Packages of the operators that can be made again in a triggerer."""
 SETTINGS = frozenset({"start_from_trigger", "deferrable", "reattach_on_restart", "is_delete_operator_pod"})
 """Parameters that say nothing about the pod, or that others have replaced."""
 HARMLESS_OVERRIDES = frozenset(
@@ -49,6 +52,7 @@ WORKER_CALLS_LAST = {
     "post_execute": "_post_execute_hook",
     "on_success_callback": "on_success_callback",
     "map_index_template": "map_index_template",
+    "returns_dag_result": "returns_dag_result",
 }
 """What only a worker does before and after a task: parameter -> an operator's attribute."""
 LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
@@ -77,8 +81,11 @@ class StartArguments:
     def __get__(self, operator: PodOperatorBase | None, owner: type | None = None) -> StartTriggerArgs | None:
         if operator is None or not operator.start_from_trigger:
             return None
-        own = parameters_of(operator)
-        return _start_trigger_args(own, _setting_of(operator), bool(operator.multiple_outputs))
+        kind, setting = type(operator), _setting_of(operator)
+        sent = _send(kind, parameters_of(operator), vars(operator))
+        return _start_trigger_args(
+            kind, sent, setting, bool(operator.multiple_outputs), mapped_over=is_mapped_over(operator)
+        )
 
     def __set__(self, operator: PodOperatorBase, value: object) -> None:
         raise AttributeError("start_trigger_args follow from the other parameters")
@@ -89,11 +96,11 @@ class PodOperatorPartial(OperatorPartial):
 
     def expand(self, **mapped_kwargs: Any) -> MappedOperator:
         """See Airflow's."""
-        return _with_start(super().expand(**mapped_kwargs))
+        return with_start(super().expand(**mapped_kwargs))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
         """See Airflow's."""
-        return _with_start(super().expand_kwargs(kwargs, strict=strict))
+        return with_start(super().expand_kwargs(kwargs, strict=strict))
 
 
 def partial_of(given: OperatorPartial) -> PodOperatorPartial:
@@ -112,8 +119,15 @@ def is_wanted(parameters: Mapping[str, Any]) -> bool:
 
 def check_start(parameters: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for a task that is to start in the triggerer and cannot defer."""
+    if parameters.get("start_from_trigger") not in (None, True, False):
+        raise ConfigError(f"start_from_trigger is {parameters['start_from_trigger']!r}: give True or False")
     if parameters.get("start_from_trigger") and not parameters.get("deferrable"):
         raise ConfigError("start_from_trigger=True needs deferrable=True: a task that does not defer has no trigger")
+
+
+def is_mapped_over(operator: BaseOperator) -> bool:
+    """Whether tasks are mapped over the result of this one: Airflow's scheduler then needs its length."""
+    return operator.get_dag() is not None and next(operator.iter_mapped_dependants(), None) is not None
 
 
 def reason_for_worker(operator: PodOperatorBase) -> str | None:
@@ -123,14 +137,22 @@ def reason_for_worker(operator: PodOperatorBase) -> str | None:
 
 def parameters_of(operator: PodOperatorBase) -> dict[str, Any]:
     """Return the parameters of a task that differ from their defaults, by name."""
-    own, defaults = vars(operator), _defaults(type(operator))
-    return {name: own[name] for name in defaults if name in own and own[name] not in (defaults[name], [], {}, ())}
+    own, kind = vars(operator), type(operator)
+    types = _base(kind).__annotations__
+
+    def is_default(name: str, default: Any) -> bool:
+        # For None, the constructor stores something empty where the attribute cannot be None.
+        return own[name] == default or (own[name] in ([], {}, ()) and "None" not in types[name])
+
+    defaults = pod_parameters(kind)
+    return {name: own[name] for name in defaults if name in own and not is_default(name, defaults[name])}
 
 
 def _reasons(operator: PodOperatorBase) -> Iterator[str]:
-    yield from _reasons_of_class(type(operator))
+    kind = type(operator)
+    yield from _reasons_of_class(kind)
     yield from _reasons_of_task(_setting_of(operator), operator)
-    yield from _not_plain(parameters_of(operator))
+    yield from _not_plain(kind, parameters_of(operator), vars(operator))
 
 
 def _reasons_of_class(kind: type[BaseOperator]) -> Iterator[str]:
@@ -149,8 +171,8 @@ def _reasons_of_task(setting: Setting, task: Any) -> Iterator[str]:
     for name, attribute in WORKER_CALLS_FIRST.items():
         if setting(name) or setting(attribute):
             yield f"only a worker calls {name}"
-    pools = settings.names("start_from_trigger_pools")
-    if (pool := setting("pool")) not in (None, *pools) and "*" not in pools:
+    pools, pool = settings.pools_of_triggerer(), setting("pool")
+    if pool is not None and pool not in pools and "*" not in pools:
         yield f"pool {pool!r} limits workers only ([kpo_async] start_from_trigger_pools has not got it)"
     for name in LIMITS:
         if setting(name) is not None:
@@ -172,14 +194,24 @@ def _reasons_of_dag(dag: Any) -> Iterator[str]:
         yield f"its DAG has {len(dag.task_dict)} tasks, more than [kpo_async] start_from_trigger_dag_size = {limit}"
 
 
-def _not_plain(parameters: Mapping[str, Any]) -> Iterator[str]:
+def _not_plain(kind: type[BaseOperator], parameters: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
     if parameters.get("pod_template_file"):
         yield "pod_template_file may not exist in the triggerer"
+    try:
+        _send(kind, parameters, given)
+    except NotPlainError as error:
+        yield str(error)
+
+
+def _send(kind: type[BaseOperator], parameters: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
+    """Return all parameters in plain form. Raises `NotPlainError` naming the first that has none."""
+    sent: Json = {}
     for name, value in parameters.items():
         try:
-            encode(value)
+            sent[name] = encode(value)
         except NotPlainError as error:
-            yield f"{name} {error}"
+            raise NotPlainError(f"{name} {error}") from error
+    return {**sent, **_split_mro(kind)[1]._to_trigger(given)}
 
 
 def _first_given(setting: Setting, skip_on_exit_code: Any) -> str | None:
@@ -195,13 +227,17 @@ def _setting_of(operator: PodOperatorBase) -> Setting:
     return lambda name: own.get(name)
 
 
-def _start_trigger_args(parameters: Mapping[str, Any], setting: Setting, multiple_outputs: bool) -> StartTriggerArgs:
+def _start_trigger_args(
+    kind: type[BaseOperator], sent: Json, setting: Setting, multiple_outputs: bool, *, mapped_over: bool = False
+) -> StartTriggerArgs:
     from airflow.triggers.base import StartTriggerArgs
 
-    may_end = _first_given(setting, parameters.get("skip_on_exit_code")) is None
+    may_end = _first_given(setting, sent.get("skip_on_exit_code")) is None
     arguments: Json = {
-        "parameters": {name: encode(value) for name, value in parameters.items()},
+        "operator": to_import_path(_split_mro(kind)[1]),
+        "parameters": sent,
         "multiple_outputs": multiple_outputs,
+        "mapped_over": mapped_over,
         "may_end": may_end,
     }
     return StartTriggerArgs(
@@ -209,27 +245,34 @@ def _start_trigger_args(parameters: Mapping[str, Any], setting: Setting, multipl
     )
 
 
-def _with_start(task: MappedOperator) -> MappedOperator:
-    """Have a mapped task start in the triggerer, if it should and can."""
-    given = {**_default_args(task), **task.partial_kwargs}
-    parameters = {name: value for name, value in given.items() if name in _defaults(task.operator_class)}
+def with_start(task: MappedOperator) -> MappedOperator:
+    """Have a mapped task start in the triggerer, if it should and can. Return the task."""
+    kind = task.operator_class
+    defaults = _default_args(task)
+    given = {**defaults, **task.partial_kwargs, "default_args": defaults}
+    if hasattr(task, "python_callable"):
+        given["python_callable"] = task.python_callable
+    parameters = {name: value for name, value in given.items() if name in pod_parameters(kind)}
     task.start_from_trigger = False
-    deferrable = given.get("deferrable", inspect.signature(task.operator_class.__init__).parameters.get("deferrable"))
-    wanted = {"start_from_trigger": given.get("start_from_trigger"), "deferrable": _value(deferrable)}
-    try:
-        check_start(wanted)
-    except ConfigError as error:
-        raise ConfigError(f"task {task.task_id!r}: {error}") from None
-    if is_wanted(wanted) and next(_reasons_of_mapped(task, parameters), None) is None:
+    deferrable = given.get("deferrable", inspect.signature(_base(kind).__init__).parameters["deferrable"].default)
+    wanted = {"start_from_trigger": given.get("start_from_trigger"), "deferrable": deferrable}
+    if not _has_constructor(kind):
+        try:
+            check_start(wanted)
+        except ConfigError as error:
+            raise ConfigError(f"task {task.task_id!r}: {error}") from None
+    if is_wanted(wanted) and next(_reasons_of_mapped(task, parameters, given), None) is None:
+        multiple_outputs = getattr(task, "multiple_outputs", given.get("multiple_outputs"))
         task.start_trigger_args = _start_trigger_args(
-            parameters, task.partial_kwargs.get, bool(given.get("multiple_outputs"))
+            kind, _send(kind, parameters, given), task.partial_kwargs.get, bool(multiple_outputs)
         )
         task.start_from_trigger = True
     return task
 
 
-def _value(given: Any) -> Any:
-    return given.default if isinstance(given, inspect.Parameter) else given
+def _has_constructor(kind: type[BaseOperator]) -> bool:
+    """Whether a subclass of the user's may change what it is given."""
+    return any("__init__" in vars(cls) for cls in _split_mro(kind)[0])
 
 
 def _default_args(task: MappedOperator) -> dict[str, Any]:
@@ -240,35 +283,41 @@ def _default_args(task: MappedOperator) -> dict[str, Any]:
     }
 
 
-def _reasons_of_mapped(task: MappedOperator, parameters: Mapping[str, Any]) -> Iterator[str]:
-    yield from _reasons_of_class(task.operator_class)
-    if any("__init__" in vars(cls) for cls in _split_mro(task.operator_class)[0]):
-        yield f"{task.operator_class.__name__} has a constructor of its own"
+def _reasons_of_mapped(task: MappedOperator, parameters: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+    kind = task.operator_class
+    yield from _reasons_of_class(kind)
+    if _has_constructor(kind):
+        yield f"{kind.__name__} has a constructor of its own"
     yield from _reasons_of_task(task.partial_kwargs.get, task)
-    yield from _not_plain(parameters)
+    yield from _not_plain(kind, parameters, given)
     value = task._get_specified_expand_input().value
-    for item in value.values() if isinstance(value, Mapping) else [value] if reference(value) else _items(value):
-        if not is_json(item) and reference(item) is None:
-            yield f"the triggerer cannot read what it is mapped over: {type(item).__qualname__}"
+    if isinstance(value, (list, tuple)):  # of dicts, each of which may be an XCom
+        unreadable = [item for item in value if not is_json(item) and reference(item) is None]
+    else:
+        unreadable = [
+            item for item in (value.values() if isinstance(value, Mapping) else [value]) if not can_be_read(item)
+        ]
+    for item in unreadable:
+        yield f"the triggerer cannot read what it is mapped over: {type(item).__qualname__}"
 
 
-def _items(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _split_mro(kind: type) -> tuple[tuple[type, ...], type]:
-    """Return the classes that are derived from `KubernetesPodOperator`, and that."""
-    at = next(at for at, cls in enumerate(kind.__mro__) if cls.__module__ == "kpo_async.operators.pod")
-    return kind.__mro__[:at], kind.__mro__[at]
+def _split_mro(kind: type[BaseOperator]) -> tuple[tuple[type, ...], type[PodOperatorBase]]:
+    """Return the user's classes, and the class of this package that they are derived from."""
+    mro: Any = kind.__mro__
+    at = next(at for at, cls in enumerate(mro) if cls.__module__.startswith(OURS))
+    return mro[:at], mro[at]
 
 
 @lru_cache
-def _defaults(kind: type) -> Mapping[str, Any]:
+def pod_parameters(kind: type[BaseOperator]) -> Mapping[str, Any]:
     """Return the defaults of all parameters that cross, by name."""
-    base = next(cls for cls in kind.__mro__ if isinstance(vars(cls).get("start_from_trigger"), StartFromTrigger))
-    signature = inspect.signature(base.__init__)  # type: ignore[misc]
     return {
         name: parameter.default
-        for name, parameter in signature.parameters.items()
+        for name, parameter in inspect.signature(_base(kind).__init__).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in SETTINGS
     }
+
+
+def _base(kind: type[BaseOperator]) -> Any:
+    """Return the class that declares the parameters."""
+    return next(cls for cls in kind.__mro__ if isinstance(vars(cls).get("start_from_trigger"), StartFromTrigger))

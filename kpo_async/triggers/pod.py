@@ -34,6 +34,7 @@ from kpo_async.exceptions import (
     ImportPathError,
     KpoError,
     UnauthorizedError,
+    XComError,
     clip,
 )
 from kpo_async.hooks.airflow import (
@@ -58,7 +59,7 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.lease import lease
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
-from kpo_async.pod_task import Outcome, OutcomeStatus, PodTask
+from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
 from kpo_async.triggers.kill import DEFERRED, kill, warm_up
 
 log = logging.getLogger(__name__)
@@ -189,8 +190,13 @@ class KubernetesPodTrigger(BaseTrigger):
             async with lifecycle.finishing(client, task, outcome, callbacks):
                 result = await lifecycle.collect(client, task, outcome)
                 # Before the pod is deleted, so that a triggerer that is killed in between loses nothing.
+                length = (
+                    _mapped_length(result)
+                    if task.mapped_over and outcome.succeeded and not task.skips(outcome)
+                    else None
+                )
                 if result is not None:
-                    await self._push(result)
+                    await self._push(result, length)
                 await self._push_diagnosis(outcome)
                 if outcome.status != OutcomeStatus.LOST:
                     await self._save_verdict(outcome)
@@ -224,21 +230,16 @@ class KubernetesPodTrigger(BaseTrigger):
         log.info("A triggerer was killed while it ended this task: using the verdict that it saved")
         return Outcome.from_dict(saved["outcome"])
 
-    async def _push(self, result: Any) -> None:
+    async def _push(self, result: Any, mapped_length: int | None) -> None:
         if self.pod_task.multiple_outputs and isinstance(result, dict):
             for key, value in result.items():
                 await push_xcom(self.task_instance, key, value)
-        await push_xcom(self.task_instance, RETURN_VALUE, result)
+        await push_xcom(self.task_instance, RETURN_VALUE, result, mapped_length)
 
     async def _push_diagnosis(self, outcome: Outcome) -> None:
         task = self.pod_task
-        if outcome.succeeded or task.skips(outcome) or self.task_instance is None:
-            return
-        try:
-            if diagnosis_is_pushed():
-                await push_xcom(self.task_instance, DIAGNOSIS, outcome.diagnosis_of(task).to_dict())
-        except Exception as error:  # of a user's XCom backend, too: the verdict does not depend on it
-            log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
+        if not outcome.succeeded and not task.skips(outcome) and self.task_instance is not None:
+            await push_diagnosis(self.task_instance, outcome.diagnosis_of(task))
 
     async def _wait_for_scheduler(self) -> None:
         """Delay the event while the scheduler would fail the task for it."""
@@ -260,6 +261,24 @@ class KubernetesPodTrigger(BaseTrigger):
             "pod_attempt": task.attempt,
             "pod_disruptions": task.disruptions,
         }
+
+
+async def push_diagnosis(task_instance: Any, diagnosis: PodDiagnosis) -> None:
+    """Set the XCom `pod_diagnosis`, unless the deployment wants none."""
+    try:
+        if diagnosis_is_pushed():
+            await push_xcom(task_instance, DIAGNOSIS, diagnosis.to_dict())
+    except Exception as error:  # of a user's XCom backend, too: the verdict does not depend on it
+        log.warning("The XCom %s is not set: %r", DIAGNOSIS, error)
+
+
+def _mapped_length(result: Any) -> int:
+    """Return how many instances of a task are mapped over a result. Raises `XComError`, in Airflow's words."""
+    if result is None:
+        raise XComError("did not push XCom for task mapping")
+    if not isinstance(result, (list, dict)):
+        raise XComError(f"unmappable return type {type(result).__qualname__!r}")
+    return len(result)
 
 
 def _outcome(error: KpoError) -> Outcome:

@@ -3,6 +3,7 @@
     trigger     KubernetesPodStartTrigger, which Airflow's scheduler creates instead of queueing the task
     start       what a worker does between "queued" and "deferred"
     arguments   the operator, made again from the trigger's arguments and the task's map index
+    mapping     what one instance of a mapped task is given
     context     the template context of a triggerer, with what differs from a worker's
     preparations what starts need of Airflow first, before what can wait
     places      limits on the pods that one triggerer runs at once

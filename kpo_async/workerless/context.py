@@ -7,10 +7,13 @@ for ever. In this context they raise `NeedsWorkerError` instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.sdk.execution_time.xcom import XCom
 
+from kpo_async.exceptions import KpoError
+
+T = TypeVar("T")
 UNSET: Any = object()
 NOT_ANSWERED = (
     *("prev_data_interval_start_success", "prev_data_interval_end_success", "prev_start_date_success"),
@@ -105,11 +108,14 @@ def template_context(task_instance: Any) -> dict[str, Any]:
     return {**context, "ti": ti, "task_instance": ti}
 
 
-def guarded(render: Callable[[], None]) -> None:
-    """Call `render`. Raises `NeedsWorkerError` for whatever it raises: a worker knows more, or fails as it should."""
+def guarded(step: Callable[[], T], problem: str) -> T:
+    """Return `step()`. Raises `NeedsWorkerError`, which names the `problem`, for all but this library's own errors.
+
+    A worker may know more, as files of the DAG, or fails as it should.
+    """
     try:
-        render()
-    except NeedsWorkerError:
+        return step()
+    except (KpoError, NeedsWorkerError):
         raise
-    except Exception as error:  # of a template, a macro, Jinja or Airflow
-        raise NeedsWorkerError(f"its templates cannot be rendered here: {type(error).__name__}: {error}") from error
+    except Exception as error:  # of a template, a macro, Jinja, Airflow, or the deployment's pod_mutation_hook
+        raise NeedsWorkerError(f"{problem}: {type(error).__name__}: {error}") from error

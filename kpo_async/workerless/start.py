@@ -9,7 +9,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -31,12 +31,11 @@ from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 from kpo_async.triggers.kill import DEFERRED
 from kpo_async.triggers.pod import VERDICT
-from kpo_async.workerless.arguments import Start, read, template_environment
+from kpo_async.workerless.arguments import Start, ends_in_triggerer, read, template_environment
 from kpo_async.workerless.context import guarded, template_context
 from kpo_async.workerless.places import Place, Places
 from kpo_async.workerless.preparations import Preparations
 
-T = TypeVar("T")
 CREATION_GRACE = 30.0
 """Seconds that a kill waits for a create that is under way."""
 THREADS = 4
@@ -60,10 +59,16 @@ class PodStart:
         self._creation: asyncio.Task[Json] | None = None
         self.context: Any = {}
         """The template context, once it is known."""
-        self.may_end = False
-        """Whether the triggerer should end the task and can, once it is known."""
+        self.may_end = ends_in_triggerer(arguments)
+        """Whether the triggerer should end the task and can, as far as is known."""
         self.place: Place | None = None
         """The place that the pod has among those that run at once."""
+
+    @property
+    def pod_name(self) -> str:
+        """The name of the pod as `namespace/name`, once its manifest is known."""
+        metadata = self._prepared[2]["metadata"] if self._prepared else {}
+        return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
 
     async def run(self) -> PodTask:
         """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what callbacks raise."""
@@ -101,6 +106,7 @@ class PodStart:
             await push_xcom(self._task_instance, "pod_namespace", task.namespace)
             await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
         # Another triggerer may have created it.
+        task = replace(task, mapped_over=start.mapped_over)
         task = for_deferral(operator, task, deferred_at=lifecycle.created_at(client, pod))
         return task if start.may_end else replace(task, end_from_trigger=False)
 
@@ -122,9 +128,11 @@ class PodStart:
             start = await read(self._arguments, self._task_instance)
             self.may_end = start.may_end and bool(start.operator.end_from_trigger)
             self.context = template_context(self._task_instance)
-            await _in_thread(guarded, partial(_render, start, self.context, self._task_instance))
+            render = partial(_render, start, self.context, self._task_instance)
+            await _in_thread(guarded, render, "its templates cannot be rendered here")
             source, defaults = await source_of_operator(start.operator)
-            manifest = await _in_thread(build_for, start.operator, identity(self.context), source, defaults)
+            build = partial(build_for, start.operator, identity(self.context), source, defaults)
+            manifest = await _in_thread(guarded, build, "its manifest cannot be built here")
             # An earlier try's pod was lost with a worker, if at all, and Airflow does not say here whether a user has
             # cleared the task since.
             ti_context: Any = {**self.context, "ti": self._task_instance}
@@ -144,14 +152,20 @@ class PodStart:
 
     async def _ensure_pod(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
         """Return the pod that another triggerer has created for this try, or wait for a place and create it."""
-        operator, places = start.operator, _PLACES.get()
-        limits = await places.limits(manifest["metadata"]["namespace"], operator.kubernetes_conn_id)
+        operator, places, ti = start.operator, _PLACES.get(), self._task_instance
+        demands = await places.demands(
+            namespace=manifest["metadata"]["namespace"],
+            conn_id=operator.kubernetes_conn_id,
+            dag_id=ti.dag_id,
+            pool=ti.task.pool,
+            pool_slots=ti.task.pool_slots,
+        )
         found: Json | None = None
-        if limits or operator.retry_on_disruption or operator.on_oom:  # else the name alone tells, when it is taken
+        if demands or operator.retry_on_disruption or operator.on_oom:  # else the name alone tells, when it is taken
             found = await lifecycle.own_pod(client, manifest, owner)
-        if limits:
-            weight = int(self._task_instance.task.priority_weight)
-            self.place = await places.take(limits, weight=weight, at_once=found is not None)
+        if demands:
+            weight = int(ti.task.priority_weight)
+            self.place = await places.take(demands, weight=weight, at_once=found is not None)
         return found or await self._create(client, manifest, owner)
 
     async def _create(self, client: Client, manifest: Json, owner: Owner) -> Json:
@@ -179,3 +193,4 @@ def _render(start: Start, context: Any, task_instance: Any) -> None:
     environment = template_environment(native=task_instance.task.dag.render_template_as_native_obj)
     seen = {id(value) for value in start.from_xcoms}
     operator._do_render_template_fields(operator, operator.template_fields, context, environment, seen)
+    operator._after_rendering(context)

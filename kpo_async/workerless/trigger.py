@@ -12,14 +12,15 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import KpoError, PodError
 from kpo_async.hooks.airflow import renew_lease_on_exchanges
 from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
 from kpo_async.lease import lease
 from kpo_async.operators.start_from_trigger import UNSTARTED
+from kpo_async.pod_task import PodDiagnosis
 from kpo_async.triggers.kill import kill_by, warm_up
-from kpo_async.triggers.pod import KubernetesPodTrigger
+from kpo_async.triggers.pod import KubernetesPodTrigger, push_diagnosis
 from kpo_async.workerless.context import NeedsWorkerError
 from kpo_async.workerless.start import PodStart
 
@@ -81,7 +82,9 @@ class KubernetesPodStartTrigger(BaseTrigger):
             return TriggerEvent({"status": UNSTARTED})
         except KpoError as error:
             if start.may_end:
-                log.error("%s", error)
+                if isinstance(error, PodError):
+                    await push_diagnosis(self.task_instance, PodDiagnosis(error.category, str(error), start.pod_name))
+                log.error("%s%s", self._map_index(), error)
                 return TaskFailedEvent()
             log.warning("A worker tries to start this task: %s", error)
             return TriggerEvent({"status": UNSTARTED})
@@ -90,3 +93,8 @@ class KubernetesPodStartTrigger(BaseTrigger):
         self._follower.task_instance = self.task_instance
         self._follower.starts_on_worker = False
         return None
+
+    def _map_index(self) -> str:
+        """Return what names the instance of a mapped task in front of its error."""
+        ti: Any = self.task_instance
+        return f"Map index {ti.map_index}: " if ti.map_index is not None and ti.map_index >= 0 else ""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.operators.pod import KubernetesPodOperator
@@ -50,6 +50,16 @@ def test_values_are_sent_with_the_types_that_the_triggerer_reads(
     for name in field.split("."):
         found = getattr(found, name)
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_triggerer_that_ends_the_task_knows_whether_others_are_mapped_over_its_result(ends: bool) -> None:
+    with DAG("dag", schedule=None):
+        alone = KubernetesPodOperator(task_id="alone", end_from_trigger=ends)
+        mapped_over = KubernetesPodOperator(task_id="mapped_over", end_from_trigger=ends)
+        KubernetesPodOperator.partial(task_id="mapped").expand(arguments=mapped_over.output)
+    found = [pod_task_of(operator, CONTEXT, POD, deadline=None).mapped_over for operator in (alone, mapped_over)]
+    assert found == [False, ends]
 
 
 class Resuming(KubernetesPodOperator):

@@ -130,7 +130,13 @@ Expand = Callable[[Any], Any]
         (lambda partial: partial.expand(arguments=lists()), True),
         (lambda partial: partial.expand_kwargs(lists()), True),
         (lambda partial: partial.expand(arguments=lists().map(list)), False),
-        (lambda partial: partial.expand(arguments=doubled.expand(number=lists())), False),
+        (lambda partial: partial.expand(arguments=lists().zip(lists(), fillvalue=1)), False),
+        (lambda partial: partial.expand(arguments=lists().zip(doubled.expand(number=lists()))), True),
+        (lambda partial: partial.expand(arguments=lists().concat(doubled.expand(number=lists()))), True),
+        (lambda partial: partial.expand(arguments=lists().concat(lists().map(list))), False),
+        (lambda partial: partial.expand(arguments=doubled.expand(number=lists())), True),
+        (lambda partial: partial.expand_kwargs([lists()]), True),
+        (lambda partial: partial.expand_kwargs([doubled.expand(number=lists())]), False),
         (lambda partial: partial.expand(volumes=[[models.V1Volume(name="x")]]), False),
     ],
 )
@@ -156,16 +162,3 @@ def lists() -> list[list[str]]:
 @task
 def doubled(number: Any) -> Any:
     return number
-
-
-def test_a_mapped_decorated_task_starts_on_a_worker() -> None:
-    from kpo_async.decorators.kubernetes import kubernetes_task
-
-    @kubernetes_task(**POD)
-    def work(number: int) -> int:
-        return number
-
-    with DAG("dag", schedule=None) as dag:
-        work(1)
-        work.override(task_id="mapped").expand(number=[1, 2])
-    assert [found.start_from_trigger for found in dag.tasks] == [False, False]

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from kpo_async.demo.airflow import Airflow
+from kpo_async.demo.airflow import Airflow, DagRun
 from tests.deployments.airflow import WholeAirflow, in_a_thread, on_sqlite
 from tests.statsd import StatsdReceiver, statsd_receiver
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAGS = Path(__file__).parent / "dags"
 
-__all__ = ["DAGS", "WholeAirflow"]
+__all__ = ["DAGS", "WholeAirflow", "ran_on_workers"]
+
+
+def ran_on_workers(whole: WholeAirflow, run: DagRun) -> set[str]:
+    """The tasks of a run that had a worker process: it writes its host name."""
+    rows = whole.airflow.query("SELECT task_id, hostname FROM task_instance WHERE run_id = :run", run=run.run_id)
+    return {task_id for task_id, hostname in rows if hostname}
 
 
 @pytest.fixture(scope="session")

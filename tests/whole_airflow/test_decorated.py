@@ -1,4 +1,4 @@
-"""Functions as pods do the same in both modes, in a real Airflow."""
+"""Functions as pods do the same in all modes, in a real Airflow."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.whole_airflow.conftest import DAGS, WholeAirflow
+from tests.whole_airflow.conftest import DAGS, WholeAirflow, ran_on_workers
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("mode", ["in_a_worker", "deferred"])
+@pytest.mark.parametrize("mode", ["in_a_worker", "deferred", "workerless"])
 def test_functions_get_their_arguments_and_hand_back_their_results(whole_airflow: WholeAirflow, mode: str) -> None:
     run = whole_airflow.run(f"decorated_{mode}")
     assert set(whole_airflow.failures(run)) == {"fail"}
     result = whole_airflow.airflow.xcom(run, "collect")
     assert result == [[3, 400_005], [200_001, 200_004], [f"decorated_{mode}", 2]]
+    if mode == "workerless":
+        # A command's function is in the DAG file, and only a worker reads all XComs of a mapped task.
+        on_workers = {"numbers", "ballast", "collect", "command", "add_up_squares"}
+        assert ran_on_workers(whole_airflow, run) == on_workers
     (failed,) = (task for task in whole_airflow.airflow.task_instances(run) if task.task_id == "fail")
     log = "\n".join(whole_airflow.log(run, failed))
     line = _line_of("decorated.py", 'nothing["missing"]')

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from kpo_async.demo.airflow import DagRun
-from tests.whole_airflow.conftest import WholeAirflow
+from tests.whole_airflow.conftest import WholeAirflow, ran_on_workers
 from tests.whole_airflow.dags.workerless import ITEMS, MANY
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
-BROKEN = {"broken", "contradicted", "unconnected"}
-
-
-def ran_on_workers(whole: WholeAirflow, run: DagRun) -> set[str]:
-    """The tasks of a run that had a worker process: it writes its host name."""
-    rows = whole.airflow.query("SELECT task_id, hostname FROM task_instance WHERE run_id = :run", run=run.run_id)
-    return {task_id for task_id, hostname in rows if hostname}
+BROKEN = {"broken", "contradicted", "unconnected", "unmappable"}
+PYTHON = {"commands", "words", "some_words", "scripts", "numbers"}
 
 
 def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeAirflow) -> None:
     airflow = whole_airflow.airflow
     run = whole_airflow.run("workerless")
-    assert set(whole_airflow.failures(run)) == BROKEN | {"skipped"}
-    # The list's second item has params of its own, and a worker shows the error of a template that cannot be rendered.
-    assert ran_on_workers(whole_airflow, run) == {"commands", "listed", "broken"}
+    assert set(whole_airflow.failures(run)) == BROKEN | {"skipped", "never_mapped"}
+    # The list's second item has params of its own, a worker shows the error of a template that cannot be rendered, and
+    # it knows which instances of a mapped task have pushed an XCom.
+    assert ran_on_workers(whole_airflow, run) == PYTHON | {"listed", "broken", "sparse"}
     said = airflow.xcom(run, "plain")
     assert said == f"loud {run.run_id} loud unset plain"
     assert airflow.xcom(run, "pulled") == f"{said} {said} {airflow.xcom(run, 'plain', key='pod_namespace')}"
@@ -32,12 +27,18 @@ def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeA
     ]
     assert [airflow.xcom(run, "listed", map_index=n) for n in range(2)] == ["one", "two"]
     assert [airflow.xcom(run, "over_xcom", map_index=n) for n in range(3)] == ITEMS
+    mapped = {"over_pod": "lm", "chained": "lmvw", "sparse": "vw"}
+    for name, letters in mapped.items():
+        expected = [f"{letter} {index}" for index, letter in enumerate(letters)]
+        assert [airflow.xcom(run, name, map_index=n) for n in range(len(letters))] == expected
+    assert [airflow.xcom(run, "zipped", map_index=n) for n in range(2)] == ["v 1", "w 2"]
     tasks = {str(task): task for task in airflow.task_instances(run)}
     assert (tasks["skipped"].state, tasks["retried"].try_number) == ("skipped", 2)
     errors = {name: airflow.error(run, tasks[name]) for name in BROKEN}
     assert "'nothing' is undefined" in errors["broken"]
     assert 'Invalid value: "not a name"' in errors["contradicted"]
     assert "Connection 'nowhere' is not defined" in errors["unconnected"]
+    assert "unmappable return type 'int'" in errors["unmappable"]
     assert whole_airflow.pods() == set()
 
 

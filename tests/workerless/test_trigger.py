@@ -3,165 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import uuid
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any
 
 import pytest
-from airflow.jobs.triggerer_job_runner import TriggerRunner
-from airflow.sdk import DAG, task
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import (
-    GetTaskStates,
-    GetXCom,
-    SetXCom,
-    TaskStatesResult,
-    VariableResult,
-    XComResult,
-)
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
-from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.start_from_trigger import UNSTARTED
-from kpo_async.workerless.trigger import KubernetesPodStartTrigger
-from tests.airflow_versions import DagSerialization, TaskInstanceDTO
 from tests.factories import eventually
+from tests.workerless.triggerer import Deferred, Supervisor, fired, killed, needs_airflow, pods
 
-pytestmark = pytest.mark.skipif(
-    not FAILING_IN_TRIGGERER_RETRIES, reason="before Airflow 3.3.1 a worker starts every task"
-)
-
-
-@dataclass
-class Supervisor:
-    """Airflow's side of a triggerer: task states and XComs. What it does not know, it does not answer."""
-
-    state: str = "deferred"
-    xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    async def asend(self, message: Any) -> Any:
-        return await asyncio.sleep(0, self.send(message))
-
-    def send(self, message: Any) -> Any:
-        if isinstance(message, GetTaskStates):
-            assert message.task_ids
-            assert message.run_ids
-            return TaskStatesResult(task_states={message.run_ids[0]: {message.task_ids[0]: self.state}})
-        if isinstance(message, GetXCom):
-            return XComResult(key=message.key, value=self.xcoms.get((message.task_id, message.key)))
-        if isinstance(message, SetXCom):
-            self.xcoms[message.task_id, message.key] = message.value
-            return None
-        if type(message).__name__ == "GetVariable":
-            return VariableResult(key=message.key, value="tests")
-        raise AssertionError(f"a triggerer's supervisor does not answer {type(message).__name__}")
-
-
-@pytest.fixture
-def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
-    supervisor = Supervisor()
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
-    return supervisor
-
-
-class Deferred:
-    """A task that Airflow's scheduler has deferred instead of queueing it."""
-
-    def __init__(self, cluster: LocalCluster, script: str, **parameters: Any) -> None:
-        with DAG("dag", schedule=None) as dag:
-
-            @task
-            def numbers() -> list[int]:
-                return [1, 2]
-
-            @task
-            def doubled(number: int) -> int:
-                return 2 * number
-
-            KubernetesPodOperator(
-                task_id="task",
-                image="busybox:1.36",
-                cmds=["sh", "-c"],
-                arguments=[script],
-                namespace="default",
-                kubernetes_conn_id=None,
-                config_file=str(cluster.kubeconfig),
-                termination_grace_period=1,
-                deferrable=True,
-                start_from_trigger=True,
-                end_from_trigger=True,
-                **parameters,
-            )
-            doubled.expand(number=numbers())
-        self.dag = json.loads(json.dumps(DagSerialization.to_dict(dag)))
-        self.id = uuid.uuid4()
-
-    def trigger(self) -> KubernetesPodStartTrigger:
-        """The trigger as a triggerer makes it from its row and the serialized DAG."""
-        instance = TaskInstanceDTO(
-            id=self.id,
-            dag_version_id=uuid.uuid4(),
-            dag_id="dag",
-            task_id="task",
-            run_id="run",
-            try_number=1,
-            map_index=-1,
-            pool_slots=1,
-            queue="default",
-            priority_weight=1,
-        )
-        now = datetime.now(timezone.utc)
-        run = {
-            "dag_id": "dag",
-            "run_id": "run",
-            "logical_date": now,
-            "data_interval_start": now,
-            "data_interval_end": now,
-            "run_after": now,
-            "start_date": now,
-            "end_date": None,
-            "run_type": "manual",
-            "state": "running",
-            "consumed_asset_events": [],
-            "partition_key": None,
-        }
-        ti = TriggerRunner.create_runtime_ti(instance, self.dag, run)
-        ti.get_template_context()
-        args = ti.task.start_trigger_args
-        assert args is not None
-        assert args.trigger_kwargs is not None
-        trigger = KubernetesPodStartTrigger(**args.trigger_kwargs["__var"])
-        trigger.task_instance = ti  # type: ignore[assignment]
-        return trigger
-
-    def start(self) -> tuple[KubernetesPodStartTrigger, asyncio.Task[Any]]:
-        trigger = self.trigger()
-        return trigger, asyncio.create_task(fired(trigger), name="the trigger")
-
-
-async def fired(trigger: KubernetesPodStartTrigger) -> Any:
-    """The one event of a trigger."""
-    [event] = [event async for event in trigger.run()]
-    return event
-
-
-async def pods(client: Client) -> list[str]:
-    """The names of the pods that are not being deleted."""
-    found = (await client.list("pods", "default"))["items"]
-    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
-
-async def killed(trigger: KubernetesPodStartTrigger, running: asyncio.Task[Any]) -> None:
-    """End the trigger of a task that its user has ended."""
-    running.cancel()
-    await asyncio.wait([running])
-    await trigger.on_kill()
+pytestmark = needs_airflow
 
 
 async def test_it_creates_the_pod_and_ends_the_task(

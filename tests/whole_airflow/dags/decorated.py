@@ -1,11 +1,11 @@
-"""Functions as pods, in both modes: arguments, mapping, several outputs, a failure, a command."""
+"""Functions as pods, in all modes: arguments, mapping, several outputs, a failure, a command."""
 
 from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import DAG, task
 
 from kpo_async.decorators.kubernetes import kubernetes_task as in_a_pod
 from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 DAG_ID = "decorated_{}"
 
 
-def decorated(deferrable: bool) -> None:
+def decorated(mode: dict[str, bool]) -> None:
     pod: dict[str, Any] = {
         "image": "python:3.11-slim",
         "do_xcom_push": True,
-        "deferrable": deferrable,
         "startup_timeout_seconds": 300,
+        **mode,
     }
 
     @task
@@ -65,5 +65,12 @@ def decorated(deferrable: bool) -> None:
     collect([sums["total"], all_squares["total"]], squares, command(sums["count"]))
 
 
-for mode, deferrable in {"in_a_worker": False, "deferred": True}.items():
-    dag(dag_id=DAG_ID.format(mode), schedule=None)(decorated)(deferrable)
+MODES = {
+    "in_a_worker": {"deferrable": False},
+    "deferred": {"deferrable": True},
+    "workerless": {"deferrable": True, "start_from_trigger": True, "end_from_trigger": True},
+}
+for name, mode in MODES.items():
+    # Not `@dag`, which would make a DagParam of the function's argument.
+    with DAG(DAG_ID.format(name), schedule=None):
+        decorated(mode)

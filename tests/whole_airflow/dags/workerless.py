@@ -56,6 +56,37 @@ with DAG("workerless", schedule=None, start_date=datetime(2026, 1, 1), default_a
         return [printed(item) for item in ITEMS]
 
     KubernetesPodOperator.partial(task_id="over_xcom", **POD).expand(arguments=commands())
+
+    letters = KubernetesPodOperator(
+        task_id="letters", arguments=[f"""echo '[{{"W": "l"}}, {{"W": "m"}}]' > {RESULT}"""], **POD
+    ).output
+
+    @task
+    def words(word: str | None) -> dict[str, str] | None:
+        return {"W": word} if word else None
+
+    @task
+    def scripts(word: str) -> str:
+        return printed(f"{word} $0")[0]
+
+    @task
+    def numbers() -> list[str]:
+        return ["1", "2"]
+
+    said = {"arguments": printed("$W {{ ti.map_index }}"), **POD}
+    KubernetesPodOperator.partial(task_id="over_pod", **said).expand(env_vars=letters)
+    KubernetesPodOperator.partial(task_id="chained", **said).expand(
+        env_vars=letters.concat(words.expand(word=["v", "w"]))
+    )
+    KubernetesPodOperator.partial(task_id="sparse", **said).expand(
+        env_vars=words.override(task_id="some_words").expand(word=["v", None, "w"])
+    )
+    KubernetesPodOperator.partial(task_id="zipped", **POD).expand(
+        arguments=scripts.expand(word=["v", "w"]).zip(numbers())
+    )
+    KubernetesPodOperator.partial(task_id="never_mapped", **said).expand(
+        env_vars=KubernetesPodOperator(task_id="unmappable", arguments=[f"echo 1 > {RESULT}"], **POD).output
+    )
     KubernetesPodOperator(
         task_id="retried",
         arguments=["exit $(( 2 - {{ ti.try_number }} ))"],

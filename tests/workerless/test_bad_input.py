@@ -1,0 +1,121 @@
+"""A task that cannot start in the triggerer fails there with the sentence of a worker, and leaves no pod."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from airflow import settings
+from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+
+from kpo_async.kube.client import Client
+from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.operators.start_from_trigger import UNSTARTED
+from tests.factories import eventually
+from tests.workerless.triggerer import SIMULATED, Deferred, Supervisor, fired, needs_airflow, pods
+
+pytestmark = needs_airflow
+
+
+def only_one_pod(cluster: LocalCluster) -> None:
+    """Limit the namespace."""
+    spec = {"metadata": {"name": "small", "namespace": "default"}, "spec": {"hard": {"pods": "1"}}}
+    cluster.client.create("resourcequotas", spec)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"hostname": "{{ 'not a name' }}"}, 'Invalid value: "not a name"'),
+        ({"name": "{{ 'a/b' }}"}, "name"),
+        ({"kubernetes_conn_id": "nowhere", "config_file": None}, "Connection 'nowhere' is not defined"),
+        ({"config_file": "/no/such/file"}, "/no/such/file"),
+        ({"container_resources": {"limits": {"memory": "{{ 'lots' }}"}}}, "quantities must match"),
+    ],
+)
+async def test_a_task_that_contradicts_kubernetes_or_has_no_cluster_fails_and_says_why(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    parameters: dict[str, Any],
+    sentence: str,
+) -> None:
+    deferred = Deferred(local_cluster, "true", **parameters)
+    assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+    assert sentence in caplog.text
+    assert await pods(local_client) == []
+
+
+async def test_a_refused_create_is_diagnosed_in_an_xcom(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    only_one_pod(local_cluster)
+    first = asyncio.create_task(fired(Deferred(local_cluster, "", annotations=SIMULATED).trigger()))
+
+    async def runs() -> bool:
+        return bool(await pods(local_client))
+
+    await eventually(runs)
+    refused = Deferred(local_cluster, "true", name="refused")
+    assert isinstance(await fired(refused.trigger("other")), TaskFailedEvent)
+    assert "exceeded quota: small" in caplog.text
+    diagnosis = supervisor.xcoms["task", "pod_diagnosis"]
+    assert diagnosis["category"] == "Quota"
+    assert diagnosis["pod"].startswith("default/refused-")
+    assert isinstance(await first, TaskSuccessEvent)
+
+
+async def test_one_bad_map_index_fails_with_its_number_and_the_others_go_on(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostnames = ["a", "{{ 'not a name' }}", "c"]
+    deferred = Deferred(local_cluster, "", annotations=SIMULATED, expand={"hostname": hostnames})
+    events = await asyncio.gather(*(fired(deferred.trigger(map_index=index)) for index in range(3)))
+    assert [type(event) for event in events] == [TaskSuccessEvent, TaskFailedEvent, TaskSuccessEvent]
+    [error] = [message for message in caplog.messages if "not a name" in message]
+    assert error.startswith("Map index 1: ")
+    assert 'create pods "task-' in error
+    assert await pods(local_client) == []
+
+
+@pytest.mark.parametrize(
+    ("xcom", "sentence"), [("text", "mapped over a str"), (None, "mapped over a NoneType"), ([], "mapped over nothing")]
+)
+async def test_what_nothing_can_be_mapped_over_fails_with_its_type(
+    local_cluster: LocalCluster,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    xcom: Any,
+    sentence: str,
+) -> None:
+    supervisor.xcoms["numbers", "return_value"] = xcom
+    deferred = Deferred(local_cluster, "true", expand=lambda numbers, _: {"labels": numbers})
+    assert isinstance(await fired(deferred.trigger(map_index=0)), TaskFailedEvent)
+    assert f"Map index 0: labels is {sentence}" in caplog.text
+
+
+async def test_a_pod_mutation_hook_that_raises_leaves_the_task_to_a_worker_which_shows_it(
+    local_cluster: LocalCluster,
+    supervisor: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+
+    def hook(pod: Any) -> None:
+        raise ValueError("no pods today")
+
+    monkeypatch.setattr(settings, "pod_mutation_hook", hook)
+    assert (await fired(Deferred(local_cluster, "true").trigger())).payload == {"status": UNSTARTED}
+    assert "its manifest cannot be built here: ValueError: no pods today" in caplog.text
+
+
+async def test_a_task_that_is_mapped_over_what_airflow_starts_it_by_is_left_to_a_worker(
+    local_cluster: LocalCluster, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    deferred = Deferred(local_cluster, "true", expand={"pool": ["narrow", "wide"]})
+    assert (await fired(deferred.trigger(map_index=0))).payload == {"status": UNSTARTED}
+    assert "it is mapped over pool, by which Airflow starts a task" in caplog.text
