@@ -38,6 +38,41 @@ print(json.dumps({"trigger": trigger.serialize(), "PodTask": trigger.pod_task.to
 print(kpo_async.__file__)
 """
 """Reads a row and an event, and writes them again."""
+START_PROGRAM = """
+import asyncio, json, sys
+import kpo_async
+from airflow.sdk import DAG
+from kpo_async.operators.pod import KubernetesPodOperator
+from kpo_async.workerless.arguments import read
+
+class Instance:
+    task_id = "task"
+    class task:
+        is_mapped = False
+        execution_timeout = None
+
+given = json.load(sys.stdin)
+with DAG("dag"):
+    own = KubernetesPodOperator(task_id="task", **given["parameters"]).start_trigger_args.trigger_kwargs["start"]
+start = asyncio.run(read(given["start"] or own, Instance))
+read_back = {name: getattr(start.operator, name) for name in given["parameters"] if name not in given["flags"]}
+print(json.dumps({"start": own, "operator": read_back, "may_end": start.may_end}))
+print(kpo_async.__file__)
+"""
+"""Writes the row of a task that starts in the triggerer, and reads one."""
+STARTED = {
+    "image": "busybox:1.36",
+    "cmds": ["sh", "-c"],
+    "arguments": ["echo {{ ds }}"],
+    "env_vars": {"A": "{{ params.a }}"},
+    "labels": {"team": "data"},
+    "do_xcom_push": True,
+    "on_finish_action": "keep_pod",
+    "skip_on_exit_code": [9],
+    "deferrable": True,
+    "start_from_trigger": True,
+    "end_from_trigger": True,
+}
 
 FULL: dict[str, dict[str, Any]] = {
     "PodTask": {
@@ -120,20 +155,20 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rewritten(older: Path, stored: dict[str, Any]) -> dict[str, Any]:
-    """Return what the older version writes after it has read this."""
+def rewritten(package: Path, stored: dict[str, Any], program: str = PROGRAM) -> dict[str, Any]:
+    """Return what the version in the folder `package` writes after it has read this."""
     answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-W", "ignore", "-c", program],
         input=json.dumps(stored),
-        env={**os.environ, "PYTHONPATH": str(older)},
-        cwd=older,
+        env={**os.environ, "PYTHONPATH": str(package)},
+        cwd=package,
         capture_output=True,
         text=True,
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    *_, values, package = answer.stdout.splitlines()
-    assert Path(package).is_relative_to(older)
+    *_, values, imported = answer.stdout.splitlines()
+    assert Path(imported).is_relative_to(package)
     found: dict[str, Any] = json.loads(values)
     return found
 
@@ -172,6 +207,16 @@ def test_this_version_reads_what_the_older_one_writes(older: Path) -> None:
     classpath, arguments = theirs["trigger"]
     assert classpath == f"{KubernetesPodTrigger.__module__}.{KubernetesPodTrigger.__qualname__}"
     assert KubernetesPodTrigger(**arguments).pod_task.uid == FULL["PodTask"]["uid"]
+
+
+@pytest.mark.parametrize("writer", ["this version", "the older version"])
+def test_a_task_that_starts_in_the_triggerer_is_read_by_both(older: Path, writer: str) -> None:
+    given = {"parameters": STARTED, "start": None, "flags": ["deferrable", "start_from_trigger"]}
+    writes, reads = (ROOT, older) if writer == "this version" else (older, ROOT)
+    row = rewritten(writes, given, START_PROGRAM)["start"]
+    found = rewritten(reads, {**given, "start": row}, START_PROGRAM)
+    assert found["may_end"] is True
+    assert found["operator"] == {name: value for name, value in STARTED.items() if name not in given["flags"]}
 
 
 class Task:
