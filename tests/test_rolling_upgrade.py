@@ -190,6 +190,7 @@ def test_the_full_value_has_every_field_and_no_default(name: str) -> None:
     assert [n for n, field in fields.items() if getattr(value, field.name) == field.default] == []
 
 
+@pytest.mark.slow
 def test_the_older_version_reads_what_this_one_writes(older: Path) -> None:
     mine = written()
     theirs = rewritten(older, mine)
@@ -198,6 +199,7 @@ def test_the_older_version_reads_what_this_one_writes(older: Path) -> None:
         assert {field: theirs[name][field] for field in known} == {field: mine[name][field] for field in known}
 
 
+@pytest.mark.slow
 def test_this_version_reads_what_the_older_one_writes(older: Path) -> None:
     theirs = rewritten(older, written())
     for name, kind in KINDS.items():
@@ -209,6 +211,7 @@ def test_this_version_reads_what_the_older_one_writes(older: Path) -> None:
     assert KubernetesPodTrigger(**arguments).pod_task.uid == FULL["PodTask"]["uid"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", ["this version", "the older version"])
 def test_a_task_that_starts_in_the_triggerer_is_read_by_both(older: Path, writer: str) -> None:
     given = {"parameters": STARTED, "start": None, "flags": ["deferrable", "start_from_trigger"]}

@@ -18,6 +18,9 @@ from kpo_async.localcluster.process import LocalClusterProcess
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "code" / "test_first_pod.py"
 DAG = ROOT / "example_dags" / "first_pod.py"
+COVERAGE = []
+if os.environ.get("COVERAGE_RUN"):  # `coverage run` sets it
+    COVERAGE = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}"]
 MODES = Path(__file__).with_name("modes.py")
 
 
@@ -28,7 +31,8 @@ def run_pytest(folder: Path, *arguments: str, check: bool = True) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
         "AIRFLOW_HOME": str(folder / "airflow"),
     }
-    command = [sys.executable, "-m", "pytest", "-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto", *arguments]
+    options = ["-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto"]
+    command = [sys.executable, *COVERAGE, "-m", "pytest", *options, *arguments]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not check or ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     return ran.stdout
