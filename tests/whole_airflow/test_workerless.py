@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from kpo_async.demo.airflow import DagRun
 from tests.whole_airflow.conftest import WholeAirflow, ran_on_workers
 from tests.whole_airflow.dags.workerless import ITEMS, MANY
 
@@ -12,13 +15,20 @@ BROKEN = {"broken", "contradicted", "unconnected", "unmappable"}
 PYTHON = {"commands", "words", "some_words", "scripts", "numbers"}
 
 
+def rendered_fields(whole: WholeAirflow, run: DagRun, task_id: str) -> dict[str, Any]:
+    """The rendered fields on the page of a task."""
+    found = whole.airflow.request(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}")
+    fields: dict[str, Any] = found["rendered_fields"]
+    return fields
+
+
 def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeAirflow) -> None:
     airflow = whole_airflow.airflow
     run = whole_airflow.run("workerless")
     assert set(whole_airflow.failures(run)) == BROKEN | {"skipped", "never_mapped"}
     # The list's second item has params of its own, a worker shows the error of a template that cannot be rendered, and
     # it knows which instances of a mapped task have pushed an XCom.
-    assert ran_on_workers(whole_airflow, run) == PYTHON | {"listed", "broken", "sparse"}
+    assert ran_on_workers(whole_airflow, run) == PYTHON | {"listed", "broken", "sparse", "ended_by_worker"}
     said = airflow.xcom(run, "plain")
     assert said == f"loud {run.run_id} loud unset plain"
     assert airflow.xcom(run, "pulled") == f"{said} {said} {airflow.xcom(run, 'plain', key='pod_namespace')}"
@@ -27,6 +37,10 @@ def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeA
     ]
     assert [airflow.xcom(run, "listed", map_index=n) for n in range(2)] == ["one", "two"]
     assert [airflow.xcom(run, "over_xcom", map_index=n) for n in range(3)] == ITEMS
+    assert airflow.xcom(run, "ended_by_worker") == "half"
+    # Airflow takes rendered fields from workers only.
+    assert rendered_fields(whole_airflow, run, "plain") == {}
+    assert rendered_fields(whole_airflow, run, "ended_by_worker")["image"] == "busybox:1.36"
     mapped = {"over_pod": "lm", "chained": "lmvw", "sparse": "vw"}
     for name, letters in mapped.items():
         expected = [f"{letter} {index}" for index, letter in enumerate(letters)]

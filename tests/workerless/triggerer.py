@@ -128,8 +128,19 @@ class Deferred:
                 mapped = expand(one, many) if callable(expand) else expand
                 shared = {name: value for name, value in given.items() if name not in mapped}
                 KubernetesPodOperator.partial(**shared).expand(**mapped)
+        self._keep(dag, "task")
+
+    def _keep(self, dag: DAG, task_id: str) -> None:
         self.dag = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+        self.task_id = task_id
         self._ids: dict[tuple[str, int], uuid.UUID] = {}
+
+    @classmethod
+    def of(cls, dag: DAG, task_id: str) -> Deferred:
+        """The task of a DAG whose id is `dag`."""
+        deferred = cls.__new__(cls)
+        deferred._keep(dag, task_id)
+        return deferred
 
     def trigger(self, run_id: str = "run", map_index: int = -1) -> KubernetesPodStartTrigger:
         """The trigger as a triggerer makes it from its row and the serialized DAG."""
@@ -137,7 +148,7 @@ class Deferred:
             id=self._ids.setdefault((run_id, map_index), uuid.uuid4()),
             dag_version_id=uuid.uuid4(),
             dag_id="dag",
-            task_id="task",
+            task_id=self.task_id,
             run_id=run_id,
             try_number=1,
             map_index=map_index,

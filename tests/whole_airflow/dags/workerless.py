@@ -94,6 +94,7 @@ with DAG("workerless", schedule=None, start_date=datetime(2026, 1, 1), default_a
         retry_delay=timedelta(seconds=1),
         **POD,
     )
+    KubernetesPodOperator(task_id="ended_by_worker", arguments=printed("half"), **{**POD, "end_from_trigger": False})
     KubernetesPodOperator(task_id="skipped", arguments=["exit 99"], skip_on_exit_code=99, **POD)
     KubernetesPodOperator(task_id="broken", arguments=["{{ nothing.there }}"], **POD)
     KubernetesPodOperator(task_id="contradicted", arguments=["true"], hostname="{{ 'not a name' }}", **POD)
