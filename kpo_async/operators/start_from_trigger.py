@@ -187,8 +187,7 @@ def _reasons_of_dag(dag: Any) -> Iterator[str]:
     for name in DAG_TEMPLATING:
         if getattr(dag, name):
             yield f"the triggerer does not know the DAG's {name}"
-    # Airflow hands the whole DAG to the triggerer with each trigger and deserializes it on the event loop: 1 ms with
-    # 10 tasks, 14 ms with 200, 67 ms with 1,000 (and 1.6 MB) on one core.
+    # Airflow sends the whole DAG to the triggerer with each trigger: `benchmarks/dag_size.py` measures what that costs.
     limit = settings.integer("start_from_trigger_dag_size")
     if len(dag.task_dict) > limit:
         yield f"its DAG has {len(dag.task_dict)} tasks, more than [kpo_async] start_from_trigger_dag_size = {limit}"
