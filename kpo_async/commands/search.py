@@ -106,17 +106,28 @@ async def _by_task(stack: AsyncExitStack, arguments: argparse.Namespace, task: T
 
     lists, problems = await ask(sites, pods_of_task)
     found = [Found(site.client, pod) for site, pods in lists for pod in pods]
+    has_database = not (arguments.kubeconfig or arguments.context)
     if found:
-        return max(found, key=_age_of)
+        newest = max(found, key=_age_of)
+        return (await _later_story(newest, task) if has_database and arguments.try_number is None else None) or newest
     if problems:
         raise UnableError("; ".join(problems))
-    if not (arguments.kubeconfig or arguments.context):
-        return await asyncio.to_thread(story_of_task, task)
     try:
         return await asyncio.to_thread(story_of_task, task)
     except UnableError as error:
+        if has_database:
+            raise
         where = ", ".join(map(str, sites.sites))
         raise UnableError(f"there is no pod of task {task} in {where}, and no story of it: {error}") from error
+
+
+async def _later_story(newest: Found, task: TaskName) -> Story | None:
+    """Return the task's story if it has had a later try, whose pod is gone; None if the pod is the last try's."""
+    try:
+        story = await asyncio.to_thread(story_of_task, task)
+    except UnableError:  # a run that was deleted
+        return None
+    return story if newest.record is not None and story.try_number > newest.record.try_number else None
 
 
 def _is_of(record: TaskRecord | None, task: TaskName, try_number: int | None) -> bool:
