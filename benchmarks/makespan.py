@@ -1,6 +1,6 @@
 """How long a whole Airflow takes for many deferred pods, and what it costs: the incumbent, ours, and Airflow's floor.
 
-    python benchmarks/makespan.py [--kubeconfig PATH] [--only workerless-mapped] [--pods 50] [--seconds 30]
+    KUBECONFIG=... python benchmarks/makespan.py [--only workerless-mapped] [--pods 50] [--seconds 30]
 
 All rows run in one go, one after the other, on the same machine, database and cluster, with simulated pods. Floors are
 tasks of the same kind that wait for a timer and have no pod. They and the incumbent run in an Airflow of their own in
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -78,7 +79,8 @@ async def main() -> int:
     parser.add_argument("--pods", type=int, help="tasks of each row, 200 by default")
     parser.add_argument("--seconds", type=int, help="how long each pod runs, 30 by default")
     parser.add_argument("--slots", type=int, default=4, help="worker slots")
-    parser.add_argument("--kubeconfig", type=Path, help="a real cluster with kwok's nodes")
+    kubeconfig = Path(os.environ["KUBECONFIG"]) if os.environ.get("KUBECONFIG") else None
+    parser.add_argument("--kubeconfig", type=Path, default=kubeconfig, help="a real cluster with kwok's nodes")
     parser.add_argument("--timeout", type=float, default=1800)
     parser.add_argument("--only", action="append", choices=ROWS, help="a row to run; may be repeated")
     parser.add_argument("--sqlite", action="store_true", help="where PostgreSQL is installed, too")

@@ -10,6 +10,12 @@ from pathlib import Path
 
 from racing.measure import Result
 
+NOTES = """\
+`deferrable`: workers start and end the tasks. `ended`: the triggerer ends them (`end_from_trigger`). `workerless`: it
+starts them too (`start_from_trigger`). `-mapped`, `-large`: as one mapped task. A `floor` is Airflow's own: tasks of the
+same kind that wait for a timer and have no pod, in an Airflow where this package preloads nothing; the incumbent likewise.
+CPU is that of Airflow's processes, without the database. Slot seconds are worker slots held, summed over time.
+"""
 COLUMNS: dict[str, Callable[[Result], str]] = {
     "": lambda r: r.row,
     "tasks": lambda r: f"{r.tasks} of {r.seconds:.0f} s" + (f", **{r.failed} failed**" if r.failed else ""),
@@ -39,7 +45,7 @@ def write(stem: Path, title: str, results: Sequence[Result]) -> None:
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
     runs = [result.to_dict() for result in results]
     stem.with_suffix(".json").write_text(json.dumps({"title": title, "machine": machine, "runs": runs}) + "\n")
-    stem.with_suffix(".md").write_text(f"{title}\n\n{table(results)}")
+    stem.with_suffix(".md").write_text(f"{title[0].upper()}{title[1:]}.\n\n{table(results)}\n{NOTES}")
     plot(stem.with_suffix(".png"), title, results)
 
 

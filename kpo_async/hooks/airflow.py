@@ -254,9 +254,10 @@ def _maskers() -> list[Any]:
 
 
 async def push_xcom(task_instance: Any, key: str, value: Any, mapped_length: int | None = None) -> None:
-    """Set an XCom from a trigger, with the configured XCom backend, which an end event's `xcoms` bypass.
+    """Set an XCom from a trigger, with the configured XCom backend.
 
     `mapped_length` is the number of instances of the tasks that are mapped over the value, if there are such tasks.
+    An end event's `xcoms` bypass the backend and are stored as JSON inside of JSON: `xcom_pull` returns quotes and all.
     """
     from airflow.sdk.execution_time.xcom import XCom
 
