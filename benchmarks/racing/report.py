@@ -12,9 +12,9 @@ from racing.measure import Result
 
 NOTES = """\
 `deferrable`: workers start and end the tasks. `ended`: the triggerer ends them (`end_from_trigger`). `workerless`: it
-starts them too (`start_from_trigger`). `-mapped`, `-large`: as one mapped task. A `floor` is Airflow's own: tasks of the
-same kind that wait for a timer and have no pod, in an Airflow where this package preloads nothing; the incumbent likewise.
-CPU is that of Airflow's processes, without the database. Slot seconds are worker slots held, summed over time.
+starts them too (`start_from_trigger`). `-mapped`, `-large`: as one mapped task. A `floor` is Airflow's own: tasks of
+the same kind that wait for a timer and have no pod, in an Airflow where this package preloads nothing; the incumbent
+likewise. CPU is that of Airflow's processes, without the database. Slot seconds are worker slots held, summed up.
 """
 COLUMNS: dict[str, Callable[[Result], str]] = {
     "": lambda r: r.row,
