@@ -104,7 +104,9 @@ def table_of_dags(sizes: dict[str, Json]) -> str:
 
 
 def airflows_costs() -> dict[str, float]:
-    """Return the CPU seconds that Airflow's components use for a task without a worker, by `makespan.py`."""
+    """Return the CPU seconds that Airflow's components use for a task without a worker; {} before `makespan.py` ran."""
+    if not MAKESPAN.exists():
+        return {}
     runs = json.loads(MAKESPAN.read_text())["runs"]
     run = next(run for run in reversed(runs) if run["row"] in ("workerless-mapped", "workerless-large"))
     return {name: spent / run["tasks"] for name, spent in run["cpu"].items()}
@@ -120,9 +122,11 @@ def table_of_needs(result: Json) -> str:
         cores = rate * (cost["start"] + EVENTS * cost["event"] + cost["end"])
         logging = pods * LOG_LINES * cost["line"]
         memory = (idle + pods * cost["memory"]) / MEBIBYTE
-        triggerers = math.ceil(rate * max(airflow["triggerer"], airflow["triggers"]) / BUSY)
+        main = max(airflow.get("triggerer", 0.0), airflow.get("triggers", cores / rate))
+        triggerers = max(1, math.ceil(rate * main / BUSY))
+        known = f"{rate * sum(airflow.values()):.2f}" if airflow else "run makespan.py"
         lines.append(
-            f"| {pods:,} | {memory:,.0f} MiB | {cores:.3f} | {logging:.2f} | {rate * sum(airflow.values()):.2f} | "
+            f"| {pods:,} | {memory:,.0f} MiB | {cores:.3f} | {logging:.2f} | {known} | "
             f"{triggerers} | {max(triggerers, math.ceil(pods * LOG_LINES / AIRFLOWS_RATE))} |"
         )
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from kpo_async.compat import timeout
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a pod's names wait for other tasks' starts: there may always be another one."""
 
 
