@@ -27,8 +27,11 @@ class SharedDags:
 
     def __call__(self, data: Any) -> Any:
         """Return the DAG. Its versions are told apart by all that is serialized."""
-        # Not as dicts: the order of what a task is mapped over says which argument varies fastest.
-        name, encoded = data["dag"]["dag_id"], msgspec.msgpack.encode(data)
+        try:
+            # Not as dicts: the order of what a task is mapped over says which argument varies fastest.
+            name, encoded = data["dag"]["dag_id"], msgspec.msgpack.encode(data)
+        except (KeyError, TypeError, OverflowError):  # no DAG, or an integer of more than 64 bits
+            return self._deserialize(data)
         if name in self._kept and self._kept[name][0] == encoded:
             self._kept.move_to_end(name)
             return self._kept[name][1]

@@ -44,6 +44,11 @@ def test_the_order_of_what_a_task_is_mapped_over_counts(shared: SharedDags) -> N
     assert shared({"dag": {"dag_id": "dag", "expand": {"b": [3, 4], "a": [1, 2]}}}) is not first
 
 
+@pytest.mark.parametrize("data", [{"dag": {"dag_id": "dag", "big": 2**70}}, {"no": "DAG"}])
+def test_what_cannot_be_compared_is_deserialized_each_time(shared: SharedDags, data: dict[str, Any]) -> None:
+    assert shared(data) is not shared(data)
+
+
 def test_the_dag_that_was_not_asked_for_the_longest_goes(shared: SharedDags) -> None:
     data = [{"dag": {"dag_id": str(number)}} for number in range(MOST + 1)]
     kept = [shared(item) for item in data[:-1]]
