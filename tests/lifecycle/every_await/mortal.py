@@ -38,6 +38,9 @@ from tests.airflow_versions import DagSerialization
 from tests.triggers.triggerer import task_instance
 
 attempts.BACKOFF = Backoff(first=0.2, jitter=0.0)
+CANCELLED_EVERY = 1.0
+"""Seconds between two cancellations of a trigger, as in Airflow. One that comes while Airflow logs the one before, in a
+thread and before it calls `on_kill`, costs the kill: the pod is the reconciler's then."""
 LIFETIME = 60.0
 """Seconds after which a process that hangs prints where, and ends."""
 
@@ -234,7 +237,7 @@ async def _trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any]
         if ends == [End.ENDED_BY_USER]:
             runner.to_cancel.append(1)
             await runner.cancel_triggers()
-        await asyncio.wait([running], timeout=0.1)
+        await asyncio.wait([running], timeout=CANCELLED_EVERY)
     waiting.cancel()
     others = [task for task in asyncio.all_tasks() if task.get_name().startswith("kill of pod")]
     await asyncio.gather(*others)
