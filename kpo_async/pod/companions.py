@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kpo_async.api_types import Pod
 from kpo_async.json_types import Json
-from kpo_async.pod.status import COMPANIONS_DEADLINE, PodState, Verdict, assess
+from kpo_async.pod.status import COMPANIONS_DEADLINE, KILLED, PodState, Verdict, assess
 from kpo_async.pod.xcom_sidecar import CONTAINER as XCOM_SIDECAR
 
 STOP: Json = {"spec": {"activeDeadlineSeconds": COMPANIONS_DEADLINE}}
@@ -70,4 +70,7 @@ def first_failed(pod: Pod | None, task: Counted) -> PodState | None:
 
 
 def _was_stopped(pod: Pod, state: PodState) -> bool:
-    return pod.spec.active_deadline_seconds == COMPANIONS_DEADLINE and state.reason == "DeadlineExceeded"
+    if pod.spec.active_deadline_seconds != COMPANIONS_DEADLINE:
+        return False
+    # The kubelet may report the end of a container before it gives the pod its reason.
+    return state.reason == "DeadlineExceeded" or (state.reason == "Error" and state.exit_code in KILLED)

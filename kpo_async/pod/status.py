@@ -40,7 +40,8 @@ COMPANIONS_DEADLINE = 1
 
 _STATUS_UNKNOWN = "ContainerStatusUnknown"
 """The kubelet's reason for a container of which it found no trace; it invents exit code 137."""
-_KILLED = (137, 143)
+KILLED = (137, 143)
+"""Exit codes of a container that SIGKILL or SIGTERM ended."""
 
 
 class Verdict(StrEnum):
@@ -156,7 +157,7 @@ def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bo
             return _stopped_by_kubelet(pod, end, disruption) or (Verdict.SUCCEEDED, end.reason or "", end.message or "")
         if (cause := _taken_away(pod, end, disruption)) is not None:
             return Verdict.LOST, *cause
-        if reason and end.exit_code in _KILLED:
+        if reason and end.exit_code in KILLED:
             return Verdict.FAILED, reason, message or end.message or ""
         # The pod's own reason (DeadlineExceeded) may be about other containers, which went on after this one.
         return Verdict.FAILED, end.reason or reason, end.message or message
@@ -208,7 +209,7 @@ def _taken_away(pod: Pod, end: ContainerStateTerminated, disruption: PodConditio
     """Return reason and message if the base container was stopped from outside, None if it failed by itself."""
     if _is_disruption(pod.status.reason or ""):
         return pod.status.reason or "", pod.status.message or ""
-    finished, killed = parse_time(end.finished_at), end.exit_code in _KILLED
+    finished, killed = parse_time(end.finished_at), end.exit_code in KILLED
     if disruption is not None and _follows(finished, parse_time(disruption.last_transition_time), killed):
         return disruption.reason or "DisruptionTarget", disruption.message or ""
     if pod.metadata.deletion_timestamp and _follows(finished, _deletion_requested(pod), killed):
