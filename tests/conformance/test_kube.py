@@ -16,6 +16,7 @@ from kpo_async.kube.client import Client, connect
 from kpo_async.kube.watch import Presence, Subscription, View
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.conformance.api import Api, Object, asleep, is_running, pod
+from tests.factories import eventually
 
 SELECTOR = "suite=conformance"
 
@@ -185,6 +186,10 @@ async def _token(api: Api, rules: list[Object]) -> str:
 
 async def _source(api: Api, token: str) -> ClusterSource:
     """The same cluster as another identity. The certificate comes from the namespace, as it does in a pod."""
-    found = await api.get("configmaps", "kube-root-ca.crt")
-    authority = found.body["data"]["ca.crt"] if found.status == 200 else ""
+
+    async def is_published() -> bool:
+        return (await api.get("configmaps", "kube-root-ca.crt")).status == 200
+
+    await eventually(is_published)  # by a controller, a moment after the namespace was created
+    authority = (await api.get("configmaps", "kube-root-ca.crt")).body["data"]["ca.crt"]
     return ClusterSource(config_dict=api.kubeconfig(token, authority))
