@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 SCREENSHOTS = os.environ.get("KPO_ASYNC_SCREENSHOTS", "")
 """The folder for the documentation's pictures. Empty: none are made."""
+
+# A page, an API server and a cluster share a machine that may be busy.
+expect.set_options(timeout=30_000)
 
 
 @contextlib.contextmanager

@@ -93,9 +93,17 @@ def test_a_task_leads_to_its_pods_live_log_and_the_pod_back_to_the_task(
         expect(page).to_have_url(re.compile("/dags/shown_pods/runs/.*/tasks/deferred\\?try_number=1"))
 
 
-def test_the_pictures_of_the_documentation_show_many_pods(whole: WholeAirflow[Airflow], run: DagRun) -> None:
+@pytest.fixture
+def others(whole: WholeAirflow[Airflow]) -> Iterator[None]:
     for pod in OTHERS:
         whole.create(pod)
+    yield
+    for pod in OTHERS:
+        whole.delete_pod(pod["metadata"]["name"])
+
+
+@pytest.mark.usefixtures("others")
+def test_the_pictures_of_the_documentation_show_many_pods(whole: WholeAirflow[Airflow], run: DagRun) -> None:
     token, total = whole.airflow.request("/auth/token")["access_token"], len(TASKS) + len(OTHERS)
     with chromium() as browser, open_page(browser, f"{whole.airflow.url}/plugin/kpo-async-pods", token) as page:
         frame = page.frame_locator("iframe")
@@ -109,8 +117,6 @@ def test_the_pictures_of_the_documentation_show_many_pods(whole: WholeAirflow[Ai
         expect(frame.locator("#log")).to_contain_text("begun")
         expect(frame.locator("#connection")).to_have_text("live")
         picture(page, "pods-dark")
-    for pod in OTHERS:
-        whole.delete_pod(pod["metadata"]["name"])
 
 
 def test_a_pod_leaves_the_page_when_its_task_ends(whole: WholeAirflow[Airflow], run: DagRun) -> None:
