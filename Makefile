@@ -68,11 +68,18 @@ demo: $(STAMP) ## 200 pods in a whole Airflow; PODS= POD_SECONDS= MODE=all KEEP=
 	@$(BIN)/kpo-async demo --pods $(PODS) --pod-seconds $(POD_SECONDS) --mode $(MODE) \
 	  $(if $(KEEP),--keep) $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)') $(if $(FAULTS),--faults)
 
+# Small tests run side by side. Whole Airflows would only slow each other down until they fail.
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
+ifeq ($(PYTEST_ARGS),)
+	@$(MAKE) --no-print-directory quick
+	@$(BIN)/python -m pytest -m '(airflow or slow) and not soak and not deployments'
+else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 quick: $(STAMP) ## all tests but slow ones and whole Airflows, in parallel: for the inner loop
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not slow and not soak' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal \
+	  -m 'not airflow and not slow and not soak and not deployments' $(PYTEST_ARGS)
 
 conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
