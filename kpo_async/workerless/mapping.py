@@ -77,13 +77,15 @@ class _OfInstances:
 
 
 @dataclass(frozen=True)
-class _Zipped:
+class _Combined:
     parts: Sequence[_Values]
 
     @property
     def counted(self) -> bool:
         return any(part.counted for part in self.parts)
 
+
+class _Zipped(_Combined):
     def __len__(self) -> int:
         lengths = {len(part) for part in self.parts}
         if self.counted and len(lengths) > 1:
@@ -94,14 +96,7 @@ class _Zipped:
         return tuple([await part.at(index) for part in self.parts])
 
 
-@dataclass(frozen=True)
-class _Chained:
-    parts: Sequence[_Values]
-
-    @property
-    def counted(self) -> bool:
-        return any(part.counted for part in self.parts)
-
+class _Chained(_Combined):
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
