@@ -70,10 +70,9 @@ async def streaming_logs(
             report(record)
 
         formatter = formatter and _logging_first_failure(formatter)
-        if from_start:
-            work = _follow(pod, task, task.logs, formatter, sink, cursors)
-        else:
-            work = _continue(pod, task, task.logs, formatter, sink, cursors, repeats)
+        work = _stream(
+            pod, task, task.logs, formatter, sink, cursors, repeats=repeats, continues=not (cursors or from_start)
+        )
         streaming = asyncio.create_task(work, name=f"logs of pod {pod}")
         try:
             yield streaming
@@ -158,29 +157,20 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-async def _continue(
+async def _stream(
     pod: PodHandle,
     task: PodTask,
     plan: LogPlan,
     formatter: LineFormat | None,
     sink: Sink,
     cursors: dict[str, Cursor],
+    *,
     repeats: bool,
+    continues: bool,
 ) -> bool:
-    """Follow from the cursors, or from where the triggerer before this one stopped."""
-    if not cursors:
+    """Follow the logs from the cursors on; `continues`: from where the process before this one stopped."""
+    if continues:
         cursors.update(await _load_cursors(pod, task, repeats))
-    return await _follow(pod, task, plan, formatter, sink, cursors)
-
-
-async def _follow(
-    pod: PodHandle,
-    task: PodTask,
-    plan: LogPlan,
-    formatter: LineFormat | None,
-    sink: Sink,
-    cursors: dict[str, Cursor],
-) -> bool:
     async with subscribe(pod, task) as feed:
         return await follow_pod(
             pod.client, feed, plan, sink, base=task.base_container, formatter=formatter, cursors=cursors
