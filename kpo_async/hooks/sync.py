@@ -25,7 +25,7 @@ def outside_event_loop(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if not _loop_is_running():
+        if not loop_is_running():
             return function(*args, **kwargs)
         bound = functools.partial(function, *args, **kwargs)
         with ThreadPoolExecutor(1, thread_name_prefix="kpo-async") as thread:
@@ -40,7 +40,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-def _loop_is_running() -> bool:
+def loop_is_running() -> bool:
+    """Whether this thread runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

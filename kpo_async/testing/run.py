@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import logging
 import time
@@ -26,6 +25,7 @@ from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 
+from kpo_async.hooks.sync import loop_is_running
 from kpo_async.testing.airflow import TestAirflow
 
 if TYPE_CHECKING:
@@ -96,11 +96,8 @@ def run(airflow: TestAirflow, dag: DAG, conf: dict[str, Any] | None, timeout: fl
 
 
 def _refuse_event_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError("run_dag blocks, so it cannot run in an event loop: write `def test_...`, not `async def`")
+    if loop_is_running():
+        raise RuntimeError("run_dag blocks, so it cannot run in an event loop: write `def test_...`, not `async def`")
 
 
 def _create(dag: DAG, conf: dict[str, Any] | None, session: Session) -> DagRun:
