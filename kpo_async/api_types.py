@@ -134,6 +134,11 @@ class Event(_Struct, frozen=True):
     last_timestamp: str | None = None
     event_time: str | None = None
 
+    @property
+    def happened_at(self) -> str:
+        """When it was last seen, in RFC 3339; empty if the event does not say."""
+        return self.last_timestamp or self.event_time or self.first_timestamp or ""
+
 
 class Status(_Struct, frozen=True):
     """The API server's response to a request that failed."""

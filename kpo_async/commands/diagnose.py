@@ -71,11 +71,7 @@ async def _events(found: Found) -> list[Event]:
     except ApiError as error:
         complain("diagnose", f"without the pod's events: {error}")
         return []
-    return sorted(msgspec.convert(items, list[Event]), key=_time_of)
-
-
-def _time_of(event: Event) -> str:
-    return event.last_timestamp or event.event_time or event.first_timestamp or ""
+    return sorted(msgspec.convert(items, list[Event]), key=lambda event: event.happened_at)
 
 
 def _print(found: Found, state: PodState, diagnosis: Diagnosis, events: Sequence[Event]) -> None:
@@ -99,7 +95,9 @@ def _print(found: Found, state: PodState, diagnosis: Diagnosis, events: Sequence
     )
     if events:
         show()
-        rows = [(age(parse_time(_time_of(e))), e.type or "", e.reason or "", e.message or "") for e in events[-EVENTS:]]
+        rows = [
+            (age(parse_time(e.happened_at)), e.type or "", e.reason or "", e.message or "") for e in events[-EVENTS:]
+        ]
         print_table(("age", "type", "event", "message"), rows)
 
 
@@ -125,7 +123,7 @@ def _as_json(found: Found, state: PodState, diagnosis: Diagnosis, events: Sequen
         "reason": diagnosis.reason,
         "node": state.node,
         "containers": state.containers,
-        "events": [{"time": _time_of(e), "type": e.type, "reason": e.reason, "message": e.message} for e in events],
+        "events": [{"time": e.happened_at, "type": e.type, "reason": e.reason, "message": e.message} for e in events],
     }
 
 

@@ -327,8 +327,4 @@ def _last_event(events: Sequence[Event], *reasons: str) -> Event | None:
     wanted: Callable[[Event], bool] = (
         (lambda event: event.reason in reasons) if reasons else (lambda event: event.type == "Warning")
     )
-    return max(filter(wanted, events), key=_time_of, default=None)
-
-
-def _time_of(event: Event) -> str:
-    return event.last_timestamp or event.event_time or event.first_timestamp or ""
+    return max(filter(wanted, events), key=lambda event: event.happened_at, default=None)
