@@ -11,7 +11,7 @@ from kpo_async.api_types import Pod, pod_from_dict
 from kpo_async.demo.cluster import Cluster
 from kpo_async.exceptions import ApiError
 from kpo_async.json_types import Json
-from kpo_async.kube.watch import Apply, Delete, InitApply, Watcher
+from kpo_async.kube.watch import Delete, Init, InitApply, InitDone, Watcher
 
 COMPARE_EVERY = 10.0
 WATCH_LAG = 20.0
@@ -66,10 +66,17 @@ class Witness:
         return {owner: pods for owner, pods in names.items() if len(pods) > 1}
 
     async def _watch(self, cluster: Cluster) -> None:
+        synced: set[str] = set()
         async with contextlib.aclosing(Watcher(cluster.client, cluster.namespace).events()) as events:
             async for event in events:
-                if isinstance(event, InitApply | Apply | Delete):
+                if isinstance(event, Init):
+                    synced = set()
+                elif isinstance(event, InitDone):
+                    self._keep_only(synced)
+                else:
                     self._note(event.pod, gone=isinstance(event, Delete))
+                    if isinstance(event, InitApply):
+                        synced.add(event.pod.metadata.uid)
 
     async def _compare(self, cluster: Cluster) -> None:
         """Compare the picture of the watch with a LIST, again and again."""
@@ -94,6 +101,11 @@ class Witness:
             elif code is not None and self.pods[uid].exit_code != code:
                 differences.append(f"{pod['metadata']['name']} has exited with {code}, not {self.pods[uid].exit_code}")
         return differences
+
+    def _keep_only(self, uids: set[str]) -> None:
+        """Note that all pods but these have been deleted while no watch was open."""
+        for uid in set(self.pods) - uids:
+            self.pods[uid].gone, self.pods[uid].running = True, False
 
     def _note(self, pod: Pod, *, gone: bool) -> None:
         seen = self.pods.setdefault(pod.metadata.uid, Seen(pod.metadata.name))
