@@ -94,7 +94,7 @@ lint: $(STAMP) ## format, lint, types, layers, shell programs, CI workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/shellcheck .ci/run $$(find kpo_async -name '*.sh')
+	@$(BIN)/shellcheck .ci/run tests/kind.sh $$(find kpo_async -name '*.sh')
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 check: lint ## lint, and the tests with the coverage gate
@@ -117,13 +117,8 @@ chaos: $(STAMP) ## a whole Airflow under kills, freezes and users; MINUTES= KUBE
 bench: $(STAMP) ## every benchmark, side by side with the incumbent where it applies
 	@for benchmark in $(filter-out benchmarks/chaos.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
-kind: $(STAMP) ## tests/conformance and tests/deployments on a kind cluster of its own (needs docker and kind)
-	@for tool in docker kind; do \
-	  command -v $$tool >/dev/null || { echo "make kind: $$tool is not installed" >&2; exit 1; }; done
-	@docker info >/dev/null 2>&1 || { echo 'make kind: the docker daemon does not answer' >&2; exit 1; }
-	@trap 'kind delete cluster --name kpo-async' EXIT; \
-	  kind create cluster --name kpo-async --config tests/kind.yaml --kubeconfig $(VENV)/kind.kubeconfig --wait 120s; \
-	  $(MAKE) --no-print-directory conformance deployments KUBECONFIG=$(VENV)/kind.kubeconfig
+kind: $(STAMP) ## tests/conformance and tests/deployments on a kind cluster of its own (needs docker, kind and root)
+	@tests/kind.sh '$(VENV)/kind.kubeconfig'
 
 lock: ## resolve requirements.lock again, for every Python at once
 	@[ -x $(BIN)/uv ] || $(MAKE) --no-print-directory install

@@ -70,6 +70,7 @@ class Place:
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": {
                 "hostNetwork": True,
+                "securityContext": {"runAsUser": 0},  # the folders are those of the user who runs the tests
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 5,
                 "serviceAccountName": f"kpo-async-{account}" if account else "default",
