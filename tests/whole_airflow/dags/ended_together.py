@@ -6,11 +6,11 @@ from airflow.sdk import Param, dag
 
 from kpo_async.operators.pod import KubernetesPodOperator
 
-WAIT = "while [ $(date +%s) -lt {{ params.until }} ]; do sleep 0.2; done; echo 7 > /airflow/xcom/return.json"
+WAIT = "until [ -e /signals/end ]; do sleep 0.2; done; echo 7 > /airflow/xcom/return.json"
 PODS = 6
 
 
-@dag(schedule=None, params={"until": Param(0, type="integer", description="seconds since the epoch")})
+@dag(schedule=None, params={"folder": Param("", type="string", description="where a file `end` ends the pods")})
 def ended_together() -> None:
     KubernetesPodOperator.partial(
         task_id="end",
@@ -19,6 +19,8 @@ def ended_together() -> None:
         do_xcom_push=True,
         deferrable=True,
         end_from_trigger=True,
+        volumes=[{"name": "signals", "hostPath": {"path": "{{ params.folder }}"}}],
+        volume_mounts=[{"name": "signals", "mountPath": "/signals"}],
     ).expand(arguments=[[WAIT] for _ in range(PODS)])
 
 
