@@ -68,25 +68,39 @@ demo: $(STAMP) ## 200 pods in a whole Airflow; PODS= POD_SECONDS= MODE=all KEEP=
 	@$(BIN)/kpo-async demo --pods $(PODS) --pod-seconds $(POD_SECONDS) --mode $(MODE) \
 	  $(if $(KEEP),--keep) $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)') $(if $(FAULTS),--faults)
 
-# Small tests run side by side. Whole Airflows would only slow each other down until they fail.
+# Small tests run side by side, four on two cores. Of whole Airflows, which wait half of their time, two do; those
+# marked `alone` have the machine to themselves. A failure does not hide what comes after it.
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
 ifeq ($(PYTEST_ARGS),)
-	@$(MAKE) --no-print-directory quick
-	@$(BIN)/python -m pytest -m '(airflow or slow) and not soak and not deployments'
+	@status=0; \
+	$(QUICK) || status=1; \
+	$(LARGE) and not alone' -n 2 --dist loadscope || status=1; \
+	$(LARGE) and alone' || status=1; \
+	exit $$status
 else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
 quick: $(STAMP) ## all tests but slow ones and whole Airflows, in parallel: for the inner loop
-	@$(BIN)/python -m pytest -n auto --dist worksteal \
-	  -m 'not airflow and not slow and not soak and not deployments' $(PYTEST_ARGS)
+	@$(QUICK) $(PYTEST_ARGS)
+
+QUICK = $(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not slow and not soak and not deployments'
+LARGE = $(BIN)/python -m pytest --durations=10 -m '(airflow or slow) and not soak and not deployments
+
+# Pods of different tests do not meet, but all tests miss an API server that is away.
+CONFORMANCE = $(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)'
+# pytest's exit code when PYTEST_ARGS leave none.
+NO_TESTS := 5
 
 conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
-	@$(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)' $(PYTEST_ARGS)
+	@status=0; \
+	$(CONFORMANCE) -n auto -m 'not outage' $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
+	$(CONFORMANCE) -m outage $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
+	exit $$status
 
 deployments: $(STAMP) ## whole Airflows as people run them: KUBECONFIG=... IMAGE=an image there with Airflow and this package
-	@$(BIN)/python -m pytest -m deployments --durations=0 --durations-min=1 tests/deployments \
+	@$(BIN)/python -m pytest -m deployments -n 2 --dist loadfile --durations=0 --durations-min=1 tests/deployments \
 	  $(if $(KUBECONFIG),--cluster='$(KUBECONFIG)') $(if $(IMAGE),--image='$(IMAGE)') $(PYTEST_ARGS)
 
 lint: $(STAMP) ## format, lint, types, layers, shell programs, CI workflows

@@ -13,6 +13,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
@@ -26,6 +27,17 @@ from tests.virtual_time import VirtualTimeLoop
 # The same examples in every run, and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=default explores.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+SHARED = {
+    "Airflow on sqlite": ("tests/whole_airflow/",),
+    "Airflow on PostgreSQL": ("tests/deployments/",),
+    "API server": ("tests/ui/test_access.py", "tests/ui/test_page.py"),
+    "Airflow with a dashboard": ("tests/ui/test_whole_airflow.py",),
+    "stories": ("tests/commands/test_stories.py",),
+    "wheel": ("tests/test_distribution.py",),
+    "older version": ("tests/test_rolling_upgrade.py",),
+}
+"""Which tests share a fixture that takes seconds to set up: the beginnings of their node ids."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +61,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Use two workers per core for `-n auto`: tests wait more than they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `--dist loadscope`: return a scheduler that keeps the tests of `SHARED` together, and no others."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((scope for scope, paths in SHARED.items() if nodeid.startswith(paths)), nodeid)
+
+    return Scheduler(config, log)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands.conftest import ROOT
 from tests.statsd import StatsdReceiver, statsd_receiver
+from tests.testing.test_plugin import CACHE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -41,7 +42,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, StatsdReceiver]
             "AIRFLOW__METRICS__STATSD_PORT": str(receiver.port),
             "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "kpo_async.testing.plugin"]
+        command += ["-o", "asyncio_mode=auto", "-o", CACHE]
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return ran.stdout[-6000:] + ran.stderr[-2000:], receiver
 

@@ -25,7 +25,7 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two_triggerers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeAirflow[Deployment]]:
     try:
         programs()

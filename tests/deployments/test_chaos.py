@@ -15,7 +15,7 @@ from tests.deployments.postgres import programs
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 OPTIONS = ("--minutes", "3", "--pods", "40", "--longest", "60")
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 def test_three_minutes_of_chaos_break_no_promise() -> None:

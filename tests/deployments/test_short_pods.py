@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.whole_airflow.conftest import WholeAirflow
+from tests.deployments.airflow import Deployment, WholeAirflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(400)]
 
 
-def test_a_hundred_pods_that_end_at_once_all_succeed(whole_airflow: WholeAirflow) -> None:
-    run = whole_airflow.run("short_pods", {"pods": 100}, timeout=380)
-    assert whole_airflow.failures(run) == {}
-    tasks = [task for task in whole_airflow.airflow.task_instances(run) if task.task_id == "short"]
+def test_a_hundred_pods_that_end_at_once_all_succeed(two_triggerers: WholeAirflow[Deployment]) -> None:
+    run = two_triggerers.run("short_pods", {"pods": 100}, timeout=380)
+    assert two_triggerers.failures(run) == {}
+    tasks = [task for task in two_triggerers.airflow.task_instances(run) if task.task_id == "short"]
     assert len(tasks) == 100
     assert {task.try_number for task in tasks} == {1}

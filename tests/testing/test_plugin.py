@@ -22,6 +22,8 @@ COVERAGE = []
 if os.environ.get("COVERAGE_RUN"):  # `coverage run` sets it
     COVERAGE = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}"]
 MODES = Path(__file__).with_name("modes.py")
+CACHE = f"cache_dir={ROOT / '.pytest_cache' / 'users'}"
+"""The option of a user's pytest that keeps Airflow's empty database for the next run, as a user's folder would."""
 
 
 def run_pytest(folder: Path, *arguments: str, check: bool = True) -> str:
@@ -31,7 +33,7 @@ def run_pytest(folder: Path, *arguments: str, check: bool = True) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
         "AIRFLOW_HOME": str(folder / "airflow"),
     }
-    options = ["-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto"]
+    options = ["-p", "kpo_async.testing.plugin", "-o", "asyncio_mode=auto", "-o", CACHE]
     command = [sys.executable, *COVERAGE, "-m", "pytest", *options, *arguments]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not check or ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]

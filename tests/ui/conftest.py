@@ -53,7 +53,7 @@ class Site:
         return int(traffic.watches)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with in_a_thread(api_server(tmp_path_factory.mktemp("site"))) as whole:
         found = Site(whole)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kpo_async.demo.airflow import Airflow, DagRun
-from tests.deployments.airflow import WholeAirflow, in_a_thread, on_sqlite
+from tests.deployments.airflow import PROMPT, WholeAirflow, in_a_thread, on_sqlite
 from tests.statsd import StatsdReceiver, statsd_receiver
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
@@ -23,16 +23,17 @@ def ran_on_workers(whole: WholeAirflow, run: DagRun) -> set[str]:
     return {task_id for task_id, hostname in rows if hostname}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def statsd() -> Iterator[StatsdReceiver]:
     """Receives what `whole_airflow` publishes."""
     with statsd_receiver() as receiver:
         yield receiver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole_airflow(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdReceiver) -> Iterator[WholeAirflow[Airflow]]:
-    metrics = {
+    settings = {
+        **PROMPT,
         "AIRFLOW__METRICS__STATSD_ON": "True",
         "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
         "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
@@ -40,5 +41,5 @@ def whole_airflow(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdReceiv
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         (dags / file.name).symlink_to(file)
-    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"), "research", environment=metrics)) as whole:
+    with in_a_thread(on_sqlite(dags, tmp_path_factory.mktemp("cluster"), "research", environment=settings)) as whole:
         yield whole

@@ -1,0 +1,1 @@
+"""Tests. `tests/conftest.py` says what holds for all of them."""
