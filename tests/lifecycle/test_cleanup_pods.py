@@ -1,7 +1,7 @@
 """The official chart's job `airflow kubernetes cleanup-pods` deletes ended pods at once: nothing is lost by that.
 
 It leaves a pod alone until its task is done with it, for the pod lacks a label by which the job selects. A pod that has
-this label, from its user or an older version, is deleted while its task is deferred.
+this label, from a `pod_mutation_hook` or an older version, is deleted while its task is deferred.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod.xcom_sidecar import XComTransport
 from kpo_async.pod_task import OnFinishAction, Outcome
-from tests.factories import NO_CALLBACKS, create_pod, eventually, identity, manifest, owner, pod_exists, pod_task
+from tests.factories import NO_CALLBACKS, eventually, identity, manifest, owner, pod_exists, pod_task
 
 LARGE = "printf '\"'; head -c 90000 /dev/zero | tr '\\0' x; printf '\"'"
 RESULT = "/airflow/xcom/return.json"
@@ -89,7 +89,10 @@ async def test_an_ended_pod_that_the_job_deletes_loses_neither_verdict_nor_resul
 
 async def follow(client: Client, script: str) -> Outcome:
     """Follow a pod to its end as a trigger does, and see the job delete it."""
-    pod = await create_pod(client, script, do_xcom_push=True, labels={"airflow_version": "3.3.2"})
+    task = identity()
+    wanted = manifest(task, script, do_xcom_push=True)
+    wanted["metadata"]["labels"]["airflow_version"] = airflow.__version__
+    pod = await lifecycle.ensure_pod(client, wanted, owner(task))
     outcome = await lifecycle.wait(client, pod_task(pod, xcom=XComTransport.SIDECAR), NO_CALLBACKS)
 
     async def is_deleted() -> bool:
