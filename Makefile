@@ -87,7 +87,8 @@ quick: $(STAMP) ## all tests but slow ones and whole Airflows, in parallel: for 
 QUICK = $(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not slow and not soak and not deployments'
 LARGE = $(BIN)/python -m pytest --durations=10 -m '(airflow or slow) and not soak and not deployments
 
-# Pods of different tests do not meet, but all tests miss an API server that is away.
+# Pods of different tests do not meet, but all tests miss an API server that is away. The outages come first: one test
+# needs a server that has been restarted.
 CONFORMANCE = $(BIN)/python -m pytest tests/conformance --cluster='$(KUBECONFIG)'
 # pytest's exit code when PYTEST_ARGS leave none.
 NO_TESTS := 5
@@ -95,8 +96,8 @@ NO_TESTS := 5
 conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG=...
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
 	@status=0; \
-	$(CONFORMANCE) -n auto -m 'not outage' $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
 	$(CONFORMANCE) -m outage $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
+	$(CONFORMANCE) -n auto -m 'not outage' $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
 	exit $$status
 
 deployments: $(STAMP) ## whole Airflows as people run them: KUBECONFIG=... IMAGE=an image there with Airflow and this package

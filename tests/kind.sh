@@ -17,6 +17,9 @@ shared=$(mktemp -d /var/tmp/kpo-XXXXXX) # components in the cluster find Airflow
 trap 'kind delete cluster --name "$cluster"; "${as_root[@]}" rm -rf "$shared"' EXIT
 sed "s|ROOT|$PWD|g; s|SHARED|$shared|g" tests/kind.yaml |
   kind create cluster --name "$cluster" --config - --kubeconfig "$kubeconfig" --wait 120s
+in_node=(docker exec "$cluster-control-plane")
+"${in_node[@]}" pkill kube-apiserver # one test of conformance needs a server that has been restarted
+"${in_node[@]}" timeout 120 sh -c 'sleep 5; until kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz; do sleep 1; done'
 docker build --file deploy/Dockerfile --tag "$image" .
 kind load docker-image "$image" --name "$cluster"
 

@@ -124,6 +124,7 @@ async def test_a_malformed_version_is_500_without_a_reason(api: Api) -> None:
 
 
 async def test_a_version_that_is_too_old_is_an_error_in_the_stream(api: Api) -> None:
+    """An API server remembers all versions since its start for a while, so a new cluster's has to be restarted once."""
     async with api.watch(resourceVersion="1") as watch:
         [event] = await watch.rest()
     assert event.type == "ERROR"
@@ -138,7 +139,9 @@ async def test_a_bookmark_ends_the_initial_events(api: Api) -> None:
     await api.get("pods")
     async with api.watch(allowWatchBookmarks="true", timeoutSeconds="1") as watch:
         events = await watch.rest()
-    assert [event.type for event in events] == ["ADDED", "BOOKMARK"]
+    # Others may follow: the server sends one before the end of a watch if pods of other namespaces changed.
+    assert [event.type for event in events[:2]] == ["ADDED", "BOOKMARK"]
+    assert {event.type for event in events[2:]} <= {"BOOKMARK"}
     metadata = events[1].object["metadata"]
     assert metadata.pop("resourceVersion")
     assert metadata == {"annotations": {"k8s.io/initial-events-end": "true"}}
