@@ -52,6 +52,7 @@ __all__ = [
     "in_triggerer",
     "load_lazy",
     "log_path",
+    "log_path_renderer",
     "masked",
     "pod_mutation_hook",
     "pull_xcom",
@@ -168,9 +169,14 @@ def in_triggerer() -> bool:
 
 def log_path(task_instance: Any) -> str:
     """Return the path of the file that a worker writes for a try, relative to the log folder."""
+    return log_path_renderer()(ti=task_instance)
+
+
+def log_path_renderer() -> Callable[..., str]:
+    """Return what renders `log_path`. Its template is compiled once in a process."""
     from airflow.utils.helpers import log_filename_template_renderer
 
-    return log_filename_template_renderer()(ti=task_instance)
+    return log_filename_template_renderer()
 
 
 def remote_logging() -> bool:
