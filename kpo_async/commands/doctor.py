@@ -20,13 +20,12 @@ from packaging.version import Version
 
 from kpo_async._version import __version__
 from kpo_async.commands.command import Exit, UnableError, add_cluster_options, add_output_option, run_command
-from kpo_async.commands.rights import allowed, features_in_use, rights_of
+from kpo_async.commands.rights import allowed, components_in_use, features_in_use, rights_of
 from kpo_async.commands.sites import Site, open_sites
 from kpo_async.commands.table import print_json, print_table
 from kpo_async.compat import StrEnum, timeout
 from kpo_async.exceptions import ApiError, ConfigError, KpoError
 from kpo_async.kube.watch import InitDone, watch_pods
-from kpo_async.pod.rights import Component
 
 COLUMNS = ("status", "check", "result")
 OLDEST_AIRFLOW = "3.1.8"
@@ -207,7 +206,7 @@ def _origin(site: Site) -> Check:
 
 
 async def _rights(site: Site) -> AsyncIterator[Check]:
-    name, wanted = f"{site}: rights", rights_of(list(Component), features_in_use())
+    name, wanted = f"{site}: rights", rights_of(components_in_use(), features_in_use())
     try:
         verdicts = await allowed(site.client, site.namespace, wanted)
     except ApiError as error:
@@ -218,7 +217,7 @@ async def _rights(site: Site) -> AsyncIterator[Check]:
         advice = f"may not {right.verb} {right.resource}: {right.lost}; `kpo-async rbac` prints the Roles"
         yield Status.WARNING if right.features else Status.PROBLEM, name, advice
     if not missing:
-        yield Status.OK, name, "all that workers and triggerers need"
+        yield Status.OK, name, "all that Airflow's components need"
 
 
 async def _watch(site: Site) -> Check:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import yaml
 
 from kpo_async.commands.command import Exit, UnableError, add_cluster_options, complain, run_command
-from kpo_async.commands.rights import allowed, features_in_use, rights_of
+from kpo_async.commands.rights import allowed, components_in_use, features_in_use, rights_of
 from kpo_async.commands.sites import ask, open_sites
 from kpo_async.commands.table import print_json, print_table, results
 from kpo_async.pod.rights import Component, Feature, manifests
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with the rights for a feature that single tasks use; those that are on by configuration are included",
     )
     parser.add_argument("--airflow-namespace", help="where Airflow runs (default: in the pods' namespace)")
-    parser.add_argument("--prefix", default="kpo-async", help="of the names, before -worker and -triggerer")
+    parser.add_argument(
+        "--prefix", default="kpo-async", help="of the names, before -worker, -triggerer and -api-server"
+    )
     add_cluster_options(parser)
     parser.add_argument("-o", "--output", choices=("yaml", "table", "json"), help="default: yaml; with --check: table")
 
@@ -46,6 +48,7 @@ async def _print(arguments: argparse.Namespace) -> int:
     items = manifests(
         arguments.namespace,
         airflow_namespace=arguments.airflow_namespace or "",
+        components=components_in_use(),
         features=features_in_use(arguments.feature or ()),
         prefix=arguments.prefix,
     )
@@ -64,7 +67,7 @@ class _NoAliases(yaml.SafeDumper):
 
 
 async def _check(arguments: argparse.Namespace) -> int:
-    components = [Component(arguments.component)] if arguments.component else list(Component)
+    components = [Component(arguments.component)] if arguments.component else components_in_use()
     wanted = rights_of(components, features_in_use(arguments.feature or ()))
     async with AsyncExitStack() as stack:
         sites = await open_sites(stack, arguments)

@@ -21,10 +21,20 @@ def features_in_use(given: Iterable[str] = ()) -> set[Feature]:
     return features
 
 
+def components_in_use() -> list[Component]:
+    """Return the components that need rights. The API server needs some for the page "Pods" alone."""
+    from kpo_async.hooks.settings import page_is_on
+
+    return [component for component in Component if component is not Component.API_SERVER or page_is_on()]
+
+
 def rights_of(components: Collection[Component], features: Collection[Feature]) -> list[Right]:
-    """Return the rights of these components, each once."""
-    needed = (right for component in components for right in rights(component, features))
-    return list({(right.verb, right.resource): right for right in needed}.values())
+    """Return the rights of these components, each once, with what the first of them loses without it."""
+    found: dict[tuple[str, str], Right] = {}
+    for component in components:
+        for right in rights(component, features):
+            found.setdefault((right.verb, right.resource), right)
+    return list(found.values())
 
 
 async def allowed(client: Client, namespace: str, wanted: Sequence[Right]) -> list[bool]:

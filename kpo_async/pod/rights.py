@@ -1,4 +1,4 @@
-"""The rights that workers and triggerers need in the namespace of the pods, and what is lost without each.
+"""The rights that Airflow's components need in the namespace of the pods, and what is lost without each.
 
 `RIGHTS` is the one place that names them. `rules` and `manifests` turn those for the features in use into RBAC objects
 (https://kubernetes.io/docs/reference/access-authn-authz/rbac/); `tests/conformance/test_rights.py` takes one away at a
@@ -23,10 +23,13 @@ class Component(StrEnum):
     WORKER = "worker"
     """Whatever runs tasks: a Celery worker, a pod of the KubernetesExecutor, the scheduler under the LocalExecutor."""
     TRIGGERER = "triggerer"
+    API_SERVER = "api-server"
+    """It shows the page "Pods", and changes nothing."""
 
 
-BOTH = frozenset(Component)
+BOTH = frozenset({Component.WORKER, Component.TRIGGERER})
 TRIGGERER = frozenset({Component.TRIGGERER})
+API_SERVER = frozenset({Component.API_SERVER})
 
 
 class Feature(StrEnum):
@@ -107,6 +110,18 @@ RIGHTS = (
         # Before Kubernetes 1.35 opening a WebSocket asks for `get`; from then on for `create`, too.
         for verb in ("create", "get")
     ),
+    *(
+        Right(
+            verb,
+            "pods",
+            "the rows of the page, by one watch for all pods of the namespace",
+            "the page shows no pod of the namespace, and says why",
+            of=API_SERVER,
+        )
+        for verb in ("list", "watch")
+    ),
+    Right("get", "pods", "a look at the pod whose log is opened", "the page shows no log, and says why", of=API_SERVER),
+    Right("get", "pods/log", "logs on the page", "the page shows no log, and says why", of=API_SERVER),
 )
 
 
@@ -126,15 +141,20 @@ def rules(component: Component, features: Collection[Feature] = ()) -> list[Json
 
 
 def manifests(
-    namespace: str, *, airflow_namespace: str = "", features: Collection[Feature] = (), prefix: str = "kpo-async"
+    namespace: str,
+    *,
+    airflow_namespace: str = "",
+    components: Collection[Component] = tuple(Component),
+    features: Collection[Feature] = (),
+    prefix: str = "kpo-async",
 ) -> list[Json]:
-    """Return ServiceAccount, Role and RoleBinding of each component, each named `prefix`-component.
+    """Return ServiceAccount, Role and RoleBinding of each of these components, each named `prefix`-component.
 
     The pods are in `namespace`, Airflow in `airflow_namespace`, by default the same.
     """
     return [
         found
-        for component in Component
+        for component in components
         for found in _manifests(component, f"{prefix}-{component}", namespace, airflow_namespace or namespace, features)
     ]
 

@@ -17,17 +17,29 @@ async def test_rbac_prints_a_service_account_and_a_role_for_each_component(comma
     printed = await command_line("rbac", "--namespace", "pods", "--airflow-namespace", "airflow")
     assert (printed.code, printed.err) == (0, "")
     manifests = list(yaml.safe_load_all(printed.out))
-    assert [m["kind"] for m in manifests] == ["ServiceAccount", "Role", "RoleBinding"] * 2
-    assert [m["metadata"]["namespace"] for m in manifests] == ["airflow", "pods", "pods"] * 2
+    assert [m["kind"] for m in manifests] == ["ServiceAccount", "Role", "RoleBinding"] * 3
+    assert [m["metadata"]["namespace"] for m in manifests] == ["airflow", "pods", "pods"] * 3
     roles = {m["metadata"]["name"]: m["rules"][0] for m in manifests if m["kind"] == "Role"}
     assert "create" in roles["kpo-async-worker"]["verbs"]
     assert "create" not in roles["kpo-async-triggerer"]["verbs"]
+    assert roles["kpo-async-api-server"]["verbs"] == ["list", "watch", "get"]
+
+
+async def test_rbac_gives_an_api_server_without_the_page_no_account(command_line: CommandLine) -> None:
+    command_line.environment["AIRFLOW__KPO_ASYNC__UI"] = "False"
+    printed = await command_line("rbac", "--namespace", "pods")
+    assert "api-server" not in printed.out
+    assert "kpo-async-triggerer" in printed.out
 
 
 async def test_rbac_adds_the_rights_of_features(command_line: CommandLine) -> None:
     command_line.environment["AIRFLOW__KPO_ASYNC__START_FROM_TRIGGER"] = "True"
     printed = await command_line("rbac", "-n", "pods", "--feature", "xcom_transport=exec", "-o", "json")
-    role = printed.json["items"][-2]
+    (role,) = (
+        item
+        for item in printed.json["items"]
+        if (item["kind"], item["metadata"]["name"]) == ("Role", "kpo-async-triggerer")
+    )
     granted = {(rule["resources"][0], verb) for rule in role["rules"] for verb in rule["verbs"]}
     assert granted >= {("pods", "create"), ("pods/exec", "get"), ("pods/exec", "create")}
 

@@ -28,6 +28,7 @@ from kpo_async.compat import Self
 from kpo_async.demo.airflow import Airflow, DagRun, TaskInstance
 from kpo_async.demo.cluster import Cluster, open_cluster
 from kpo_async.demo.processes import ProgramError
+from kpo_async.kube.client import Client
 from kpo_async.pod.rights import Component
 from tests.deployments.place import Place
 from tests.deployments.postgres import postgres
@@ -187,7 +188,8 @@ class DeploymentInCluster(Deployment):
 
     async def start(self, component: str) -> None:
         command = self.components[component]
-        account = {"scheduler": Component.WORKER, "triggerer": Component.TRIGGERER}.get(command)
+        accounts = {"scheduler": Component.WORKER, **{str(component): component for component in Component}}
+        account = accounts.get(command)
         words = ["sh", "-c", f"exec airflow {command} >>{self.home}/{component}.log 2>&1"]
         environment = self.environment_of(component)
         await self._place.create("pods", self._place.pod(component, words, environment, self.folders, account))
@@ -258,6 +260,16 @@ class WholeAirflow(Generic[A]):
     def delete_pod(self, name: str) -> None:
         """Delete a pod at once, as an administrator does."""
         self.wait(self._cluster.client.delete("pods", name, self._cluster.namespace, grace_period_seconds=0))
+
+    @property
+    def client(self) -> Client:
+        """An administrator's, for `wait`."""
+        return self._cluster.client
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the pods."""
+        return self._cluster.namespace
 
     @property
     def connection(self) -> str:

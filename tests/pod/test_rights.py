@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from kpo_async.pod.rights import RIGHTS, Component, Feature, manifests, rules
+from kpo_async.pod.rights import BOTH, RIGHTS, Component, Feature, manifests, rights, rules
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +21,14 @@ def test_a_triggerer_creates_pods_only_for_the_features_that_need_it() -> None:
 
 def test_exec_is_a_right_of_its_own() -> None:
     exec_rule = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]}
-    for component in Component:
+    for component in BOTH:
         assert exec_rule not in rules(component)
         assert exec_rule in rules(component, [Feature.EXEC])
+
+
+def test_an_api_server_changes_nothing() -> None:
+    granted = {right.verb for right in rights(Component.API_SERVER, list(Feature))}
+    assert granted == {"get", "list", "watch"}
 
 
 def test_accounts_live_with_airflow_and_roles_with_the_pods() -> None:
@@ -52,5 +57,5 @@ def components(of: frozenset[Component]) -> str:
 
 def test_the_values_for_the_chart_are_yaml() -> None:
     values = yaml.safe_load((ROOT / "deploy" / "helm" / "values.yaml").read_text())
-    accounts = {values[part]["serviceAccount"]["name"] for part in ("workers", "triggerer")}
+    accounts = {values[part]["serviceAccount"]["name"] for part in ("workers", "triggerer", "apiServer")}
     assert accounts == {body["metadata"]["name"] for body in manifests("airflow")}
