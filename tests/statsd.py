@@ -21,6 +21,10 @@ class StatsdReceiver:
         """The metrics' names, where tags are sent as InfluxDB writes them."""
         return {packet.partition(",")[0].partition(":")[0] for packet in self.packets}
 
+    def of(self, name: str) -> list[str]:
+        """Return the packets of one metric, where tags are sent as InfluxDB writes them."""
+        return [packet for packet in self.packets if packet.partition(",")[0].partition(":")[0] == name]
+
     def run(self) -> None:
         """Read until an empty packet arrives."""
         while packet := self._receiver.recv(65536).decode():

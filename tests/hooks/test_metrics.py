@@ -7,8 +7,8 @@ import gzip
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import pytest
 from kpo_async import metrics
 from kpo_async.hooks import metrics as publication
 from kpo_async.hooks.airflow import stats
+from kpo_async.kube.client import Client
+from kpo_async.kube.watch import InitDone, WatchEvent, watch_pods
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.metrics import METRICS, PREFIX, Kind
 from tests.statsd import StatsdReceiver, statsd_receiver
@@ -32,6 +34,7 @@ SEEN_IN_A_POD = {
     "watch.events",
     "api.requests",
 }
+SEEN_IN_BROKEN_WATCHES = {"watch.relists", "watch.reconnects"}
 
 
 async def run_pod(cluster: LocalCluster, **environment: str) -> None:
@@ -157,14 +160,42 @@ async def test_gauges_go_back_to_zero_when_nothing_provides_them(monkeypatch: py
     assert values == ["3|g", "0.0|g"]
 
 
+async def test_a_watch_that_breaks_and_one_that_has_to_list_again_are_counted(
+    monkeypatch: pytest.MonkeyPatch, local_cluster: LocalCluster, local_client: Client
+) -> None:
+    with published_here(monkeypatch, STATSD_INFLUXDB_ENABLED="True") as receiver:
+        async with publication.publishing(), aclosing(watch_pods(local_client, "default")) as events:
+            await until_synced(events)
+            local_cluster.faults.expire_watches()
+            await until_synced(events)
+        await publication._PUBLISHERS.aclose()
+    assert receiver.names >= SEEN_IN_BROKEN_WATCHES
+    assert all("namespace=default" in packet for packet in receiver.of("watch.relists"))
+    assert {packet.rpartition("cause=")[2] for packet in receiver.of("watch.reconnects")} == {"error:1|c"}
+
+
+async def until_synced(events: AsyncIterator[WatchEvent]) -> None:
+    async for event in events:
+        if isinstance(event, InitDone):
+            return
+
+
+def test_every_metric_is_seen_to_arrive() -> None:
+    from tests.whole_airflow.test_metrics import SEEN
+
+    assert {metric.name for metric in METRICS} == SEEN | SEEN_IN_BROKEN_WATCHES
+
+
 @contextmanager
-def published_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdReceiver]:
+def published_here(monkeypatch: pytest.MonkeyPatch, **options: str) -> Iterator[StatsdReceiver]:
     """Receive what this process publishes inside the block."""
     utils = pytest.importorskip("airflow.observability.metrics.stats_utils", reason="Airflow 3.1 begins only once")
     with statsd_receiver() as receiver:
         with monkeypatch.context() as environment:
             environment.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
             environment.setenv("AIRFLOW__METRICS__STATSD_PORT", str(receiver.port))
+            for option, value in options.items():
+                environment.setenv(f"AIRFLOW__METRICS__{option}", value)
             stats().initialize(factory=utils.get_stats_factory(), export_legacy_names=False)
             yield receiver
             stats()._get_backend().statsd.close()  # Airflow never does
