@@ -110,15 +110,19 @@ RIGHTS = (
         # Before Kubernetes 1.35 opening a WebSocket asks for `get`; from then on for `create`, too.
         for verb in ("create", "get")
     ),
-    *(
-        Right(
-            verb,
-            "pods",
-            "the rows of the page, by one watch for all pods of the namespace",
-            "the page shows no pod of the namespace, and says why",
-            of=API_SERVER,
-        )
-        for verb in ("list", "watch")
+    Right(
+        "list",
+        "pods",
+        "the rows of the page where a watch does not begin with them (before Kubernetes 1.34)",
+        "there the page shows no pod of the namespace, and says why",
+        of=API_SERVER,
+    ),
+    Right(
+        "watch",
+        "pods",
+        "the rows of the page, by one watch for all pods of the namespace",
+        "the page shows no pod of the namespace, and says why",
+        of=API_SERVER,
     ),
     Right("get", "pods", "a look at the pod whose log is opened", "the page shows no log, and says why", of=API_SERVER),
     Right("get", "pods/log", "logs on the page", "the page shows no log, and says why", of=API_SERVER),
