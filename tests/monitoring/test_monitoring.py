@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ DASHBOARD = json.loads((ROOT / "monitoring" / "grafana-dashboard.json").read_tex
 RULES = yaml.safe_load((ROOT / "monitoring" / "prometheus-alerts.yml").read_text(encoding="utf-8"))["groups"][0][
     "rules"
 ]
+RULE_TESTS = ROOT / "monitoring" / "prometheus-alerts.test.yml"
 QUERIES = [
     *(target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())),
     *(rule["expr"] for rule in RULES),
@@ -82,6 +85,22 @@ def test_every_metric_is_on_the_dashboard() -> None:
 def test_alerts_are_described_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [rule["alert"] for rule in RULES] == re.findall(r"^\| `(KpoAsync\w+)` \|", text, re.MULTILINE)
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    cases = [case for test in yaml.safe_load(RULE_TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+    for rule in RULES:
+        of_rule = [bool(case["exp_alerts"]) for case in cases if case["alertname"] == rule["alert"]]
+        assert sorted(of_rule) == [False, True], rule["alert"]
+
+
+def test_alerts_fire_when_they_should() -> None:
+    """By `promtool`, of Debian's package `prometheus`."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool: apt-get install prometheus")
+    done = subprocess.run([promtool, "test", "rules", RULE_TESTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_two_metrics_have_names_that_one_mapping_matches() -> None:
