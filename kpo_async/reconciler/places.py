@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ class Places:
         self.known: set[Place] = set()
         self._last_trigger = -1
         self._start_triggers: set[int] = set()
+        self._hooked: set[int] = set()
+        """Ids of triggers whose task has a `cluster_hook`."""
         self._read_before = False
 
     def read(self) -> set[Place]:
@@ -102,6 +105,15 @@ class Places:
         with create_session() as session:
             return self._find(session, _stored(session))
 
+    def hooked(self) -> Counter[str]:
+        """Return how many tasks of each DAG are deferred with a `cluster_hook`, as of the last look. Blocks."""
+        if not self._hooked:
+            return Counter()
+        with create_session() as session:
+            query = select(TaskInstance.trigger_id, TaskInstance.dag_id)
+            found = session.execute(query.where(TaskInstance.trigger_id.in_(self._hooked))).tuples().all()
+        return Counter(dag_id for _, dag_id in found)
+
     def _find(self, session: Session, memory: Memory) -> set[Place]:
         found = self.known | set(memory.places) | set(self._of_triggers(session))
         found |= set(self._of_start_triggers(session))
@@ -118,7 +130,9 @@ class Places:
                 task = PodTask.from_dict(trigger_arguments(trigger)["pod_task"])
             except (KeyError, TypeError, KpoError):  # another version's row, or a subclass's
                 continue
-            if not task.cluster_hook:  # users' code does not run in a scheduler
+            if task.cluster_hook:  # users' code does not run in a scheduler
+                self._hooked.add(trigger.id)
+            else:
                 yield Place(task.namespace, task.cluster)
 
     def _of_start_triggers(self, session: Session) -> Iterator[Place]:

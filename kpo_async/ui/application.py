@@ -21,6 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kpo_async.exceptions import KpoError
+from kpo_async.reconciler.places import Place
 from kpo_async.ui import history, pod_log, stream
 from kpo_async.ui.access import Reader
 from kpo_async.ui.board import open_board
@@ -35,6 +36,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+NO_POD = "There is no such pod."
 
 ReaderDep = Annotated[Reader, Depends(Reader)]
 
@@ -97,18 +99,23 @@ async def _history(reader: ReaderDep) -> Response:
 
 
 async def _log(place: str, name: str, uid: str, container: str, reader: ReaderDep) -> EventStream:
-    found = await _find(place, name, uid)
+    known = await known_places()
+    where = next((one for one in known.places if place_id(one) == place), None)
+    if where is None:
+        raise HTTPException(404, NO_POD)
+    try:
+        found = await pod_log.find(where, name, uid, known.installation)
+    except KpoError as error:
+        return EventStream(iter([pod_log.end_event(await _reason(reader, where, error))]), headers=HEADERS)
     if found is None:
-        raise HTTPException(404, "There is no such pod.")
+        raise HTTPException(404, NO_POD)
     await reader.require_log(found.record.dag_id)
     return EventStream(pod_log.lines(found, container), headers=HEADERS)
 
 
-async def _find(place: str, name: str, uid: str) -> pod_log.FoundPod | None:
-    """Return a pod of this installation. A cluster that does not answer has none: the page says what is wrong."""
-    installation, places = await known_places()
-    where = next((one for one in places if place_id(one) == place), None)
-    try:
-        return None if where is None else await pod_log.find(where, name, uid, installation)
-    except KpoError:
-        return None
+async def _reason(reader: Reader, place: Place, error: KpoError) -> str:
+    """Return why a pod cannot be looked at. What is wrong with a connection is for those who may read it."""
+    await reader.learn((), [place.cluster])
+    if reader.sees_connection(place.cluster):
+        return str(error)
+    return "The pod's cluster refused to show it. Ask someone who may see its connection what is wrong."

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TypeAlias
@@ -27,7 +28,7 @@ from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watch
 from kpo_async.lifecycle.summary import PodSummary, summarize
 from kpo_async.reconciler.places import Place
 from kpo_async.reconciler.runner import selector
-from kpo_async.ui.known_places import known_places, place_id
+from kpo_async.ui.known_places import KnownPlaces, known_places, place_id
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ UNREACHABLE_PAUSE = 15.0
 SLICE = 0.005
 """Seconds of work after which a watch yields to the loop."""
 
-FindPlaces: TypeAlias = Callable[[], Awaitable[tuple[str, set[Place]]]]
-"""Returns the installation's id and the places of its pods."""
+FindPlaces: TypeAlias = Callable[[], Awaitable[KnownPlaces]]
 
 
 class WatchState(StrEnum):
@@ -171,6 +171,8 @@ class Board:
         """By the places' ids."""
         self.problem = ""
         """Why the places are not known."""
+        self.hooked = Counter[str]()
+        """How many deferred tasks of each DAG have pods that are not on the board."""
         self.settled = asyncio.Event()
         """Set once all watches that there were at first have settled: the rows are complete."""
         self._find_places = find_places
@@ -218,14 +220,14 @@ class Board:
         async with TaskGroup() as group:
             while True:
                 try:
-                    installation, places = await self._find_places()
+                    known = await self._find_places()
                 except Exception as error:  # of the database, a secrets backend, a row that another version wrote
                     self.problem = f"Airflow's database does not say where pods are: {type(error).__name__}"
                     log.warning("The page Pods cannot look for namespaces, trying again: %s", error)
                 else:
-                    self.problem = ""
-                    for place in places:
-                        self._watch(group, place, installation)
+                    self.problem, self.hooked = "", known.hooked
+                    for place in known.places:
+                        self._watch(group, place, known.installation)
                     self.check_settled()
                 await asyncio.sleep(PLACES_PERIOD)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -14,12 +16,24 @@ from kpo_async.reconciler.thread import stored_installation_id
 FRESH_FOR = 5.0
 """Seconds for which all requests share what one has read."""
 
+
+@dataclass(frozen=True)
+class KnownPlaces:
+    """What Airflow's database says about places."""
+
+    installation: str
+    """The installation's id."""
+    places: set[Place]
+    hooked: Counter[str] = field(default_factory=Counter)
+    """How many deferred tasks of each DAG have a `cluster_hook`: only workers and triggerers know their places."""
+
+
 _PLACES = PerLoop(Places)
-_READS: SingleFlight[str, tuple[str, set[Place]]] = SingleFlight("places for the page", fresh_for=FRESH_FOR)
+_READS: SingleFlight[str, KnownPlaces] = SingleFlight("places for the page", fresh_for=FRESH_FOR)
 
 
-async def known_places() -> tuple[str, set[Place]]:
-    """Return the installation's id and the places of its pods. Raises `ConfigError` and SQLAlchemy's errors."""
+async def known_places() -> KnownPlaces:
+    """Return where the pods are. Raises `ConfigError` and SQLAlchemy's errors."""
     places = _PLACES.get()
     return await _READS.run("", lambda: asyncio.to_thread(_read, places))
 
@@ -29,5 +43,5 @@ def place_id(place: Place) -> str:
     return hashlib.sha256(msgspec.json.encode(place)).hexdigest()[:16]
 
 
-def _read(places: Places) -> tuple[str, set[Place]]:
-    return stored_installation_id(), places.look()
+def _read(places: Places) -> KnownPlaces:
+    return KnownPlaces(stored_installation_id(), places.look(), places.hooked())

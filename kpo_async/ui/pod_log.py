@@ -64,7 +64,7 @@ async def find(place: Place, name: str, uid: str, installation: str) -> FoundPod
 async def lines(found: FoundPod, container: str) -> AsyncGenerator[bytes, None]:
     """Yield the events for one page: `tail` replaces the lines that it shows, `more` adds to them, `end` says why."""
     if reason := _refusal(found, container):
-        yield _end(reason)
+        yield end_event(reason)
         return
     await mask_secrets_of(found.record.masked_connections, found.record.masked_variables)
     try:
@@ -72,18 +72,21 @@ async def lines(found: FoundPod, container: str) -> AsyncGenerator[bytes, None]:
             async for one in events:
                 yield one
     except NotStartedError:
-        yield _end("The container has not started yet.")
+        yield end_event("The container has not started yet.")
     except NotFoundError:
-        yield _end("The pod is gone. The task's log has its last lines.")
+        yield end_event("The pod is gone. The task's log has its last lines.")
     except KpoError as error:
-        yield _end(str(error))
+        yield end_event(str(error))
 
 
 def _refusal(found: FoundPod, container: str) -> str:
     """Return why the log is not shown; empty if it may be."""
     plan = found.record.logs
     if plan is None:
-        return "The task does not show its pod's log as it is (get_logs, log_formatter): see the task's own log."
+        return (
+            "This task formats its pod's lines (log_formatter), which only its worker or triggerer can do, or shows "
+            "none (get_logs=False). The link Log above leads to the task's own log."
+        )
     state = assess(found.pod, found.record.base_container)
     if container not in {selected.name for selected in plan.select(state)}:
         return f"The task's log does not show container {container!r} (container_logs, init_container_logs)."
@@ -109,7 +112,7 @@ async def _follow(client: Client, pod: Pod, container: str) -> AsyncGenerator[by
                 yield event(name, {"lines": _shown(whole)})
                 name = "more"
             if is_over:
-                yield _end("The container has ended.")
+                yield end_event("The container has ended.")
                 return
 
 
@@ -152,7 +155,8 @@ def _shown(raw: Iterable[bytes]) -> list[str]:
     return [masked(line.decode("utf-8", "replace").rstrip("\r"))[:LINE_LIMIT] for line in deque(raw, TAIL)]
 
 
-def _end(reason: str) -> bytes:
+def end_event(reason: str) -> bytes:
+    """Return the event that says why a log has no more lines."""
     return event("end", {"reason": reason})
 
 

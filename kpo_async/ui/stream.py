@@ -5,6 +5,7 @@
     watches   how the watches fare that the user may know of
     hidden    how many others there are, by state
     problem   why the places are not known; empty if they are
+    hooked    how many deferred tasks of each DAG have a `cluster_hook`, so that their pods are not shown
     now       the server's clock, in seconds since the epoch
 
 The first event of a stream is called `snapshot` and replaces what the page has shown, all others `change`. One is sent
@@ -66,14 +67,16 @@ async def changes(board: Board, reader: Reader) -> AsyncIterator[bytes]:
         while clock() < end and not server_is_stopping():
             changed = viewer.take()
             present = [row for uid in changed if (row := board.rows.get(uid)) is not None]
-            await reader.learn(_dag_ids(present), [watch.place.cluster for watch in board.watches.values()])
+            await reader.learn(
+                _dag_ids(present) | board.hooked.keys(), [watch.place.cluster for watch in board.watches.values()]
+            )
             visible = [row for row in present if _is_visible(row, reader)]
             gone = [uid for uid in changed if uid not in board.rows and shown.pop(uid, "")]
             shown.update((row.pod.uid, row.place) for row in visible)
             health = _health(board.watches.values(), reader, Counter(shown.values()))
-            yield event(
-                name, {"pods": visible, "removed": gone, **health, "problem": board.problem, "now": time.time()}
-            )
+            hooked = {dag_id: tasks for dag_id, tasks in board.hooked.items() if reader.sees_dag(dag_id)}
+            more = {"problem": board.problem, "hooked": hooked, "now": time.time()}
+            yield event(name, {"pods": visible, "removed": gone, **health, **more})
             name = "change"
             await _wait_for_news(viewer)
     yield retry_after(RECONNECT)

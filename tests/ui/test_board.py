@@ -15,13 +15,14 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import ClusterRef
 from kpo_async.reconciler.places import Place
 from kpo_async.ui.board import Board, WatchState
+from kpo_async.ui.known_places import KnownPlaces
 from tests.ui.api_server import INSTALLATION, pod_of
 
 
 @asynccontextmanager
 async def board_of(*places: Place) -> AsyncIterator[Board]:
-    async def find() -> tuple[str, set[Place]]:
-        return INSTALLATION, set(places)
+    async def find() -> KnownPlaces:
+        return KnownPlaces(INSTALLATION, set(places))
 
     board = Board(find)
     try:
@@ -110,10 +111,10 @@ async def test_places_that_cannot_be_read_are_a_problem_until_they_can(
     monkeypatch.setattr("kpo_async.ui.board.PLACES_PERIOD", 0.05)
     answers = iter([ConnectionError("the database is away")])
 
-    async def find() -> tuple[str, set[Place]]:
+    async def find() -> KnownPlaces:
         for error in answers:
             raise error
-        return INSTALLATION, {place(local_cluster)}
+        return KnownPlaces(INSTALLATION, {place(local_cluster)})
 
     board = Board(find)
     await until(lambda: bool(board.problem))

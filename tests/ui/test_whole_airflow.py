@@ -43,6 +43,7 @@ async def _with_dashboard(folder: Path) -> AsyncIterator[tuple[Airflow, Cluster]
             "AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection,
             "AIRFLOW__KPO_ASYNC__POD_LINK": DASHBOARD,
             "AIRFLOW__KPO_ASYNC__INSTALLATION": INSTALLATION,
+            "KPO_KUBECONFIG": str(cluster.kubeconfig),
             # It would delete the pods of `OTHERS`, which no task owns.
             "AIRFLOW__KPO_ASYNC__RECONCILE": "off",
         }
@@ -119,6 +120,22 @@ def test_the_pictures_of_the_documentation_show_many_pods(whole: WholeAirflow[Ai
         expect(frame.locator("#log")).to_contain_text("begun")
         expect(frame.locator("#connection")).to_have_text("live")
         picture(page, "pods-dark")
+
+
+def test_the_page_says_that_it_does_not_know_the_clusters_of_hooks(whole: WholeAirflow[Airflow], run: DagRun) -> None:
+    namespace = f"{whole.namespace}-hooked"
+    whole.wait(whole.client.create("namespaces", {"metadata": {"name": namespace}}))
+    hooked = whole.start("hooked_pods", {"namespace": namespace})
+    whole.until("the task to be deferred", lambda: whole.airflow.task_states(hooked)["deferred"] == 1)
+    token, link = whole.airflow.request("/auth/token")["access_token"], links(whole, hooked, "hooked", -1)["Pod"]
+    with chromium() as browser, open_page(browser, f"{whole.airflow.url}/{link}", token) as page:
+        frame = page.frame_locator("iframe")
+        expect(frame.locator("#hooked")).to_contain_text("1 deferred task has a cluster_hook (DAG hooked_pods)")
+        expect(frame.locator("#empty")).to_contain_text("its task has a cluster_hook")
+        expect(frame.locator("#total")).to_have_text(f"0 of {len(TASKS)} pods")
+        whole.wait(whole.airflow.set_run_state(hooked, "failed"))
+        expect(frame.locator("#hooked")).to_be_hidden()
+    whole.wait(whole.client.delete("namespaces", namespace))
 
 
 def test_a_pod_leaves_the_page_when_its_task_ends(whole: WholeAirflow[Airflow], run: DagRun) -> None:
