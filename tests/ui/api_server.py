@@ -93,14 +93,21 @@ async def api_server(folder: Path, **environment: str) -> AsyncIterator[tuple[Ap
 
 
 def pod_of(
-    dag_id: str, task_id: str, *, sim: Mapping[str, str] | None = None, installation: str = INSTALLATION, **spec: Any
+    dag_id: str,
+    task_id: str,
+    *,
+    sim: Mapping[str, str] | None = None,
+    installation: str = INSTALLATION,
+    logs: LogPlan | None = LogPlan(),  # noqa: B008 - frozen
+    **spec: Any,
 ) -> dict[str, Any]:
     """Return the manifest of a pod as a task of this DAG creates it.
 
-    `sim`: annotations of a simulated pod; None for one that runs. `spec`: fields of its container.
+    `sim`: annotations of a simulated pod; None for one that runs. `logs`: which the task shows as they are. `spec`:
+    fields of its container.
     """
     task = TaskIdentity(f"{dag_id}/{task_id}", dag_id, task_id, "manual__1", 1)
-    record = TaskRecord.of_try(task, logs=LogPlan(), masked_connections=[UNREACHABLE])
+    record = TaskRecord.of_try(task, logs=logs, masked_connections=[UNREACHABLE])
     annotations = {} if sim is None else {f"sim/{key}": value for key, value in {"log-lines": "3", **sim}.items()}
     metadata: dict[str, Any] = {"name": f"{dag_id}-{task_id}".replace("_", "-"), "annotations": annotations}
     mark(metadata, task.owner, installation=installation, record=record.to_json())

@@ -25,15 +25,22 @@ def chromium() -> Iterator[Browser]:
     if executable is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox"],
+            ignore_default_args=["--hide-scrollbars"],  # they take room from the page, as people see it
+        )
         yield browser
         browser.close()
 
 
 @contextlib.contextmanager
-def open_page(browser: Browser, url: str, token: str, *, theme: str = "light") -> Iterator[Page]:
+def open_page(
+    browser: Browser, url: str, token: str, *, theme: str = "light", size: tuple[int, int] = (1360, 800)
+) -> Iterator[Page]:
     """Open `url` as the user of a token. Afterwards fails for any error, and for what the page's policy refused."""
-    context = browser.new_context(color_scheme=theme, viewport={"width": 1360, "height": 800})  # type: ignore[arg-type]
+    width, height = size
+    context = browser.new_context(color_scheme=theme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
     context.add_cookies([{"name": "_token", "value": token, "domain": "127.0.0.1", "path": "/"}])
     page = context.new_page()
     problems: list[str] = []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 from tests.ui.api_server import pod_of
@@ -139,5 +140,78 @@ def test_a_link_to_a_pod_opens_it(site: Site, browser: Browser) -> None:
 def test_a_user_without_the_right_to_logs_sees_why_there_are_none(site: Site, browser: Browser) -> None:
     with open_page(browser, f"{site.server.url}/kpo-async/", site.server.token("lena")) as page:
         row(page, "billing.invoices").click()
-        expect(page.locator("#log-state")).to_contain_text("you may not read this DAG's logs")
+        expect(page.locator("#log-note")).to_contain_text("you may not read this DAG's logs")
         expect(page.locator("#log")).to_have_text("")
+
+
+def test_a_task_that_formats_its_lines_shows_why_there_are_none(site: Site, page: Page) -> None:
+    site.create(pod_of("billing", "formats", logs=None, sim={}))
+    try:
+        row(page, "billing.formats").click()
+        expect(page.locator("#log-note")).to_contain_text("log_formatter")
+        expect(page.locator("#log")).to_have_text("")
+    finally:
+        site.delete("billing-formats")
+
+
+def test_a_link_to_a_pod_that_is_gone_says_so(site: Site, browser: Browser) -> None:
+    link = f"{site.server.url}/plugin/kpo-async-pods?pod={site.cluster.namespace}/billing-gone"
+    with open_page(browser, link, site.server.token("root", "admin")) as page:
+        frame = page.frame_locator("iframe")
+        expect(frame.locator("#empty")).to_contain_text("billing-gone is not on this page")
+        frame.locator("#show-all").click()
+        expect(frame.locator("#total")).to_have_text("3 pods")
+        expect(frame.locator("#empty")).to_be_hidden()
+
+
+def test_the_keyboard_alone_filters_and_walks_through_the_pods(page: Page) -> None:
+    page.keyboard.press("/")
+    expect(page.locator("#filter")).to_be_focused()
+    page.keyboard.type("billing")
+    expect(page.locator(".row:visible")).to_have_count(2)
+    page.locator("#scroll").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    chosen = page.locator(".row[aria-selected=true]")
+    expect(chosen).to_have_count(1)
+    expect(page.locator("#scroll")).to_have_attribute("aria-activedescendant", chosen.get_attribute("id") or "-")
+    expect(page.locator("#detail-facts")).to_contain_text(chosen.locator("span").first.text_content() or "-")
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_people_out(site: Site, browser: Browser, theme: str) -> None:
+    with open_page(browser, f"{site.server.url}/kpo-async/", site.server.token("root", "admin"), theme=theme) as page:
+        expect(page.locator("#problems")).to_be_visible()
+        row(page, "billing.invoices").click()
+        page.locator("#watches-box summary").click()
+        expect(page.locator("#log")).to_contain_text("tick")
+        violations = Axe().run(page).response["violations"]
+    assert [(found["id"], [node["html"] for node in found["nodes"]]) for found in violations] == []
+
+
+@pytest.mark.parametrize("width", [1360, 900, 420])
+def test_a_heading_stands_above_its_column_and_nothing_sticks_out(site: Site, browser: Browser, width: int) -> None:
+    url, token = f"{site.server.url}/kpo-async/", site.server.token("root", "admin")
+    with open_page(browser, url, token, size=(width, 800)) as page:
+        expect(row(page, "billing.invoices")).to_be_visible()
+        columns = "parts => parts.map(part => part.getBoundingClientRect()).filter(box => box.width).map(box => box.x)"
+        heads = page.locator("#head > *").evaluate_all(columns)
+        assert heads == page.locator(".row").first.locator("> *").evaluate_all(columns)
+        assert len(heads) == {1360: 9, 900: 6, 420: 3}[width]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_the_page_loads_is_below_its_own_path(site: Site, browser: Browser) -> None:
+    requests: list[str] = []
+    context = browser.new_context()
+    context.add_cookies([{"name": "_token", "value": site.server.token("root", "admin"), "url": site.server.url}])
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{site.server.url}/kpo-async/")
+    row(page, "billing.invoices").click()
+    expect(page.locator("#log")).to_contain_text("tick")
+    context.close()
+    assert len(requests) > 10
+    assert [url for url in requests if not url.startswith(f"{site.server.url}/kpo-async/")] == []

@@ -1,6 +1,7 @@
 // One pod: facts, links, and its log.
 
 import { byId, element, setText } from "./dom.js";
+import { shown } from "./quantity.js";
 import { known } from "./stream.js";
 
 const ROOT = new URL("..", document.baseURI); // Airflow's root: it mounts this page one level below
@@ -35,10 +36,17 @@ function airflowLink(text, path) {
 }
 
 function quantities(amounts) {
-  return Object.entries(amounts).map(([name, amount]) => `${name} ${amount}`).join(", ");
+  return Object.entries(amounts).map(([name, amount]) => `${name} ${shown(amount)}`).join(", ");
 }
 
+function moment(text) {
+  return text ? text.replace("T", " ").replace("Z", " UTC") : "";
+}
+
+const LOG_PAUSE = 200; // milliseconds without another choice until a log is read: the keys pass many pods
+
 let chosen = null; // the uid of the pod
+let waiting = 0; // the timer of that pause
 
 /** Opens the pod with this uid, or closes the detail. */
 export function openDetail(uid) {
@@ -51,7 +59,11 @@ export function openDetail(uid) {
     byId("detail-links").replaceChildren(...links.map(([name, path]) => airflowLink(name, path)));
     byId("container").replaceChildren(...pod.containers.map((name) => new Option(name, name, name === pod.base)));
     byId("container").value = pod.base;
-    followLog(row);
+    stopLog();
+    showNote("");
+    setText(byId("log-state"), "reading");
+    byId("detail").scrollIntoView({ block: "nearest" }); // below the counts in a narrow window
+    waiting = setTimeout(() => followLog(row), LOG_PAUSE);
   } else {
     stopLog();
   }
@@ -70,8 +82,8 @@ export function drawDetail() {
     Phase: row.phase,
     "Waits for": pod.explanation,
     Node: pod.node,
-    Created: pod.created_at ?? "",
-    Started: pod.started_at ?? "",
+    Created: moment(pod.created_at),
+    Started: moment(pod.started_at),
     Restarts: String(pod.restarts),
     Requests: quantities(pod.requests),
     Limits: quantities(pod.limits),
@@ -84,29 +96,40 @@ export function drawDetail() {
     setText(list.children[2 * place], name);
     setText(list.children[2 * place + 1], fact);
   });
+  byId("container-choice").hidden = pod.containers.length === 0;
   // A container that starts while the pod is looked at.
   const names = [...byId("container").options].map((option) => option.value);
   for (const name of pod.containers) {
     if (names.includes(name)) continue;
     byId("container").append(new Option(name, name));
     if (name === pod.base) byId("container").value = name;
-    if (!log) followLog(row);
+    if (!log && !waiting) followLog(row);
   }
 }
 
 let log = null;
 
 function stopLog() {
+  clearTimeout(waiting);
+  waiting = 0;
   log?.close();
   log = null;
+  byId("log").replaceChildren();
+}
+
+/** Shows why there is no log, or no more of it. */
+function showNote(text) {
+  byId("log-note").hidden = !text;
+  setText(byId("log-note"), text);
 }
 
 function followLog(row) {
   stopLog();
-  byId("log").replaceChildren();
+  showNote("");
   const container = byId("container").value;
   if (!container) {
-    setText(byId("log-state"), "no container has started yet");
+    setText(byId("log-state"), "");
+    showNote("No container has started yet.");
     return;
   }
   setText(byId("log-state"), "reading");
@@ -119,12 +142,14 @@ function followLog(row) {
   });
   source.addEventListener("more", (event) => appendLog(JSON.parse(event.data).lines));
   source.addEventListener("end", (event) => {
-    setText(byId("log-state"), JSON.parse(event.data).reason);
+    setText(byId("log-state"), "");
+    showNote(JSON.parse(event.data).reason);
     source.close();
   });
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) {
-      setText(byId("log-state"), "refused: the pod is gone, or you may not read this DAG's logs");
+      setText(byId("log-state"), "");
+      showNote("Airflow refused: the pod is gone, or you may not read this DAG's logs.");
     }
   });
 }

@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export async function showHistory() {
   const response = await fetch("history").catch(() => null); // a server that restarts
   if (!response?.ok) {
-    setText(byId("history-caption"), "The last hour is not known: Airflow did not answer.");
+    showCaption("The last hour is not known: Airflow did not answer.");
     return;
   }
   const { living, succeeded, failed } = await response.json();
@@ -29,9 +29,13 @@ export async function showHistory() {
   });
   byId("chart").replaceChildren(...bars);
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
-  setText(
-    byId("history-caption"),
-    `Tasks with a pod (Airflow's database): at most ${Math.max(...living)} at once, ` +
-      `${sum(succeeded)} succeeded, ${sum(failed)} failed`,
+  showCaption(
+    `Tasks with a pod: at most ${Math.max(...living)} at once`,
+    `${sum(succeeded)} succeeded`,
+    `${sum(failed)} failed`,
   );
+}
+
+function showCaption(...texts) {
+  [...byId("history-caption").children].forEach((part, place) => setText(part, texts[place] ?? ""));
 }

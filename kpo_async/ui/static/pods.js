@@ -4,6 +4,7 @@
 //   frame.js    one frame for many changes        detail.js    one pod: facts, links, log
 //   status.js   watches and problems              history.js   the last hour
 //   theme.js    light or dark, as Airflow         dom.js       elements and texts
+//   quantity.js cores and bytes
 
 import { byId } from "./dom.js";
 import { drawDetail, openDetail } from "./detail.js";
@@ -15,7 +16,7 @@ import { arrangeAgain, drawTable, markRow, openTable } from "./table.js";
 
 const HISTORY_PERIOD = 60000; // milliseconds
 
-let linked = linkedPod();
+known.linked = linkedPod();
 
 /** Returns `namespace/name` of a task's link, `?pod=...`, in the address of Airflow's page or of this one. */
 function linkedPod() {
@@ -30,9 +31,10 @@ function linkedPod() {
 
 /** Opens the linked pod once it is known. */
 function openLinked() {
-  for (const { pod } of linked ? known.pods.values() : []) {
+  const { linked, pods } = known;
+  for (const { pod } of linked ? pods.values() : []) {
     if (`${pod.namespace}/${pod.name}` !== linked) continue;
-    linked = null;
+    known.linked = null;
     choose(pod.uid);
     return;
   }
@@ -50,9 +52,17 @@ onFrame(() => {
   drawDetail();
 });
 openTable(choose);
-byId("close").addEventListener("click", () => choose(null));
-addEventListener("keydown", (event) => { if (event.key === "Escape") choose(null); });
-if (linked) byId("filter").value = linked.slice(linked.indexOf("/") + 1);
+byId("close").addEventListener("click", () => {
+  choose(null);
+  byId("scroll").focus();
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") choose(null);
+  if (event.key !== "/" || event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  byId("filter").focus();
+});
+if (known.linked) byId("filter").value = known.linked.slice(known.linked.indexOf("/") + 1);
 
 connect((rowsChanged) => (rowsChanged ? arrangeAgain() : schedule()));
 setInterval(() => {

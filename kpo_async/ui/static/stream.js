@@ -1,6 +1,7 @@
 // What the server has sent. `kpo_async/ui/stream.py` describes the events.
 
 import { byId, setText } from "./dom.js";
+import { amount } from "./quantity.js";
 
 const STALE_AFTER = 5000; // milliseconds without an event, of which there is one each second
 
@@ -10,6 +11,8 @@ export const known = {
   watches: [],
   hidden: {}, // how many watches the user may not know of, by state
   problem: "",
+  hooked: {}, // how many deferred tasks have a cluster_hook, by DAG
+  linked: null, // `namespace/name` of the pod that a link asks for, until it is found
 };
 
 let clockOffset = 0; // milliseconds that the server's clock is ahead
@@ -30,7 +33,6 @@ function makeRow({ place, pod }) {
   const { task } = pod;
   const index = task.map_index >= 0 ? ` [${task.map_index}]` : "";
   const label = `${task.dag_id}.${task.task_id}${index}`;
-  const amounts = [pod.requests, pod.limits].map((kind) => `${kind.cpu ?? "–"} ${kind.memory ?? "–"}`);
   const words = [label, task.run_id, pod.namespace, pod.name, pod.node, pod.explanation];
   return {
     place,
@@ -38,7 +40,8 @@ function makeRow({ place, pod }) {
     label,
     phase: pod.terminating ? "Terminating" : pod.phase,
     created: pod.created_at ? Date.parse(pod.created_at) : 0,
-    resources: amounts.join(" / ").replace("– – / – –", ""),
+    cpu: amount(pod.requests.cpu ?? pod.limits.cpu),
+    memory: amount(pod.requests.memory ?? pod.limits.memory),
     text: words.join("\n").toLowerCase(),
   };
 }
@@ -67,7 +70,7 @@ function take(name, data) {
   }
   for (const uid of gone) pods.delete(uid);
   for (const row of data.pods) pods.set(row.pod.uid, makeRow(row));
-  ({ watches: known.watches, hidden: known.hidden, problem: known.problem } = data);
+  ({ watches: known.watches, hidden: known.hidden, problem: known.problem, hooked: known.hooked } = data);
   showConnection("live", "live");
   return gone.size > 0 || data.pods.length > 0;
 }

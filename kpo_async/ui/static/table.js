@@ -2,19 +2,21 @@
 
 import { byId, duration, element, setText } from "./dom.js";
 import { schedule } from "./frame.js";
+import { pair } from "./quantity.js";
 import { hasBegun, known, now } from "./stream.js";
 
 const ROW_HEIGHT = 30; // as in pods.css
 const KINDS = { Running: "ok", Succeeded: "ok", Pending: "wait", Failed: "bad", Unknown: "bad" };
 const COLUMNS = [
   { name: "Task", key: (row) => row.label },
-  { name: "Phase", key: (row) => row.phase },
-  { name: "Age", key: (row) => -row.created },
-  { name: "Node", key: (row) => row.pod.node },
+  { name: "Phase", key: (row) => row.phase, style: "phase" },
+  { name: "Age", key: (row) => -row.created, style: "number" },
+  { name: "Node", key: (row) => row.pod.node, style: "muted" },
   { name: "Waits for", key: (row) => row.pod.explanation },
-  { name: "Restarts", key: (row) => row.pod.restarts },
-  { name: "Namespace", key: (row) => row.pod.namespace },
-  { name: "Requests / limits", key: (row) => row.resources },
+  { name: "Restarts", key: (row) => row.pod.restarts, style: "number" },
+  { name: "Namespace", key: (row) => row.pod.namespace, style: "muted" },
+  { name: "CPU", key: (row) => row.cpu, style: "number muted", hint: "requests / limits" },
+  { name: "Memory", key: (row) => row.memory, style: "number muted", hint: "requests / limits" },
 ];
 const GROUPS = [
   { list: "by-phase", key: (row) => row.phase },
@@ -32,7 +34,11 @@ let onChoice = () => {};
 export function openTable(choice) {
   onChoice = choice;
   showHead();
-  byId("filter").addEventListener("input", arrangeAgain);
+  byId("filter").addEventListener("input", () => {
+    known.linked = null;
+    arrangeAgain();
+  });
+  byId("show-all").addEventListener("click", showAll);
   byId("scroll").addEventListener("scroll", schedule, { passive: true });
   byId("scroll").addEventListener("keydown", moveChoice);
   addEventListener("resize", schedule);
@@ -58,6 +64,14 @@ export function markRow(uid) {
 export function arrangeAgain() {
   isStale = true;
   schedule();
+}
+
+function showAll() {
+  byId("filter").value = "";
+  known.linked = null;
+  for (const group of GROUPS) group.chosen = null;
+  arrangeAgain();
+  byId("filter").focus();
 }
 
 function arrange() {
@@ -116,9 +130,10 @@ const lines = []; // the elements of rows, used again for other pods
 function makeLine() {
   const line = element("div", "", "row");
   line.setAttribute("role", "row");
-  for (const className of ["task", "phase", "number", "muted", "explanation", "number", "muted", "muted"]) {
-    const cell = element("span", "", className);
-    cell.setAttribute("role", "cell");
+  line.id = `row-${lines.length}`;
+  for (const { style } of COLUMNS) {
+    const cell = element("span", "", style);
+    cell.setAttribute("role", "gridcell");
     line.append(cell);
   }
   line.addEventListener("click", () => onChoice(line.dataset.uid));
@@ -138,17 +153,29 @@ function showRows() {
     if (row) showRow(lines[place] ?? makeLine(), row, first + place);
     else lines[place].hidden = true;
   }
+  scroll.setAttribute("aria-rowcount", String(arranged.length + 1));
+  markActive(scroll);
   const nothing = arranged.length === 0;
   byId("empty").hidden = !nothing;
   if (nothing) setText(byId("empty"), emptyText());
   const { size } = known.pods;
-  setText(byId("total"), arranged.length === size ? `${size} pods` : `${arranged.length} of ${size} pods`);
+  const isFiltered = arranged.length !== size;
+  setText(byId("total"), isFiltered ? `${arranged.length} of ${size} pods` : `${size} pods`);
+  byId("show-all").hidden = !isFiltered && byId("filter").value === "";
+}
+
+/** Tells assistive technology which row is chosen, where it exists. */
+function markActive(grid) {
+  const line = lines.find(({ hidden, dataset }) => !hidden && dataset.uid === chosen);
+  if (line) grid.setAttribute("aria-activedescendant", line.id);
+  else grid.removeAttribute("aria-activedescendant");
 }
 
 function showRow(line, row, place) {
   const { pod } = row;
   line.hidden = false;
   line.dataset.uid = pod.uid;
+  line.setAttribute("aria-rowindex", String(place + 2)); // the head is the first
   line.setAttribute("aria-selected", String(pod.uid === chosen));
   const top = `${place * ROW_HEIGHT}px`;
   if (line.style.top !== top) line.style.top = top;
@@ -156,51 +183,71 @@ function showRow(line, row, place) {
   const retry = pod.task.try_number > 1 || attempt ? ` (try ${pod.task.try_number}${attempt})` : "";
   const texts = [
     row.label + retry, row.phase, duration(now() - row.created), pod.node || "–",
-    pod.explanation, pod.restarts ? String(pod.restarts) : "", pod.namespace, row.resources,
+    pod.explanation, pod.restarts ? String(pod.restarts) : "", pod.namespace,
+    pair(pod.requests.cpu, pod.limits.cpu), pair(pod.requests.memory, pod.limits.memory),
   ];
   texts.forEach((text, column) => setText(line.children[column], text));
   const kind = pod.verdict === "failed" || pod.verdict === "lost" ? "bad" : KINDS[row.phase] ?? "wait";
   line.children[1].dataset.kind = kind;
-  if (line.children[0].title !== row.label) line.children[0].title = row.label;
-  if (line.children[4].title !== pod.explanation) line.children[4].title = pod.explanation;
+  for (const [column, title] of [[0, row.label], [3, pod.node], [4, pod.explanation], [6, pod.namespace]]) {
+    if (line.children[column].title !== title) line.children[column].title = title;
+  }
 }
 
 function emptyText() {
   if (!hasBegun()) return "Waiting for the server.";
-  if (known.pods.size) return "No pod matches the filter.";
-  if (known.watches.some(({ state }) => state === "connecting" || state === "syncing")) return "Reading the pods.";
+  const { pods, watches, hidden, linked } = known;
+  if ([...watches, ...Object.keys(hidden).map((state) => ({ state }))].some(isOpening)) return "Reading the pods.";
+  if (linked) {
+    return `Pod ${linked} is not on this page: it is gone or done, you may not see it, or its task has a cluster_hook, ` +
+      "whose code does not run in the API server. The task's log has its lines.";
+  }
+  if (pods.size) return "No pod matches the filter.";
+  if (known.problem) return "";
+  if (!watches.length && !Object.keys(hidden).length) return "No task of this Airflow has created a pod yet.";
+  if (watches.some(({ state }) => state === "failing")) return "No pods, as far as is known: see the problem above.";
   return "No living pods that you may see. The logs of ended tasks are on the tasks' own pages.";
+}
+
+function isOpening({ state }) {
+  return state === "connecting" || state === "syncing";
 }
 
 function showHead() {
   COLUMNS.forEach((column, place) => {
-    const button = byId("head").children[place] ?? addHeading(column, place);
-    if (place === sort.column) button.setAttribute("aria-sort", sort.descending ? "descending" : "ascending");
-    else button.removeAttribute("aria-sort");
+    const heading = byId("head").children[place] ?? addHeading(column, place);
+    const direction = sort.descending ? "descending" : "ascending";
+    heading.setAttribute("aria-sort", place === sort.column ? direction : "none");
   });
 }
 
 function addHeading(column, place) {
+  const heading = element("div", "", column.style?.includes("number") ? "number" : "");
+  heading.setAttribute("role", "columnheader");
   const button = element("button", column.name);
+  if (column.hint) button.title = column.hint;
   button.type = "button";
   button.addEventListener("click", () => {
     sort = { column: place, descending: sort.column === place && !sort.descending };
     showHead();
     arrangeAgain();
   });
-  byId("head").append(button);
-  return button;
+  heading.append(button);
+  byId("head").append(heading);
+  return heading;
 }
 
-/** Moves the choice up or down by the arrow keys, and scrolls to it. */
+/** Moves the choice by the arrow keys, page keys, Home and End, and scrolls to it. */
 function moveChoice(event) {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!step || !arranged.length) return;
+  const box = byId("scroll");
+  const page = Math.max(1, Math.floor(box.clientHeight / ROW_HEIGHT) - 2);
+  const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+  const step = steps[event.key];
+  if (!step || !arranged.length || event.target !== box) return;
   event.preventDefault();
   const place = arranged.findIndex((row) => row.pod.uid === chosen);
   const next = Math.min(arranged.length - 1, Math.max(0, place + step));
-  const box = byId("scroll");
-  const top = next * ROW_HEIGHT;
-  box.scrollTop = Math.max(Math.min(box.scrollTop, top), top + ROW_HEIGHT - box.clientHeight);
+  const top = next * ROW_HEIGHT; // below the head, which covers one row's height
+  box.scrollTop = Math.max(Math.min(box.scrollTop, top), top + 2 * ROW_HEIGHT - box.clientHeight);
   onChoice(arranged[next].pod.uid);
 }
