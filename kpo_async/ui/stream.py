@@ -6,6 +6,7 @@
     hidden    how many others there are, by state
     problem   why the places are not known; empty if they are
     hooked    how many deferred tasks of each DAG have a `cluster_hook`, so that their pods are not shown
+    dashboard the URL of a pod in the deployment's own dashboard (`pod_link`); empty without one
     now       the server's clock, in seconds since the epoch
 
 The first event of a stream is called `snapshot` and replaces what the page has shown, all others `change`. One is sent
@@ -23,6 +24,8 @@ from contextlib import suppress
 import msgspec
 
 from kpo_async.compat import timeout
+from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.settings import pod_link
 from kpo_async.ui.access import Reader
 from kpo_async.ui.board import Board, PlaceWatch, Row, Viewer, WatchState
 from kpo_async.ui.server_sent import LIFE, event, retry_after, server_is_stopping
@@ -59,6 +62,7 @@ async def changes(board: Board, reader: Reader) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     end, name = clock() + LIFE, "snapshot"
     shown: dict[str, str] = {}  # uid -> place
+    dashboard = _dashboard()
     yield retry_after(RECOVER)
     with suppress(asyncio.TimeoutError):
         async with timeout(SETTLE):
@@ -75,7 +79,7 @@ async def changes(board: Board, reader: Reader) -> AsyncIterator[bytes]:
             shown.update((row.pod.uid, row.place) for row in visible)
             health = _health(board.watches.values(), reader, Counter(shown.values()))
             hooked = {dag_id: tasks for dag_id, tasks in board.hooked.items() if reader.sees_dag(dag_id)}
-            more = {"problem": board.problem, "hooked": hooked, "now": time.time()}
+            more = {"problem": board.problem, "hooked": hooked, "dashboard": dashboard, "now": time.time()}
             yield event(name, {"pods": visible, "removed": gone, **health, **more})
             name = "change"
             await _wait_for_news(viewer)
@@ -88,6 +92,13 @@ async def _wait_for_news(viewer: Viewer) -> None:
         async with timeout(HEARTBEAT):
             await viewer.news.wait()
             await asyncio.sleep(COALESCE)
+
+
+def _dashboard() -> str:
+    try:
+        return pod_link()
+    except ConfigError:  # the plugin has logged it
+        return ""
 
 
 def _dag_ids(rows: Iterable[Row]) -> set[str]:

@@ -17,16 +17,23 @@ function airflowPaths({ dag_id, task_id, run_id, map_index, try_number }) {
   };
 }
 
-/** Returns a link to a page of Airflow. The frame may not navigate Airflow's window, a link in that window may. */
-function airflowLink(text, path) {
+/** Returns the pod's URL in the deployment's own dashboard, empty without one. */
+function dashboardUrl({ namespace, name }) {
+  const url = known.dashboard.replaceAll("{namespace}", encodeURIComponent(namespace));
+  return url && url.replaceAll("{name}", encodeURIComponent(name));
+}
+
+/** Returns a link. The frame may neither navigate Airflow's window nor open another, a link in that window may. */
+function outerLink(text, url, isForeign) {
   const link = element("a", text);
-  link.href = new URL(path, ROOT);
+  link.href = url;
+  if (isForeign) Object.assign(link, { target: "_blank", rel: "noopener" });
   link.addEventListener("click", (event) => {
     const frame = parent === window ? null : parent.document;
     if (!frame) return;
     event.preventDefault();
     const outer = frame.createElement("a");
-    outer.href = link.href;
+    Object.assign(outer, { href: link.href, target: link.target, rel: link.rel });
     if (event.ctrlKey || event.metaKey || event.shiftKey) outer.target = "_blank";
     frame.body.append(outer);
     outer.click();
@@ -55,8 +62,10 @@ export function openDetail(uid) {
   byId("detail").hidden = !row;
   if (row) {
     const { pod } = row;
-    const links = Object.entries(airflowPaths(pod.task));
-    byId("detail-links").replaceChildren(...links.map(([name, path]) => airflowLink(name, path)));
+    const links = Object.entries(airflowPaths(pod.task)).map(([name, path]) => outerLink(name, new URL(path, ROOT)));
+    const dashboard = dashboardUrl(pod);
+    if (dashboard) links.push(outerLink("Dashboard", dashboard, true));
+    byId("detail-links").replaceChildren(...links);
     byId("container").replaceChildren(...pod.containers.map((name) => new Option(name, name, name === pod.base)));
     byId("container").value = pod.base;
     stopLog();

@@ -12,6 +12,7 @@ export const known = {
   hidden: {}, // how many watches the user may not know of, by state
   problem: "",
   hooked: {}, // how many deferred tasks have a cluster_hook, by DAG
+  dashboard: "", // the URL of a pod in the deployment's dashboard, with {namespace} and {name}
   linked: null, // `namespace/name` of the pod that a link asks for, until it is found
 };
 
@@ -70,7 +71,7 @@ function take(name, data) {
   }
   for (const uid of gone) pods.delete(uid);
   for (const row of data.pods) pods.set(row.pod.uid, makeRow(row));
-  ({ watches: known.watches, hidden: known.hidden, problem: known.problem, hooked: known.hooked } = data);
+  for (const part of ["watches", "hidden", "problem", "hooked", "dashboard"]) known[part] = data[part];
   showConnection("live", "live");
   return gone.size > 0 || data.pods.length > 0;
 }
