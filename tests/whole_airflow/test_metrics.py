@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -57,8 +58,14 @@ def test_what_each_component_measures_arrives(whole_airflow: WholeAirflow, stats
 
 def leave_pod_behind(whole: WholeAirflow) -> str:
     """Create a pod of this Airflow whose task is not in its database, and return its name."""
-    installation = whole.airflow.query("SELECT val FROM variable WHERE key = :key", key=VARIABLE)[0][0]
-    task = identity()
+    found: list[Any] = []
+
+    def is_known() -> bool:
+        found[:] = whole.airflow.query("SELECT val FROM variable WHERE key = :key", key=VARIABLE)
+        return bool(found)
+
+    whole.until("the installation's id", is_known)
+    task, installation = identity(), found[0][0]
     wanted = manifest(task, "sleep 600", namespace=whole.namespace)
     created = whole.wait(lifecycle.ensure_pod(whole.client, wanted, owner(task, installation=installation)))
     return str(created["metadata"]["name"])
