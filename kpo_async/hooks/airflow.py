@@ -50,6 +50,7 @@ __all__ = [
     "get_variable",
     "get_xcom",
     "in_triggerer",
+    "is_mapped",
     "load_lazy",
     "log_path",
     "log_path_renderer",
@@ -61,6 +62,7 @@ __all__ = [
     "renew_lease_on_exchanges",
     "stats",
     "task_state",
+    "task_states",
     "trigger_arguments",
 ]
 
@@ -138,24 +140,45 @@ async def get_variable(key: str) -> Any:
 
 
 async def task_state(task_instance: Any) -> str | None:
-    """Return the current state of a trigger's task instance, None when it has none or is gone.
+    """Return the current state of a trigger's task instance, None when it has none or is gone."""
+    states = await task_states([task_instance])
+    return states[task_instance.id]
 
-    For triggers: the request uses no thread, so it is made even when other code has filled the loop's thread pool.
+
+async def task_states(task_instances: Sequence[Any]) -> dict[Any, str | None]:
+    """Return the current states of triggers' task instances by their ids, None for one that has none or is gone.
+
+    All must be of one DAG run, and of one task if that is mapped. For triggers: the request uses no thread, so it is
+    made even when other code has filled the loop's thread pool.
     """
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import GetTaskStates
 
+    first = task_instances[0]
     request = GetTaskStates(
-        dag_id=task_instance.dag_id,
-        task_ids=[task_instance.task_id],
-        run_ids=[task_instance.run_id],
-        map_index=task_instance.map_index,
+        dag_id=first.dag_id,
+        task_ids=sorted({task_instance.task_id for task_instance in task_instances}),
+        run_ids=[first.run_id],
+        # Without an index the answer has all those of a mapped task.
+        map_index=first.map_index if len(task_instances) == 1 else None,
     )
     answer: Any = await task_runner.SUPERVISOR_COMMS.asend(request)
-    index = task_instance.map_index
-    # The server's key for a mapped instance is `<task_id>_<map_index>`.
-    key = task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id}_{index}"
-    state = answer.task_states.get(task_instance.run_id, {}).get(key)
+    states = answer.task_states.get(first.run_id, {})
+    return {task_instance.id: _text(states.get(_key(task_instance))) for task_instance in task_instances}
+
+
+def is_mapped(task_instance: Any) -> bool:
+    """Whether a task instance is one of a mapped task's."""
+    return task_instance.map_index is not None and task_instance.map_index >= 0
+
+
+def _key(task_instance: Any) -> str:
+    """Return the key that an answer has for a task instance."""
+    task_id: str = task_instance.task_id
+    return f"{task_id}_{task_instance.map_index}" if is_mapped(task_instance) else task_id
+
+
+def _text(state: Any) -> str | None:
     return None if state is None else str(getattr(state, "value", state))
 
 

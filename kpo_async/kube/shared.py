@@ -180,11 +180,12 @@ class SharedPerLoop(Generic[Key, Value]):
             yield
         finally:
             self._registries.pop()
-            for entry in registry.entries.values():
+            # Who leaves from now on starts no timer.
+            entries, registry.entries = list(registry.entries.values()), {}
+            for entry in entries:
                 if entry.expiry is not None:
                     entry.expiry.cancel()
                 await self._close(entry.value)
-            registry.entries.clear()
             if registry.closing:
                 await asyncio.wait(registry.closing)
 

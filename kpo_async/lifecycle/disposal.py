@@ -44,6 +44,12 @@ class Policy(Counted, Protocol):
     def grace_period(self) -> int | None: ...
 
 
+class Finish(Protocol):
+    """`finish`, or what stands for it."""
+
+    async def __call__(self, pod: PodHandle, policy: Policy, *, succeeded: bool) -> None: ...
+
+
 async def finish(pod: PodHandle, policy: Policy, *, succeeded: bool) -> None:
     """Keep or delete the pod, by `on_finish_action`. A kept pod is marked done and leaves the shared watch.
 

@@ -18,7 +18,7 @@ from kpo_async.exceptions import ApiError, CallbackTimeoutError, XComError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import xcom
-from kpo_async.lifecycle.disposal import finish
+from kpo_async.lifecycle.disposal import Finish, finish
 from kpo_async.lifecycle.ownership import last_pod, pod_of, subscribe
 from kpo_async.logs.records import split
 from kpo_async.pod.containers import TERMINAL_PHASES
@@ -57,7 +57,9 @@ async def collect(client: Client, task: PodTask, outcome: Outcome) -> Any:
 
 
 @asynccontextmanager
-async def finishing(client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks) -> AsyncIterator[None]:
+async def finishing(
+    client: Client, task: PodTask, outcome: Outcome, callbacks: Callbacks, *, finish: Finish = finish
+) -> AsyncIterator[None]:
     """Run the block, which collects and stores the result, between the user's callbacks, and `finish` the pod after it.
 
     An error in the block or in a callback is raised after that. On cancellation nothing is done to the pod: a triggerer

@@ -26,7 +26,7 @@ from airflow.triggers.base import (
 from msgspec.structs import replace
 
 from kpo_async import lifecycle
-from kpo_async.callbacks import Callbacks, ExecutionMode, run_in_thread
+from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode, run_in_thread
 from kpo_async.exceptions import (
     CallbackError,
     ConfigError,
@@ -56,17 +56,20 @@ from kpo_async.import_path import from_import_path
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
+from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.lease import lease
 from kpo_async.logs.channel import wait_until_read
 from kpo_async.logs.plan import LineFormat
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
+from kpo_async.triggers.ended_pods import EndedPod, finish_once_stored
 from kpo_async.triggers.kill import DEFERRED, kill, warm_up
 
 log = logging.getLogger(__name__)
 
 POD_NAME, RETURN_VALUE, DIAGNOSIS = "pod_name", "return_value", "pod_diagnosis"
 VERDICT = "pod_verdict"
-"""Key of the XCom in which a triggerer that ends a task saves the outcome, for the next triggerer if it is killed."""
+"""Key of the XCom in which a triggerer that deletes the pod before the task has ended saves the outcome, for the next
+triggerer if it is killed."""
 OF_THIS_HOST = (ConfigError, ForbiddenError, ImportPathError, UnauthorizedError)
 """Errors of what a triggerer has or may, which a worker may have and may."""
 STATUS = {
@@ -123,7 +126,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 may_end = task.end_from_trigger and self.task_instance is not None
                 ends_here = may_end and lifecycle.cause_of_next(task, outcome) is None
                 if ends_here and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
-                    return await self._end(client, outcome, callbacks)
+                    return await self._end(client, source, outcome, callbacks)
         except KpoError as error:
             outcome = _outcome(error)
         await self._wait_for_scheduler()
@@ -183,13 +186,22 @@ class KubernetesPodTrigger(BaseTrigger):
     async def _source(self) -> ClusterSource:
         return await source_of_task(self.pod_task)
 
-    async def _end(self, client: Client, outcome: Outcome, callbacks: Callbacks) -> BaseTaskEndEvent:
-        """Do what a resumed worker would do, and return the event that ends the task."""
+    async def _end(
+        self, client: Client, source: ClusterSource, outcome: Outcome, callbacks: Callbacks
+    ) -> BaseTaskEndEvent:
+        """Do what a resumed worker would do, and return the event that ends the task.
+
+        The pod is left until Airflow has stored the end, so that a triggerer that is killed before loses nothing. A
+        function of the user's that is called after the pod is gone needs it gone before.
+        """
         task = self.pod_task
+        leave = partial(self._leave, source)
+        finishes = callbacks.wants(CallbackEvent.POD_CLEANUP)
         try:
-            async with lifecycle.finishing(client, task, outcome, callbacks):
+            async with lifecycle.finishing(
+                client, task, outcome, callbacks, finish=lifecycle.finish if finishes else leave
+            ):
                 result = await lifecycle.collect(client, task, outcome)
-                # Before the pod is deleted, so that a triggerer that is killed in between loses nothing.
                 length = (
                     _mapped_length(result)
                     if task.mapped_over and outcome.succeeded and not task.skips(outcome)
@@ -198,7 +210,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 if result is not None:
                     await self._push(result, length)
                 await self._push_diagnosis(outcome)
-                if outcome.status != OutcomeStatus.LOST:
+                if finishes and outcome.status != OutcomeStatus.LOST:
                     await self._save_verdict(outcome)
         except KpoError as error:
             outcome = _outcome(error)
@@ -210,8 +222,14 @@ class KubernetesPodTrigger(BaseTrigger):
         log.error("%s", outcome.message)
         return TaskFailedEvent()
 
+    async def _leave(self, source: ClusterSource, pod: PodHandle, policy: object, *, succeeded: bool) -> None:
+        """Leave the pod until Airflow has stored the end of its task."""
+        task, action = self.pod_task, str(self.pod_task.on_finish_action)
+        finish_once_stored(source, EndedPod(self.task_instance, task, succeeded))
+        log.info("Pod %s: on_finish_action=%r once Airflow has stored the end of its task", pod, action)
+
     async def _save_verdict(self, outcome: Outcome) -> None:
-        """Save the outcome: between the pod's deletion and Airflow's storing the event, nothing else holds it."""
+        """Save the outcome: between the pod's deletion and Airflow's storing the event, nothing else has it."""
         if self.task_instance is not None:
             verdict = replace(outcome, result=None, result_known=True, logs_complete=True, cursors={})
             saved = {"uid": self.pod_task.uid, "owner": self.pod_task.owner, "outcome": verdict.to_dict()}

@@ -91,7 +91,7 @@ class PodStart:
             await callbacks.client_created()
             manifest = await callbacks.manifest_created(manifest)
             self._prepared = start, source, manifest, owner
-            ended = await self._ended_before(manifest, owner)
+            ended = await self._ended_before(manifest, owner) if callbacks.wants(CallbackEvent.POD_CLEANUP) else None
             preparing.close()
             pod = ended or await self._ensure_pod(client, manifest, start, owner)
             attempt, disruptions = attempt_of(pod, owner.task.try_number)
@@ -143,7 +143,8 @@ class PodStart:
     async def _ended_before(self, manifest: Json, owner: Owner) -> Json | None:
         """Return what is known of a pod that a triggerer has finished before it was killed: its trigger ends the task.
 
-        Its name may be free by now, and no second pod may be created for the try.
+        It does so for functions that are called after that. Its name may be free by now, and no second pod may be
+        created for the try.
         """
         saved = await pull_xcom(self._task_instance, VERDICT)
         if not isinstance(saved, dict) or saved.get("owner") != owner.id:

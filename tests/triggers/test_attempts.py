@@ -12,6 +12,7 @@ import pytest
 from airflow.jobs.triggerer_job_runner import TriggerRunner  # noqa: F401 - imported before blocking calls are errors
 
 from kpo_async import lifecycle
+from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import Backoff
 from kpo_async.localcluster.cluster import LocalCluster
@@ -135,12 +136,40 @@ async def test_a_pod_that_a_users_kill_has_deleted_is_not_created_again(
     assert await task.names() == []
 
 
+async def test_a_task_that_the_triggerer_ends_is_not_run_again_before_its_end_is_stored(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor
+) -> None:
+    """A triggerer is killed after it has seen the pod that succeeded, which was the second attempt."""
+    task = await deferred(local_cluster, local_client, '[ "$ATTEMPT" ] || sleep 1000', end_from_trigger=True)
+    first = task.triggerer()
+    await task.delete(1)
+    for triggerer in (first, task.triggerer()):
+        await asyncio.wait_for(triggerer.task, 20)
+        assert type(triggerer.runner.events[0][1]).__name__ == "TaskSuccessEvent"
+        assert await task.names() == [task.name(2)]
+    supervisor.state = "success"
+
+    async def gone() -> bool:
+        return await task.names() == []
+
+    await eventually(gone)
+
+
+class Sweeper(KubernetesPodOperatorCallback):
+    """A user's class that is called when the pod is gone."""
+
+    @staticmethod
+    async def on_pod_cleanup(**kwargs: object) -> None:
+        pass
+
+
 async def test_a_task_that_the_triggerer_ends_is_not_run_again_after_its_verdict_was_saved(
     local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A triggerer is killed after it has deleted the pod that succeeded, which was the second attempt."""
     caplog.set_level(logging.INFO, logger="kpo_async")
-    task = await deferred(local_cluster, local_client, '[ "$ATTEMPT" ] || sleep 1000', end_from_trigger=True)
+    script, callbacks = '[ "$ATTEMPT" ] || sleep 1000', [f"{__name__}:Sweeper"]
+    task = await deferred(local_cluster, local_client, script, end_from_trigger=True, callbacks=callbacks)
     first = task.triggerer()
     await task.delete(1)
     await asyncio.wait_for(first.task, 20)

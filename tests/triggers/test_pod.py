@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.log import redact
-from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTaskEndEvent, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -54,11 +54,14 @@ async def fired(task: PodTask) -> list[dict]:
 
 
 async def ending(task: PodTask, monkeypatch: pytest.MonkeyPatch) -> TriggerEvent:
-    """Return the event of a trigger that knows its task instance, so that it may end the task."""
+    """Return the event of a trigger that knows its task instance, so that it may end the task, once that is stored."""
     trigger = KubernetesPodTrigger(task.to_dict())
     trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
-    with supervised(monkeypatch, Supervisor()):
+    with supervised(monkeypatch, Supervisor()) as supervisor:
         [event] = [event async for event in trigger.run()]
+        if isinstance(event, BaseTaskEndEvent):
+            supervisor.state = event.task_instance_state
+        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == "kpo-async finishing of pods"))
     return event
 
 
@@ -157,6 +160,8 @@ async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
     if switch == "on":
         assert (pushed["pod_diagnosis"]["category"], pushed["pod_diagnosis"]["exit_code"]) == ("ExitCode", 5)
     assert f"Pod default/{task.name} is deleted (on_finish_action='delete_pod')" in caplog.messages
+    left = f"Pod default/{task.name}: on_finish_action='delete_pod' once Airflow has stored the end of its task"
+    assert left in caplog.messages
 
 
 @pytest.mark.parametrize("end_from_trigger", [False, True])

@@ -63,8 +63,8 @@ class Supervisor:
         assert message.task_ids is not None
         assert message.run_ids is not None
         index = message.map_index
-        key = message.task_ids[0] if index is None or index < 0 else f"{message.task_ids[0]}_{index}"
-        states = {} if self.state is None else {message.run_ids[0]: {key: self.state}}
+        keys = [task_id if index is None or index < 0 else f"{task_id}_{index}" for task_id in message.task_ids]
+        states = {} if self.state is None else {message.run_ids[0]: dict.fromkeys(keys, self.state)}
         return TaskStatesResult(task_states=states)
 
 

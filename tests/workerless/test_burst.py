@@ -15,7 +15,16 @@ from kpo_async.lifecycle import quota
 from kpo_async.localcluster.cluster import LocalCluster
 from tests.factories import eventually
 from tests.workerless.test_bad_input import only_one_pod
-from tests.workerless.triggerer import SIMULATED, Deferred, Supervisor, fired, killed, needs_airflow, pods
+from tests.workerless.triggerer import (
+    SIMULATED,
+    Deferred,
+    Supervisor,
+    are_gone_once_stored,
+    fired,
+    killed,
+    needs_airflow,
+    pods,
+)
 
 pytestmark = needs_airflow
 
@@ -47,9 +56,10 @@ async def test_each_task_of_a_burst_gets_one_pod_while_the_api_server_stumbles(
     await asyncio.wait([history])
     assert len(created) == tasks
     assert set(created.values()) == {1}
-    assert await pods(local_client) == []
     # Not more than 50 a second after the first 100: see `kube.client`.
     assert asyncio.get_running_loop().time() - began > (tasks - 100) / 50
+    assert len(await pods(local_client)) == tasks
+    await are_gone_once_stored(local_client, supervisor)
 
 
 @pytest.fixture

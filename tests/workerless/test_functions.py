@@ -18,7 +18,7 @@ from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
 from tests.decorators.commands import listing
-from tests.workerless.triggerer import Deferred, Supervisor, fired, needs_airflow, pods
+from tests.workerless.triggerer import Deferred, Supervisor, are_gone_once_stored, fired, needs_airflow
 
 pytestmark = needs_airflow
 
@@ -73,7 +73,7 @@ async def test_a_function_gets_its_rendered_arguments_and_its_result_is_an_xcom(
     supervisor.xcoms["names", "times"] = 2
     assert isinstance(await fired(task.trigger()), TaskSuccessEvent)
     assert supervisor.xcoms["greet", "return_value"] == ["hello run", "hello run"]
-    assert await pods(local_client) == []
+    await are_gone_once_stored(local_client, supervisor)
 
 
 async def test_each_instance_of_a_mapped_function_gets_its_own_argument(

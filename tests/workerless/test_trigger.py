@@ -8,11 +8,20 @@ import logging
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
+from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
 from tests.factories import eventually
-from tests.workerless.triggerer import Deferred, Supervisor, fired, killed, needs_airflow, pods
+from tests.workerless.triggerer import (
+    Deferred,
+    Supervisor,
+    are_gone_once_stored,
+    fired,
+    killed,
+    needs_airflow,
+    pods,
+)
 
 pytestmark = needs_airflow
 
@@ -26,7 +35,7 @@ async def test_it_creates_the_pod_and_ends_the_task(
     assert isinstance(await fired(deferred.trigger()), TaskSuccessEvent)
     assert supervisor.xcoms["task", "return_value"] == "run"
     assert supervisor.xcoms["task", "pod_name"].startswith("task-")
-    assert await pods(local_client) == []
+    await are_gone_once_stored(local_client, supervisor)
 
 
 async def test_a_trigger_that_moves_after_the_create_makes_no_second_pod(
@@ -45,11 +54,29 @@ async def test_a_trigger_that_moves_after_the_create_makes_no_second_pod(
     assert supervisor.xcoms["task", "pod_name"] == first
 
 
-async def test_a_task_whose_end_was_not_stored_gets_no_second_pod(
+async def test_a_task_whose_end_was_not_stored_ends_again_as_its_pod_says(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor
+) -> None:
+    deferred = Deferred(local_cluster, "exit 3")
+    for _ in range(2):
+        assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+        assert len((await local_client.list("pods", "default"))["items"]) == 1
+    await are_gone_once_stored(local_client, supervisor, "up_for_retry")
+
+
+class Sweeper(KubernetesPodOperatorCallback):
+    """A user's class that is called when the pod is gone."""
+
+    @staticmethod
+    async def on_pod_cleanup(**kwargs: object) -> None:
+        pass
+
+
+async def test_a_task_whose_end_was_not_stored_gets_no_second_pod_if_the_first_one_is_gone_for_a_callback(
     local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="kpo_async")
-    deferred = Deferred(local_cluster, "exit 3")
+    deferred = Deferred(local_cluster, "exit 3", callbacks=Sweeper)
 
     async def gone() -> bool:
         return not (await local_client.list("pods", "default"))["items"]

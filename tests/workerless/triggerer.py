@@ -30,6 +30,7 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.workerless.trigger import KubernetesPodStartTrigger
 from tests.airflow_versions import DagSerialization, TaskInstanceDTO
+from tests.factories import eventually
 
 needs_airflow = pytest.mark.skipif(
     not FAILING_IN_TRIGGERER_RETRIES, reason="before Airflow 3.3.1 a worker starts every task"
@@ -57,10 +58,11 @@ class Supervisor:
         if isinstance(message, GetTaskStates):
             assert message.task_ids
             assert message.run_ids
-            key = message.task_ids[0]
-            if message.map_index is not None and message.map_index >= 0:
-                key = f"{key}_{message.map_index}"
-            return TaskStatesResult(task_states={message.run_ids[0]: {key: self.state}})
+            indexes = range(100) if message.map_index is None else [message.map_index]
+            keys = [f"{task_id}_{index}" for task_id in message.task_ids for index in indexes]
+            return TaskStatesResult(
+                task_states={message.run_ids[0]: dict.fromkeys([*message.task_ids, *keys], self.state)}
+            )
         if isinstance(message, GetXCom):
             if message.map_index is not None and message.map_index >= 0:
                 found = self.mapped_xcoms.get((message.task_id, message.map_index))
@@ -195,6 +197,17 @@ async def pods(client: Client) -> list[str]:
     """The names of the pods that are not being deleted."""
     found = (await client.list("pods", "default"))["items"]
     return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def are_gone_once_stored(client: Client, supervisor: Supervisor, state: str = "success") -> None:
+    """Let Airflow store the ends of tasks, and wait until their pods are gone, which were there until then."""
+    assert await pods(client) != []
+    supervisor.state = state
+
+    async def gone() -> bool:
+        return await pods(client) == []
+
+    await eventually(gone)
 
 
 async def killed(trigger: KubernetesPodStartTrigger, running: asyncio.Task[Any]) -> None:

@@ -32,12 +32,14 @@ from kpo_async.kube.transport import Request, Response, Transport
 from kpo_async.lifecycle import attempts
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.pod.names import TaskIdentity
+from kpo_async.triggers import ended_pods
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from kpo_async.workerless.trigger import KubernetesPodStartTrigger
 from tests.airflow_versions import DagSerialization
 from tests.triggers.triggerer import task_instance
 
 attempts.BACKOFF = Backoff(first=0.2, jitter=0.0)
+ended_pods.PERIOD = 0.2
 CANCELLED_EVERY = 1.0
 """Seconds between two cancellations of a trigger, as in Airflow. One that comes while Airflow logs the one before, in a
 thread and before it calls `on_kill`, costs the kill: the pod is the reconciler's then."""
@@ -89,6 +91,13 @@ class Report:
 @dataclass(frozen=True)
 class EndedByUser:
     """A message to the test: the user ends the task now."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A message to the test: store that the trigger has ended the task."""
+
+    state: str
 
 
 @dataclass
@@ -151,6 +160,11 @@ class Airflow:
         with self._lock:
             self._pipe.send(message)
             return self._pipe.recv()
+
+    def report(self, report: Report) -> None:
+        """Send what needs no answer."""
+        with self._lock:
+            self._pipe.send(report)
 
 
 @dataclass
@@ -241,8 +255,22 @@ async def _trigger(pipe: Connection, identity: TaskIdentity, row: dict[str, Any]
     waiting.cancel()
     others = [task for task in asyncio.all_tasks() if task.get_name().startswith("kill of pod")]
     await asyncio.gather(*others)
-    events = [entry.event for entry in runner.events]
-    pipe.send(Report(**_fields(events), requests=tuple(requests.sent), met_its_fate=requests.fate is None))
+    fields = _fields([entry.event for entry in runner.events])
+    if "state" in fields:
+        airflow.tell(Ended(fields["state"]))
+        await _pods_finished(cancelled, ends)
+    airflow.report(Report(**fields, requests=tuple(requests.sent), met_its_fate=requests.fate is None))
+
+
+async def _pods_finished(stopped: asyncio.Event, ends: list[End]) -> None:
+    """Wait until the pods of tasks that have ended are finished, or the triggerer stops."""
+    finishing = [task for task in asyncio.all_tasks() if task.get_name() == "kpo-async finishing of pods"]
+    stopping = asyncio.create_task(stopped.wait())
+    while finishing and not finishing[0].done() and ends != [End.STOPPED]:
+        await asyncio.wait([*finishing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if ends == [End.ENDED_BY_USER]:
+            await asyncio.wait(finishing)
+    stopping.cancel()
 
 
 async def _run(runner: TriggerRunner, made: BaseTrigger, context: Any) -> None:

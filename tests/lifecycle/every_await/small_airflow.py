@@ -25,7 +25,7 @@ from airflow.sdk.execution_time.comms import (
 
 from kpo_async.pod.names import TaskIdentity
 from tests.lifecycle.every_await import mortal
-from tests.lifecycle.every_await.mortal import EndedByUser, Fate, Report
+from tests.lifecycle.every_await.mortal import Ended, EndedByUser, Fate, Report
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([mortal.__name__])
@@ -142,6 +142,8 @@ class SmallAirflow:
             self.xcoms[message[0]] = message[1]
         elif isinstance(message, EndedByUser):
             self.state = "failed"
+        elif isinstance(message, Ended):
+            self.state = message.state if self.state == "deferred" else self.state
         else:
             assert isinstance(message, (MaskSecret, PutVariable))
         return None

@@ -10,13 +10,19 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from kpo_async.api_types import pod_from_dict
+from kpo_async.kube.auth import ClusterSource
+from kpo_async.kube.client import connect
 from kpo_async.localcluster.cluster import LocalCluster
+from kpo_async.pod.companions import assess_all
 from kpo_async.pod.status import Verdict, assess
+from kpo_async.reconciler.runner import OwnedPod, carry_out
+from kpo_async.reconciler.verdict import Try, TryStatus, decide
 from tests.factories import eventually
 from tests.lifecycle.every_await.mortal import End, Fate, Moment
 from tests.lifecycle.every_await.small_airflow import Actor, SmallAirflow
@@ -102,6 +108,16 @@ def airflow(cluster: LocalCluster, mode: str, script: str = SUCCEEDS, **fields: 
     return SmallAirflow(parameters, **fields)
 
 
+async def reconcile(cluster: LocalCluster, run: SmallAirflow) -> None:
+    """Do what the reconciler does: a triggerer that has ended the task may not have come to finish its pod."""
+    async with connect(ClusterSource(config_file=str(cluster.kubeconfig))) as client:
+        for found in (await client.list("pods", "default", label_selector=f"run_id={run.run_id}"))["items"]:
+            pod = OwnedPod(client, pod_from_dict(found))
+            assert pod.record is not None
+            state = assess_all(pod.pod, pod.record)
+            await carry_out(pod, decide(pod.record, state, Try(TryStatus.ENDED, run.state), datetime.now(timezone.utc)))
+
+
 async def problems(
     cluster: LocalCluster, run: SmallAirflow, mode: str, script: str, actor: Actor, fate: Fate
 ) -> list[str]:
@@ -110,6 +126,8 @@ async def problems(
     async with history_of(cluster, run, mode) as history:
         await run.run()
         ended_by_user = fate.end is End.ENDED_BY_USER and run.fates_met
+        if fate.end is not End.ENDED_BY_USER and MODES[mode].get("end_from_trigger"):
+            await reconcile(cluster, run)
         try:
             await eventually(history.is_empty, within=10)
         except asyncio.TimeoutError:
