@@ -8,14 +8,18 @@ writes into the full socket blocks, with all its triggers. Hence the need to kno
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import fcntl
 import logging
 import os
 import stat
 import struct
 import termios
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from kpo_async.kube.shared import PerLoop
 
 POLL_INTERVAL = 0.01
 """Seconds between two looks at the socket: the kernel does not notify when something was read."""
@@ -50,16 +54,53 @@ def counting_written_bytes() -> Iterator[None]:
 
 async def wait_until_read() -> None:
     """Wait until all records logged so far have been read, whatever is logged meanwhile. Gives up silently."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + READ_TIMEOUT
-    awaited = unread = unread_bytes()
-    written = _written
-    while awaited > 0 and unread > 0 and loop.time() < deadline:
-        await asyncio.sleep(POLL_INTERVAL)
-        before, unread = unread, unread_bytes()
+    await _READINGS.get().wait()
+
+
+class _Reading:
+    """How far the supervisor has read, for all tasks of one event loop that wait for it: they look together."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._read = self._unread = self._counted = 0
+        self._waiting: deque[tuple[int, float, asyncio.Future[None]]] = deque()
+        """How far each waits for it to be read, and when it gives up; in the order in which they came."""
+        self._next_look: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        if unread := self._look():
+            read = self._loop.create_future()
+            self._waiting.append((self._read + unread, self._loop.time() + READ_TIMEOUT, read))
+            self._schedule()
+            await read
+
+    def _look(self) -> int:
+        """Return how many bytes are unread."""
+        before, self._unread = self._unread, unread_bytes()
         # Records are read in the order in which they were written: what was read by now was there before.
-        awaited -= max(0, before + (_written - written) - unread)
-        written = _written
+        self._read += max(0, before + (_written - self._counted) - self._unread)
+        self._counted = _written
+        return self._unread
+
+    def _schedule(self) -> None:
+        if self._next_look is None and self._waiting:
+            # In an empty context: the timer must not keep a task's variables alive.
+            self._next_look = self._loop.call_later(POLL_INTERVAL, self._wake, context=contextvars.Context())
+
+    def _wake(self) -> None:
+        self._next_look = None
+        unread, now = self._look(), self._loop.time()
+        while self._waiting:
+            awaited, given_up_at, read = self._waiting[0]
+            if unread and self._read < awaited and now < given_up_at and not read.done():
+                break
+            self._waiting.popleft()
+            if not read.done():  # otherwise its task was cancelled
+                read.set_result(None)
+        self._schedule()
+
+
+_READINGS: PerLoop[_Reading] = PerLoop(_Reading)
 
 
 def _socket_of(handler: logging.Handler) -> int | None:
