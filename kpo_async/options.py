@@ -79,6 +79,12 @@ OPTIONS: Mapping[str, Option] = {
     "push_diagnosis": Option("boolean", "True", "Whether a task whose pod failed gets the XCom `pod_diagnosis`."),
     "reconcile": Option("boolean", "True", "Whether triggerers delete pods whose try is over."),
     "retry_on_disruption": Option("integer", "0", "Default of the parameter `retry_on_disruption`.", example="3"),
+    "serve_in_batches": Option(
+        "boolean",
+        "True",
+        "Whether a triggerer answers all requests of its triggers that have arrived, not one each time that it looks "
+        "at the database.",
+    ),
     "share_dags": Option(
         "boolean", "True", "Whether a triggerer deserializes each DAG once, not once for every trigger."
     ),

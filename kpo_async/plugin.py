@@ -1,8 +1,8 @@
 """The Airflow plugin (entry point `airflow.plugins`): what this package adds to Airflow's processes.
 
-In a triggerer it shares DAGs and starts the reconciler of pods. In the API server it adds the page "Pods" and the links
-of tasks to it. Every Airflow process imports this, so it imports nothing large: the page's application is built by its
-first request.
+In a triggerer it shares DAGs, has requests answered together, and starts the reconciler of pods. In the API server it
+adds the page "Pods" and the links of tasks to it. Every Airflow process imports this, so it imports nothing large: the
+page's application is built by its first request.
 
 Airflow calls `on_starting` while it makes the job that its component runs, before the job knows its type; a triggerer
 then forks the process of its triggers.
@@ -20,7 +20,7 @@ from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.settings import dags_are_shared, page_is_on, pod_link
+from kpo_async.hooks.settings import dags_are_shared, page_is_on, pod_link, serves_in_batches
 from kpo_async.ui.links import URL_ROUTE, DashboardLink, PodLink
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,12 @@ def _share_dags() -> None:
     shared_dags.install()
 
 
+def _serve_in_batches() -> None:
+    from kpo_async.hooks import batched_serving
+
+    batched_serving.install()
+
+
 PAGE: dict[str, Any] = {"name": "kpo-async", "app": Page(), "url_prefix": URL_PREFIX}
 VIEW: dict[str, Any] = {
     "name": "Pods",
@@ -112,5 +118,7 @@ class KpoAsyncPlugin(AirflowPlugin):
                 cls.global_operator_extra_links.append(DashboardLink(template))
             if TRIGGERER_MODULE in sys.modules and dags_are_shared():
                 _share_dags()
+            if TRIGGERER_MODULE in sys.modules and serves_in_batches():
+                _serve_in_batches()
         except ConfigError as error:
             log.error("%s", error)

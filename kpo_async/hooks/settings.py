@@ -82,6 +82,11 @@ def dags_are_shared() -> bool:
     return switch("share_dags")
 
 
+def serves_in_batches() -> bool:
+    """Whether a triggerer answers all requests of its triggers that have arrived: `serve_in_batches`, on by default."""
+    return switch("serve_in_batches")
+
+
 def page_is_on() -> bool:
     """Whether the API server has the page "Pods": `ui`, on by default."""
     return switch("ui")

@@ -1,0 +1,62 @@
+"""Have a triggerer's main process serve in one turn what has arrived, instead of one message in each turn.
+
+Airflow's triggerer answers one request of its triggers, and reads 4 KiB of their log lines, in each turn of its main
+loop. A turn asks the database which triggers are new, which are gone, and which belong to nobody: 10 ms of CPU or more,
+which a request takes besides its own work. Hundreds of tasks that start together wait for one another's turns. When
+they end together, a turn stores all their events, and reads no line for seconds: the triggers' event loop stands still
+as soon as the socket is full.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+TURN = 0.1
+"""Seconds after which the main loop goes on, however much arrives, and with the next step, however many events."""
+LINGER = 0.002
+"""Seconds in which the next message may arrive: a trigger sends its next request when the last one is answered."""
+MODULE = "airflow.jobs.triggerer_job_runner"
+
+
+def install() -> None:
+    """Do so in this process, a triggerer's."""
+    supervisor: Any = getattr(sys.modules.get(MODULE), "TriggerRunnerSupervisor", None)
+    if supervisor is not None and not hasattr(supervisor.handle_events, "in_slices"):
+        supervisor._service_subprocess = batched(supervisor._service_subprocess)
+        supervisor.handle_events = sliced(supervisor.handle_events)
+
+
+def batched(serve_once: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return a method that calls `serve_once` again as long as messages arrive. It returns the exit code, if any."""
+
+    @wraps(serve_once)
+    def serve(self: Any, *args: Any, **kwargs: Any) -> int | None:
+        exit_code = serve_once(self, *args, **kwargs)
+        until = time.monotonic() + TURN
+        while exit_code is None and time.monotonic() < until and self.selector.select(LINGER):
+            exit_code = serve_once(self, 0)
+        return exit_code
+
+    return serve
+
+
+def sliced(handle_events: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a method that handles one event after the other for the time of a turn, and leaves the others."""
+
+    @wraps(handle_events)
+    def handle(self: Any) -> None:
+        waiting, until = self.events, time.monotonic() + TURN
+        try:
+            while waiting and time.monotonic() < until:
+                self.events = deque([waiting.popleft()])
+                handle_events(self)
+        finally:
+            self.events = waiting
+
+    handle.in_slices = True  # type: ignore[attr-defined]
+    return handle
