@@ -18,7 +18,7 @@ from airflow.sdk.execution_time import task_runner
 
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod_task import PodTask
-from tests.triggers.triggerer import Supervisor, Triggerer
+from tests.triggers.triggerer import Supervisor, Triggerer, pods_finished
 
 EVERY = 0.2
 LATE = 3
@@ -27,7 +27,7 @@ LATE = 3
 
 async def main(row: str) -> None:
     stored = json.loads(row)
-    task_runner.SUPERVISOR_COMMS = Supervisor()  # type: ignore[assignment]
+    supervisor = task_runner.SUPERVISOR_COMMS = Supervisor()  # type: ignore[assignment]
     triggerer = Triggerer(PodTask.from_dict(stored["pod_task"]), TaskIdentity(**stored["identity"]))
     exchanges = 0
     while not triggerer.task.done():
@@ -37,6 +37,8 @@ async def main(row: str) -> None:
             triggerer.runner.to_cancel.append(1)
         await triggerer.runner.cancel_triggers()
         await asyncio.wait([triggerer.task], timeout=EVERY)
+    supervisor.state = "success"
+    await pods_finished()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod_task import ClusterRef, Outcome, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.factories import identity, manifest, owner, pod_exists, pod_task
-from tests.triggers.triggerer import Supervisor, supervised, task_instance
+from tests.triggers.triggerer import Supervisor, pods_finished, supervised, task_instance
 
 
 async def task_for(cluster: LocalCluster, client: Client, script: str, **terms: object) -> PodTask:
@@ -61,7 +61,7 @@ async def ending(task: PodTask, monkeypatch: pytest.MonkeyPatch) -> TriggerEvent
         [event] = [event async for event in trigger.run()]
         if isinstance(event, BaseTaskEndEvent):
             supervisor.state = event.task_instance_state
-        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == "kpo-async finishing of pods"))
+        await pods_finished()
     return event
 
 

@@ -95,6 +95,11 @@ class Triggerer:
         await asyncio.wait([self.task])
 
 
+async def pods_finished() -> None:
+    """Wait until the pods of tasks whose ends are stored are deleted, or marked as done."""
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "kpo-async finishing of pods"))
+
+
 @contextmanager
 def supervised(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> Iterator[Supervisor]:
     """Let triggers talk to this supervisor."""
