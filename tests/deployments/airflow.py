@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -113,16 +113,6 @@ class Deployment(Airflow):
         values = {**asdict(run), "task_id": task.task_id, "map_index": task.map_index, "old": old, "new": new}
         with self._engine.begin() as connection:
             assert connection.execute(statement, values).rowcount == 1
-
-    @contextlib.contextmanager
-    def changed(self, components: Iterable[str], **variables: str) -> Iterator[None]:
-        """Give these components more variables when they start inside the block."""
-        before = self._environments
-        self._environments = {**before, **{name: {**before.get(name, {}), **variables} for name in components}}
-        try:
-            yield
-        finally:
-            self._environments = before
 
     def healthy(self) -> bool:
         """Return whether every component has reported a heartbeat."""
