@@ -2,9 +2,10 @@
 
 A triggerer of which Airflow has not heard for a while loses its triggers to another one. One that was frozen meanwhile
 (SIGSTOP, a paused container, a suspended machine) and thaws learns of that a few seconds later. So a triggerer holds a
-lease on its triggers, as client-go's leaders do: each exchange with its supervisor renews it, and it lapses after
-`duration` seconds without one. While it has lapsed, no line is shown, no callback is called, and nothing is done about
-a pod, until enough exchanges have followed to know which triggers are left: the others are cancelled by then.
+lease on its triggers, as client-go's leaders do: each exchange with its supervisor renews it from the last heartbeat
+on, and it lapses `duration` seconds after that. While it has lapsed, no line is shown, no callback is called, and
+nothing is done about a pod, until enough exchanges have followed to know which triggers are left: the others are
+cancelled by then.
 
 A process that no supervisor gives triggers to, such as a worker, has a lease that does not lapse.
 """
@@ -76,12 +77,16 @@ class Lease:
         while not self.holds:
             await self._renewed.wait()
 
-    def renew(self, duration: float) -> None:
-        """Note an exchange with the supervisor, after which triggers cannot move for `duration` seconds."""
-        state, self._renewed_at, self._duration = self.state, self._clock(), duration
+    def renew(self, duration: float, heartbeat: float = math.inf) -> None:
+        """Note an exchange with the supervisor. Triggers cannot move for `duration` seconds after the last heartbeat.
+
+        `heartbeat`: when that was sent, by this lease's clock; by default, the exchange counts as one.
+        """
+        state, now, self._duration = self.state, self._clock(), duration
+        self._renewed_at = min(now, heartbeat)
         if state is LeaseState.UNLIMITED:
             self._state = LeaseState.HELD
-        elif state is LeaseState.LAPSED:
+        elif state is LeaseState.LAPSED and now - self._renewed_at <= duration:
             self._missing -= 1
             if not self._missing:
                 self._go_on(LeaseState.HELD, "This triggerer knows again which triggers it has: their tasks go on")

@@ -1,8 +1,8 @@
 """The Airflow plugin (entry point `airflow.plugins`): what this package adds to Airflow's processes.
 
-In a triggerer it shares DAGs, has requests answered together, and starts the reconciler of pods. In the API server it
-adds the page "Pods" and the links of tasks to it. Every Airflow process imports this, so it imports nothing large: the
-page's application is built by its first request.
+In a triggerer it shares DAGs, notes heartbeats, has requests answered together, and starts the reconciler of pods. In
+the API server it adds the page "Pods" and the links of tasks to it. Every Airflow process imports this, so it imports
+nothing large: the page's application is built by its first request.
 
 Airflow calls `on_starting` while it makes the job that its component runs, before the job knows its type; a triggerer
 then forks the process of its triggers.
@@ -73,6 +73,12 @@ def _create_app() -> Any:
     return create_app()
 
 
+def _note_heartbeats() -> None:
+    from kpo_async.hooks import heartbeat
+
+    heartbeat.note_heartbeats()
+
+
 def _share_dags() -> None:
     from kpo_async.hooks import shared_dags
 
@@ -116,9 +122,11 @@ class KpoAsyncPlugin(AirflowPlugin):
                 cls.global_operator_extra_links.append(PodLink())
             if template := pod_link():
                 cls.global_operator_extra_links.append(DashboardLink(template))
-            if TRIGGERER_MODULE in sys.modules and dags_are_shared():
-                _share_dags()
-            if TRIGGERER_MODULE in sys.modules and serves_in_batches():
-                _serve_in_batches()
+            if TRIGGERER_MODULE in sys.modules:
+                _note_heartbeats()
+                if dags_are_shared():
+                    _share_dags()
+                if serves_in_batches():
+                    _serve_in_batches()
         except ConfigError as error:
             log.error("%s", error)

@@ -106,3 +106,24 @@ async def test_a_lapsed_lease_that_nothing_renews_is_given_up() -> None:
 
 async def test_the_tasks_of_a_loop_share_one() -> None:
     assert lease() is lease()
+
+
+async def test_an_exchange_renews_it_from_the_last_heartbeat_on(held: Lease, clock: Clock) -> None:
+    heartbeat = clock.now
+    clock.now += DURATION - 1
+    held.renew(DURATION, heartbeat)
+    assert held.holds
+    clock.now += 2
+    assert not held.holds
+
+
+async def test_exchanges_without_new_heartbeats_do_not_renew_a_lapsed_one(held: Lease, clock: Clock) -> None:
+    heartbeat = clock.now
+    clock.now += DURATION + 1
+    for _ in range(2 * RENEWALS):
+        held.renew(DURATION, heartbeat)
+        assert not held.holds
+    for _ in range(RENEWALS):
+        assert not held.holds
+        held.renew(DURATION, clock.now)
+    assert held.holds

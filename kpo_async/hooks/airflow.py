@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache, wraps
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -18,8 +18,6 @@ from airflow.configuration import conf
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
-
-from kpo_async.lease import lease
 
 _version = Version(__version__)
 
@@ -59,7 +57,6 @@ __all__ = [
     "pull_xcom",
     "push_xcom",
     "remote_logging",
-    "renew_lease_on_exchanges",
     "stats",
     "task_state",
     "task_states",
@@ -226,31 +223,6 @@ def stats() -> Any:
         return import_module("airflow.observability.stats").Stats
     except ModuleNotFoundError:  # Airflow 3.1
         return import_module("airflow.stats").Stats
-
-
-def renew_lease_on_exchanges() -> None:
-    """Let each exchange of this triggerer with its supervisor renew the lease of the triggers' event loop.
-
-    In an exchange the supervisor says which triggers have moved. It sends heartbeats between the exchanges, one per
-    `job_heartbeat_sec` at least, and triggers move when the last one is `triggerer_health_check_threshold` old. Airflow
-    has no hook for it. Does nothing where triggers run without a supervisor (`dag.test()`).
-    """
-    module = sys.modules.get("airflow.jobs.triggerer_job_runner")
-    cancel_triggers = None if module is None else getattr(module.TriggerRunner, "cancel_triggers", None)
-    if module is None or cancel_triggers is None or hasattr(cancel_triggers, "renews_lease"):
-        return
-    threshold = conf.getfloat("triggerer", "triggerer_health_check_threshold")
-    duration = max(threshold - conf.getfloat("triggerer", "job_heartbeat_sec"), threshold / 2)
-    if in_triggerer():
-        lease().renew(duration)  # an exchange has just brought the trigger that calls this
-
-    @wraps(cancel_triggers)
-    async def cancel_triggers_and_renew(runner: Any) -> None:
-        await cancel_triggers(runner)
-        lease().renew(duration)
-
-    cancel_triggers_and_renew.renews_lease = True  # type: ignore[attr-defined]
-    module.TriggerRunner.cancel_triggers = cancel_triggers_and_renew
 
 
 def load_lazy(value: Any) -> Any:

@@ -142,7 +142,6 @@ async def next_attempt(
     disruptions = task.disruptions + (cause is Cause.DISRUPTION)
     task = _task_of(task, pod, task.attempt + 1, disruptions, since=time.time())
     await owner.created(task, pod)
-    log.info("Created pod %s/%s", task.namespace, task.name)
     await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
     return task, manifest_again(pod)
 
@@ -222,9 +221,12 @@ async def _create_or_find(client: Client, task: PodTask, manifest: Json) -> Json
     """Create the pod, or return the one of this try that has its name. Raises `ApiError` and `PodConflictError`."""
     while True:
         try:
-            return await create(client, manifest)
+            pod = await create(client, manifest)
         except ConflictError:
             found = await _get(client, task, manifest["metadata"]["name"])
+        else:
+            log.info("Created pod %s/%s", task.namespace, pod["metadata"]["name"])
+            return pod
         if found is not None:
             if owner_id(found) == task.owner and not is_done(found):
                 return found

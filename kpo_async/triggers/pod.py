@@ -43,10 +43,10 @@ from kpo_async.hooks.airflow import (
     deferral_settles_after,
     pull_xcom,
     push_xcom,
-    renew_lease_on_exchanges,
     task_state,
 )
 from kpo_async.hooks.cluster_hook import source_of_task
+from kpo_async.hooks.heartbeat import renew_lease_on_exchanges
 from kpo_async.hooks.log_files import warning_without_worker, worker_ends_task
 from kpo_async.hooks.masking import mask_secrets_of
 from kpo_async.hooks.metrics import publishing

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
 from kpo_async.exceptions import KpoError, PodError
-from kpo_async.hooks.airflow import renew_lease_on_exchanges
+from kpo_async.hooks.heartbeat import renew_lease_on_exchanges
 from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
 from kpo_async.lease import lease
