@@ -232,7 +232,7 @@ class Airflow:
             folder /= f"map_index={task.map_index}"
         attempts = f"attempt={try_number or '*'}.log*"
         files = {file for name in self.components for file in (self.log_folder(name) / folder).glob(attempts)}
-        records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        records = [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
         return sorted(records, key=lambda record: str(record.get("timestamp")))
 
     def error(self, run: DagRun, task: TaskInstance, try_number: int | None = None) -> str:

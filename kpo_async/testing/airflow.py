@@ -72,8 +72,10 @@ class TestAirflow:
     def log_records(self, *folders: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the triggerer has written into a task's log."""
         for file in sorted(self._home.joinpath("logs", *folders).glob("attempt=*.log*")):
-            for line in file.read_text().splitlines():
-                yield json.loads(line)
+            with file.open(
+                encoding="utf-8"
+            ) as lines:  # not `splitlines`: a record may have other line separators in it
+                yield from map(json.loads, lines)
 
     def _empty_database(self) -> Path:
         """Return a database with Airflow's tables and nothing in them; making one takes long."""

@@ -17,6 +17,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.xcom import XComModel
 from airflow.sdk import timezone
 from airflow.sdk.execution_time.supervisor import run_task_in_process
+from airflow.sdk.execution_time.xcom import XCom
 
 # Airflow 3.1 defines `SerializedDAG` in this module, later versions import it there.
 from airflow.serialization.serialized_objects import LazyDeserializedDAG, SerializedDAG
@@ -190,7 +191,15 @@ def _xcoms(ti: TaskInstance, session: Session) -> dict[str, Any]:
         XComModel.task_id == ti.task_id,
         XComModel.map_index == ti.map_index,
     )
-    return {row.key: XComModel.deserialize_value(row) for row in session.scalars(mine)}
+    return {row.key: _value(row) for row in session.scalars(mine)}
+
+
+def _value(row: XComModel) -> Any:
+    """Return the XCom as tasks get it: `XComModel.deserialize_value` takes the text "1" for JSON."""
+    try:
+        return XCom.deserialize_value(row)
+    except Exception:  # a class that Airflow does not allow, or that cannot be imported
+        return row.value
 
 
 def _log(airflow: TestAirflow, ti: TaskInstance, notes: _Notes) -> list[str]:

@@ -27,7 +27,11 @@ def test_every_mode_at_once(run_dag, kpo_cluster):
             for name, mode in MODES.items()
         ]
         mapped = KubernetesPodOperator.partial(
-            task_id="mapped", arguments=["echo $N > /airflow/xcom/return.json"], deferrable=True, **POD
+            task_id="mapped",
+            arguments=["printf 'a\\342\\200\\250b\\n'; echo '{\"text\": \"'$N'\"}' > /airflow/xcom/return.json"],
+            multiple_outputs=True,
+            deferrable=True,
+            **POD,
         ).expand(env_vars=[{"N": "1"}, {"N": "2"}])
 
         @task
@@ -38,7 +42,8 @@ def test_every_mode_at_once(run_dag, kpo_cluster):
     run = run_dag(dag)
     assert {name: task.state for name, task in run.tasks.items()} == dict.fromkeys(run.tasks, "success")
     assert run["add_up"].xcoms["return_value"] == 4
-    assert run["mapped[1]"].xcoms["return_value"] == 2
+    assert run["mapped[1]"].xcoms["text"] == "2"
+    assert any("a\u2028b" in line for line in run["mapped[1]"].log)
     for name in MODES:
         assert sum(line.endswith("hi") for line in run[name].log) == 1, run[name].log
     assert kpo_cluster.pods() == []
