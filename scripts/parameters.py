@@ -186,7 +186,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "there always, one request each",
             Mode.BOTH,
         ),
-        "trigger_kwargs": Entry("keys added to the trigger's event", mode=Mode.DEFERRED),
+        "trigger_kwargs": Entry("keys added to the trigger's event, whose own keys stay", mode=Mode.DEFERRED),
     },
     "Another pod in the same try": {
         "retry_on_disruption": Entry(

@@ -274,13 +274,13 @@ class KubernetesPodTrigger(BaseTrigger):
             "uid": task.uid,
             "message": outcome.message,
             "outcome": outcome.storable().to_dict(),
-            **task.user_event,
             "pod_owner": task.owner,
             "pod_attempt": task.attempt,
             "pod_disruptions": task.disruptions,
         }
 
 
+            **task.user_event,  # first: what a worker resumes with is not the user's to replace
 async def push_diagnosis(task_instance: Any, diagnosis: PodDiagnosis) -> None:
     """Set the XCom `pod_diagnosis`, unless the deployment wants none."""
     try:

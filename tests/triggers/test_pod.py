@@ -66,7 +66,7 @@ async def ending(task: PodTask, monkeypatch: pytest.MonkeyPatch) -> TriggerEvent
 
 
 async def test_it_fires_one_event_with_the_outcome(local_cluster: LocalCluster, local_client: Client) -> None:
-    task = await task_for(local_cluster, local_client, "exit 4", user_event={"extra": "mine"})
+    task = await task_for(local_cluster, local_client, "exit 4", user_event={"extra": "mine", "name": "mine"})
     [event] = await fired(task)
     assert (event["status"], event["name"], event["uid"], event["extra"]) == (
         "failed",
