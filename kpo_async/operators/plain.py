@@ -33,10 +33,15 @@ class XComReference:
 
     task_id: str
     key: str
+    required: bool = False
+    """Whether a worker would refuse to go on without it: a task without `multiple_outputs` need not push it."""
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
-        """Return the XCom; None when the task has pushed none."""
-        return context["ti"].xcom_pull(task_ids=self.task_id, key=self.key, map_indexes=None)
+        """Return the XCom; None when the task has pushed none. Raises `LookupError` for one that is required."""
+        found = context["ti"].xcom_pull(task_ids=self.task_id, key=self.key, map_indexes=None)
+        if found is None and self.required:
+            raise LookupError(f"task {self.task_id!r} has pushed no XCom {self.key!r}")
+        return found
 
 
 def encode(value: Any) -> Any:
@@ -86,7 +91,7 @@ def decode(value: Any) -> Any:
     if kind == CALLABLE:
         return from_import_path(value["path"])
     if kind == XCOM:
-        return XComReference(value["task_id"], value["key"])
+        return XComReference(value["task_id"], value["key"], value.get("required", False))
     return models.ModelDict(decode(value["fields"]))
 
 
@@ -106,7 +111,8 @@ def reference(value: Any) -> XComReference | None:
         return None
     if operator.is_mapped or operator.get_closest_mapped_task_group() is not None:
         return None
-    return XComReference(operator.task_id, key)
+    required = key != "return_value" and not getattr(operator, "multiple_outputs", False)
+    return XComReference(operator.task_id, key, required)
 
 
 def can_be_read(value: Any) -> bool:
@@ -157,4 +163,4 @@ def _encode_reference(value: Any) -> Json:
     found = reference(value)
     if found is None:
         raise NotPlainError(f"holds {type(value).__qualname__}, which only a worker can resolve")
-    return {KIND: XCOM, "task_id": found.task_id, "key": found.key}
+    return {KIND: XCOM, "task_id": found.task_id, "key": found.key, **({"required": True} if found.required else {})}

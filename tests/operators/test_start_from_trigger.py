@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ def test_references_to_xcoms_and_callables_cross() -> None:
         upstream = KubernetesPodOperator(task_id="up", **POD)
     assert decode(encode([upstream.output])) == [XComReference("up", "return_value")]
     assert decode(encode(json.dumps)) is json.dumps
+
+
+@pytest.mark.parametrize("multiple_outputs", [True, False])
+def test_a_key_that_a_task_need_not_push_is_missed_as_on_a_worker(multiple_outputs: bool) -> None:
+    with DAG("dag", schedule=None):
+        upstream = KubernetesPodOperator(task_id="up", multiple_outputs=multiple_outputs, **POD)
+    reference = decode(encode(upstream.output["a"]))
+    nothing = {"ti": SimpleNamespace(xcom_pull=lambda **_: None)}
+    if multiple_outputs:
+        assert reference.resolve(nothing) is None
+    else:
+        with pytest.raises(LookupError, match="task 'up' has pushed no XCom 'a'"):
+            reference.resolve(nothing)
 
 
 @pytest.mark.parametrize(
