@@ -207,6 +207,10 @@ class KubernetesPodTrigger(BaseTrigger):
                     if task.mapped_over and outcome.succeeded and not task.skips(outcome)
                     else None
                 )
+                    if task.multiple_outputs and ends_well and not isinstance(result, dict):
+                        raise XComError(
+                            f"the result is a {type(result).__name__}, multiple_outputs needs a JSON object"
+                        )
                 if result is not None:
                     await self._push(result, length)
                 await self._push_diagnosis(outcome)
@@ -249,10 +253,13 @@ class KubernetesPodTrigger(BaseTrigger):
         return Outcome.from_dict(saved["outcome"])
 
     async def _push(self, result: Any, mapped_length: int | None) -> None:
-        if self.pod_task.multiple_outputs and isinstance(result, dict):
-            for key, value in result.items():
-                await push_xcom(self.task_instance, key, value)
-        await push_xcom(self.task_instance, RETURN_VALUE, result, mapped_length)
+        """Set the XComs of a result. Raises `XComError` for one that Airflow does not take."""
+        several = self.pod_task.multiple_outputs and isinstance(result, dict)
+        for key, value in {**(result if several else {}), RETURN_VALUE: result}.items():
+            try:
+                await push_xcom(self.task_instance, key, value, mapped_length if key == RETURN_VALUE else None)
+            except Exception as error:  # of a reserved or impossible key, too, or of a user's XCom backend
+                raise XComError(f"Airflow does not store the XCom {key!r}: {type(error).__name__}: {error}") from error
 
     async def _push_diagnosis(self, outcome: Outcome) -> None:
         task = self.pod_task

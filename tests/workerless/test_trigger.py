@@ -88,6 +88,42 @@ async def test_a_task_whose_end_was_not_stored_gets_no_second_pod_if_the_first_o
     assert await pods(local_client) == []
 
 
+async def test_a_second_try_starts_without_the_xcoms_of_the_first(
+    local_cluster: LocalCluster, supervisor: Supervisor
+) -> None:
+    script = "{% if ti.try_number == 1 %}echo '{\"a\": 1}' > /airflow/xcom/return.json; exit 3{% endif %}"
+    deferred = Deferred(local_cluster, script, do_xcom_push=True, multiple_outputs=True)
+    assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+    assert {key for _, key in supervisor.xcoms} >= {"return_value", "a", "pod_diagnosis"}
+    assert isinstance(await fired(deferred.trigger(try_number=2)), TaskSuccessEvent)
+    assert {key for _, key in supervisor.xcoms} == {"pod_name", "pod_namespace"}
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ("[1]", "the result is a list, multiple_outputs needs a JSON object"),
+        ('{"a": {"__classname__": "x"}}', "Airflow does not store the XCom 'a': AttributeError: reserved key"),
+    ],
+)
+async def test_a_result_that_airflow_does_not_take_fails_the_task_in_one_sentence(
+    local_cluster: LocalCluster, supervisor: Supervisor, caplog: pytest.LogCaptureFixture, result: str, sentence: str
+) -> None:
+    script = f"echo '{result}' > /airflow/xcom/return.json"
+    deferred = Deferred(local_cluster, script, do_xcom_push=True, multiple_outputs=True)
+    assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+    assert sentence in caplog.text
+
+
+async def test_a_worker_that_starts_the_second_try_finds_no_xcoms_of_the_first(
+    local_cluster: LocalCluster, supervisor: Supervisor
+) -> None:
+    supervisor.xcoms["task", "return_value"] = 1
+    deferred = Deferred(local_cluster, "echo {{ ti.xcom_pull('doubled') }}")
+    assert (await fired(deferred.trigger(try_number=2))).payload["status"] == UNSTARTED
+    assert supervisor.xcoms == {}
+
+
 async def test_lines_that_another_triggerer_may_have_shown_come_after_a_sentence_that_says_so(
     local_cluster: LocalCluster,
     local_client: Client,
