@@ -273,6 +273,16 @@ async def pull_xcom(task_instance: Any, key: str) -> Any:
     return await _in_thread(XCom.get_one, key=key, **_address(task_instance))
 
 
+async def delete_xcom(task_instance: Any, key: str) -> Any:
+    """Delete the XCom of the trigger's own task with this key, and return what it was; None when there was none."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    value = await pull_xcom(task_instance, key)
+    if value is not None:
+        await _in_thread(XCom.delete, key=key, **_address(task_instance))
+    return value
+
+
 async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
     """Call a synchronous function of Airflow's. If the caller is cancelled, the call goes on.
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
-from kpo_async.hooks.airflow import pull_xcom, push_xcom
+from kpo_async.hooks.airflow import delete_xcom, pull_xcom, push_xcom
 from kpo_async.hooks.settings import quota_time_limit
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
@@ -30,8 +31,8 @@ from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
 from kpo_async.triggers.kill import DEFERRED
-from kpo_async.triggers.pod import VERDICT
-from kpo_async.workerless.arguments import Start, ends_in_triggerer, read, template_environment
+from kpo_async.triggers.pod import DIAGNOSIS, RETURN_VALUE, VERDICT
+from kpo_async.workerless.arguments import Start, fails_in_triggerer, read
 from kpo_async.workerless.context import guarded, template_context
 from kpo_async.workerless.places import Place, Places
 from kpo_async.workerless.preparations import Preparations
@@ -74,6 +75,7 @@ class PodStart:
         """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what callbacks raise."""
         with contextlib.ExitStack() as preparing:
             preparing.enter_context(_PREPARATIONS.get())
+            await self._delete_earlier_xcoms()
             return await self._run(preparing)
 
     async def _run(self, preparing: contextlib.ExitStack) -> PodTask:
@@ -152,6 +154,22 @@ class PodStart:
         return {"metadata": {**manifest["metadata"], "uid": saved["uid"]}}
 
     async def _ensure_pod(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
+    async def _delete_earlier_xcoms(self) -> None:
+        """Delete what an earlier try has pushed, as Airflow does where a worker starts a try."""
+        ti = self._task_instance
+        if ti.try_number < 2:
+            return
+        try:
+            verdict, this_try = await pull_xcom(ti, VERDICT), identity(cast("Any", {"ti": ti})).owner
+            if isinstance(verdict, dict) and verdict.get("owner") == this_try:
+                return  # this try has pushed them
+            result = await delete_xcom(ti, RETURN_VALUE)
+            several = isinstance(result, dict) and json.loads(self._arguments)["multiple_outputs"]
+            for key in (*(result if several else ()), DIAGNOSIS, VERDICT):
+                await delete_xcom(ti, key)
+        except Exception as error:  # whatever Airflow's channel or an XCom backend raises
+            log.warning("XComs of an earlier try may be left: %r", error)
+
         """Return the pod that another triggerer has created for this try, or wait for a place and create it."""
         operator, places, ti = start.operator, _PLACES.get(), self._task_instance
         demands = await places.demands(

@@ -14,6 +14,7 @@ import pytest
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk import DAG, task
 from airflow.sdk.execution_time.comms import (
+    DeleteXCom,
     GetTaskStates,
     GetTICount,
     GetXCom,
@@ -74,6 +75,9 @@ class Supervisor:
                 self.mapped_xcoms[f"{message.task_id} {message.key}", message.map_index] = message.value
             else:
                 self.xcoms[message.task_id, message.key] = message.value
+            return None
+        if isinstance(message, DeleteXCom):
+            self.xcoms.pop((message.task_id, message.key))
             return None
         if isinstance(message, GetTICount):
             assert message.task_ids
@@ -144,7 +148,7 @@ class Deferred:
         deferred._keep(dag, task_id)
         return deferred
 
-    def trigger(self, run_id: str = "run", map_index: int = -1) -> KubernetesPodStartTrigger:
+    def trigger(self, run_id: str = "run", map_index: int = -1, try_number: int = 1) -> KubernetesPodStartTrigger:
         """The trigger as a triggerer makes it from its row and the serialized DAG."""
         instance = TaskInstanceDTO(
             id=self._ids.setdefault((run_id, map_index), uuid.uuid4()),
@@ -152,7 +156,7 @@ class Deferred:
             dag_id="dag",
             task_id=self.task_id,
             run_id=run_id,
-            try_number=1,
+            try_number=try_number,
             map_index=map_index,
             pool_slots=1,
             queue="default",
