@@ -27,7 +27,7 @@ from kpo_async.pod.xcom_sidecar import XComTransport
 
 VERSION = 1
 """The major version of the format, `version` in JSON. Another one is refused."""
-MINOR = 6
+MINOR = 7
 """The minor version, `minor` in JSON (absent in 1.0). Written for people who look at a row."""
 FIRST_START = 5.0
 """Seconds from when a pod was left to the triggerers, in which a trigger that starts is the first one to follow it."""
@@ -149,6 +149,8 @@ class PodTask(_Stored, frozen=True):
     """Whether other tasks are mapped over the result: Airflow's scheduler then needs its length."""
     end_from_trigger: bool = msgspec.field(default=False, name="end_here")
     """The triggerer ends the task itself, without a worker."""
+    worker_ends_failure: bool = False
+    """But if the task fails, a worker ends it."""
     spec_on_failure: bool = True
     """Log the pod, without its variables' values, when it did not succeed."""
     events_on_failure: bool = False

@@ -177,7 +177,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "the triggerer ends the task, without a worker; not if its end needs one (`outlets`, "
             "`on_success_callback`, `on_skipped_callback`, `post_execute`, `map_index_template`, "
             "`on_operator_resuming`, an overridden `trigger_reentry`, a callback that takes `context`), nor if the log "
-            "is far behind",
+            "is far behind, nor a failed one with `on_failure_callback`, `on_retry_callback`, `email`, `retry_policy` "
+            "or a DAG with `fail_fast`",
             "new",
             Mode.DEFERRED,
         ),

@@ -50,6 +50,9 @@ class Instance:
     class task:
         is_mapped = False
         execution_timeout = None
+        trigger_rule = "all_success"
+        class dag:
+            render_template_as_native_obj = False
 
 given = json.load(sys.stdin)
 with DAG("dag"):
@@ -100,6 +103,7 @@ FULL: dict[str, dict[str, Any]] = {
         "mapped_over": True,
         "multiple_outputs": True,
         "end_here": True,
+        "worker_ends_failure": True,
         "spec_on_failure": False,
         "events_on_failure": True,
         "events_on_startup": False,

@@ -23,7 +23,7 @@ from kpo_async.logs.plan import LogPlan
 from kpo_async.operators import attributes
 from kpo_async.operators.base import PodOperatorBase
 from kpo_async.operators.manifest import base_container_name, cluster_ref, identity
-from kpo_async.operators.start_from_trigger import is_mapped_over
+from kpo_async.operators.start_from_trigger import failure_needs_worker, is_mapped_over
 from kpo_async.pod.again import MemoryGrowth
 from kpo_async.pod_task import PodTask
 
@@ -111,7 +111,13 @@ def for_deferral(operator: PodOperatorBase, task: PodTask, deferred_at: float) -
     if operator.cluster_hook is not None:
         path, arguments = to_import_path(operator.cluster_hook), dict(operator.cluster_hook_kwargs)
         task = replace(task, cluster_hook=path, cluster_hook_kwargs=arguments)
-    task = replace(task, deferred_at=deferred_at, end_from_trigger=ends_in_triggerer)
+    task = replace(
+        task,
+        deferred_at=deferred_at,
+        end_from_trigger=ends_in_triggerer,
+        worker_ends_failure=ends_in_triggerer
+        and failure_needs_worker(lambda name: getattr(operator, name, None), operator.get_dag()),
+    )
     try:
         callbacks, formatter = _import_paths(operator)
     except ImportPathError as error:

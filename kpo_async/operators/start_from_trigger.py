@@ -55,6 +55,8 @@ WORKER_CALLS_LAST = {
     "returns_dag_result": "returns_dag_result",
 }
 """What only a worker does before and after a task: parameter -> an operator's attribute."""
+WORKER_FAILS = ("on_failure_callback", "on_retry_callback", "retry_policy")
+"""What a failure involves that only a worker does right, besides e-mails."""
 LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 DAG_TEMPLATING = ("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs")
 
@@ -84,7 +86,12 @@ class StartArguments:
         kind, setting = type(operator), _setting_of(operator)
         sent = _send(kind, parameters_of(operator), vars(operator))
         return _start_trigger_args(
-            kind, sent, setting, bool(operator.multiple_outputs), mapped_over=is_mapped_over(operator)
+            kind,
+            sent,
+            setting,
+            bool(operator.multiple_outputs),
+            dag=operator.get_dag(),
+            mapped_over=is_mapped_over(operator),
         )
 
     def __set__(self, operator: PodOperatorBase, value: object) -> None:
@@ -213,6 +220,19 @@ def _send(kind: type[BaseOperator], parameters: Mapping[str, Any], given: Mappin
     return {**sent, **_split_mro(kind)[1]._to_trigger(given)}
 
 
+def failure_needs_worker(setting: Setting, dag: Any) -> bool:
+    """Return whether Airflow does something for a failed task that it does only, or only well, where a worker ends it.
+
+    Callbacks of a task that a trigger fails get a context without the exception and the run. Nothing sends its e-mails,
+    asks its `retry_policy`, or stops the other tasks of a `dag` with `fail_fast`.
+    """
+    fails_fast = dag is not None and dag.fail_fast
+    sends_mail = setting("email") and (
+        setting("email_on_failure") is not False or setting("email_on_retry") is not False
+    )
+    return bool(fails_fast or sends_mail or any(map(setting, WORKER_FAILS)))
+
+
 def _first_given(setting: Setting, skip_on_exit_code: Any) -> str | None:
     found = [name for name, attribute in WORKER_CALLS_LAST.items() if setting(name) or setting(attribute)]
     if skip_on_exit_code not in (None, (), []) and setting("on_skipped_callback"):
@@ -227,7 +247,13 @@ def _setting_of(operator: PodOperatorBase) -> Setting:
 
 
 def _start_trigger_args(
-    kind: type[BaseOperator], sent: Json, setting: Setting, multiple_outputs: bool, *, mapped_over: bool = False
+    kind: type[BaseOperator],
+    sent: Json,
+    setting: Setting,
+    multiple_outputs: bool,
+    *,
+    dag: Any,
+    mapped_over: bool = False,
 ) -> StartTriggerArgs:
     from airflow.triggers.base import StartTriggerArgs
 
@@ -238,6 +264,7 @@ def _start_trigger_args(
         "multiple_outputs": multiple_outputs,
         "mapped_over": mapped_over,
         "may_end": may_end,
+        "may_fail": not failure_needs_worker(setting, dag),
     }
     return StartTriggerArgs(
         trigger_cls=TRIGGER, trigger_kwargs={"start": json.dumps(arguments)}, next_method="trigger_reentry"
@@ -263,7 +290,7 @@ def with_start(task: MappedOperator) -> MappedOperator:
     if is_wanted(wanted) and next(_reasons_of_mapped(task, parameters, given), None) is None:
         multiple_outputs = getattr(task, "multiple_outputs", given.get("multiple_outputs"))
         task.start_trigger_args = _start_trigger_args(
-            kind, _send(kind, parameters, given), task.partial_kwargs.get, bool(multiple_outputs)
+            kind, _send(kind, parameters, given), task.partial_kwargs.get, bool(multiple_outputs), dag=task.get_dag()
         )
         task.start_from_trigger = True
     return task

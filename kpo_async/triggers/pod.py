@@ -16,7 +16,6 @@ from socket import gethostname
 from typing import Any
 
 from airflow.triggers.base import (
-    BaseTaskEndEvent,
     BaseTrigger,
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -125,12 +124,11 @@ class KubernetesPodTrigger(BaseTrigger):
                 # `airflow dags test` gives a trigger no task instance, and knows no event that ends a task.
                 may_end = task.end_from_trigger and self.task_instance is not None
                 ends_here = may_end and lifecycle.cause_of_next(task, outcome) is None
-                if ends_here and outcome.logs_complete and (FAILING_IN_TRIGGERER_RETRIES or not fails):
+                if ends_here and outcome.logs_complete and (self._may_fail or not fails):
                     return await self._end(client, source, outcome, callbacks)
         except KpoError as error:
             outcome = _outcome(error)
-        await self._wait_for_scheduler()
-        return TriggerEvent(self._event(outcome))
+        return await self._resume(outcome)
 
     async def on_kill(self) -> None:
         """End the pod of a task that its user ended."""
@@ -178,6 +176,11 @@ class KubernetesPodTrigger(BaseTrigger):
             log.warning("A worker ends this task in spite of end_from_trigger: %s", reason)
         return replace(task, end_from_trigger=False, identity=None, worker_shows_log=True)
 
+    @property
+    def _may_fail(self) -> bool:
+        """Whether the triggerer may end the task if it fails."""
+        return FAILING_IN_TRIGGERER_RETRIES and not self.pod_task.worker_ends_failure
+
     def _context(self) -> Json:
         """Return the part of Airflow's context that a trigger knows, for callbacks."""
         ti = self.task_instance
@@ -186,13 +189,12 @@ class KubernetesPodTrigger(BaseTrigger):
     async def _source(self) -> ClusterSource:
         return await source_of_task(self.pod_task)
 
-    async def _end(
-        self, client: Client, source: ClusterSource, outcome: Outcome, callbacks: Callbacks
-    ) -> BaseTaskEndEvent:
+    async def _end(self, client: Client, source: ClusterSource, outcome: Outcome, callbacks: Callbacks) -> TriggerEvent:
         """Do what a resumed worker would do, and return the event that ends the task.
 
         The pod is left until Airflow has stored the end, so that a triggerer that is killed before loses nothing. A
-        function of the user's that is called after the pod is gone needs it gone before.
+        function of the user's that is called after the pod is gone needs it gone before. A worker ends a task that has
+        failed only now, as by an invalid result, if the triggerer may not.
         """
         task = self.pod_task
         leave = partial(self._leave, source)
@@ -202,22 +204,21 @@ class KubernetesPodTrigger(BaseTrigger):
                 client, task, outcome, callbacks, finish=lifecycle.finish if finishes else leave
             ):
                 result = await lifecycle.collect(client, task, outcome)
-                length = (
-                    _mapped_length(result)
-                    if task.mapped_over and outcome.succeeded and not task.skips(outcome)
-                    else None
-                )
+                ends_well = outcome.succeeded and not task.skips(outcome)
+                length = _mapped_length(result) if task.mapped_over and ends_well else None
+                if result is not None:
                     if task.multiple_outputs and ends_well and not isinstance(result, dict):
                         raise XComError(
                             f"the result is a {type(result).__name__}, multiple_outputs needs a JSON object"
                         )
-                if result is not None:
                     await self._push(result, length)
                 await self._push_diagnosis(outcome)
                 if finishes and outcome.status != OutcomeStatus.LOST:
                     await self._save_verdict(outcome)
         except KpoError as error:
-            outcome = _outcome(error)
+            outcome = replace(_outcome(error), logs_complete=outcome.logs_complete, cursors=outcome.cursors)
+            if not self._may_fail:
+                return await self._resume(outcome)
         if task.skips(outcome):
             log.info("Pod %s/%s exited with %s: skipping the task", task.namespace, task.name, outcome.exit_code)
             return TaskSkippedEvent()
@@ -266,6 +267,11 @@ class KubernetesPodTrigger(BaseTrigger):
         if not outcome.succeeded and not task.skips(outcome) and self.task_instance is not None:
             await push_diagnosis(self.task_instance, outcome.diagnosis_of(task))
 
+    async def _resume(self, outcome: Outcome) -> TriggerEvent:
+        """Return the event with which a worker ends the task."""
+        await self._wait_for_scheduler()
+        return TriggerEvent(self._event(outcome))
+
     async def _wait_for_scheduler(self) -> None:
         """Delay the event while the scheduler would fail the task for it."""
         remaining = self.settled_at - time.time()
@@ -275,6 +281,7 @@ class KubernetesPodTrigger(BaseTrigger):
     def _event(self, outcome: Outcome) -> Json:
         task = self.pod_task
         return {
+            **task.user_event,  # first: what a worker resumes with is not the user's to replace
             "status": STATUS.get(outcome.status, "failed"),
             "name": task.name,
             "namespace": task.namespace,
@@ -287,7 +294,6 @@ class KubernetesPodTrigger(BaseTrigger):
         }
 
 
-            **task.user_event,  # first: what a worker resumes with is not the user's to replace
 async def push_diagnosis(task_instance: Any, diagnosis: PodDiagnosis) -> None:
     """Set the XCom `pod_diagnosis`, unless the deployment wants none."""
     try:

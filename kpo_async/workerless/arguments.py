@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator, TriggerRule
 
 from kpo_async.exceptions import ImportPathError, KpoError
 from kpo_async.hooks import settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import jinja2
 
 POD = "kpo_async.operators.pod:KubernetesPodOperator"
+MADE_HERE = frozenset({"task_id", "multiple_outputs", "start_from_trigger", "weight_rule"})
+"""Attributes of the operator that are right as it is made, or of which a serialized DAG has something else."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,15 @@ class Start:
     """Whether a triggerer can do all that belongs to the end of the task."""
     mapped_over: bool = False
     """Whether other tasks are mapped over the result."""
+    may_fail: bool = True
+    """Whether a triggerer can do all that belongs to a failure of the task."""
 
 
-def ends_in_triggerer(arguments: str) -> bool:
-    """Return whether the triggerer should end the task and can, as far as is known before the operator is made."""
+def fails_in_triggerer(arguments: str) -> bool:
+    """Return whether the triggerer should end a failed task and can, as far as is known without its operator."""
     given = json.loads(arguments)
-    return bool(given["may_end"] and given["parameters"].get("end_from_trigger", settings.switch("end_from_trigger")))
+    may = given["may_end"] and given.get("may_fail", True)
+    return bool(may and given["parameters"].get("end_from_trigger", settings.switch("end_from_trigger")))
 
 
 async def read(arguments: str, task_instance: Any) -> Start:
@@ -53,8 +58,8 @@ async def read(arguments: str, task_instance: Any) -> Start:
     given, task = json.loads(arguments), task_instance.task
     mapped, data = await mapped_arguments(task, task_instance) if task.is_mapped else ({}, ())
     operator = operator_of(given, task_instance.task_id, task, mapped)
-    operator.execution_timeout = task.execution_timeout
-    return Start(operator, data, given["may_end"], given.get("mapped_over", False))
+    _put_into_dag(operator, task)
+    return Start(operator, data, given["may_end"], given.get("mapped_over", False), given.get("may_fail", True))
 
 
 def operator_of(
@@ -95,11 +100,33 @@ def _map(parameters: Json, kind: Any, task: Any, mapped: Mapping[str, Any]) -> N
     into.update(mapped)
 
 
+def _put_into_dag(operator: KubernetesPodOperator, task: Any) -> None:
+    """Give the operator what Airflow has stored of its task, `owner` and the rest: templates and callbacks may use it.
+
+    Straight into `__dict__`: Airflow's `__setattr__` would have the operator join the DAG, which has its task already.
+    """
+    own, shared = vars(operator), task.partial_kwargs if task.is_mapped else {}
+    stored = BaseOperator.get_serialized_fields() & own.keys()
+    for name in {*stored, "upstream_task_ids", "task_group"} - pod_parameters(type(operator)).keys() - MADE_HERE:
+        own[name] = getattr(task, name, shared.get(name, own[name]))
+    environment = template_environment(native=renders_native_objects(task))
+    own.update(
+        _dag=task.dag, trigger_rule=TriggerRule(task.trigger_rule), get_template_env=lambda dag=None: environment
+    )
+
+
 @lru_cache
 def _known_parameters(kind: type) -> frozenset[str]:
     """Return the names of the parameters that a class and its bases declare."""
     constructors = [vars(cls)["__init__"] for cls in kind.__mro__ if "__init__" in vars(cls)]
     return frozenset(name for constructor in constructors for name in inspect.signature(constructor).parameters)
+
+
+def renders_native_objects(task: Any) -> bool:
+    """Return whether the task's templates give native objects: by its own parameter, or by its DAG's."""
+    name = "render_template_as_native_obj"
+    own = task.partial_kwargs.get(name) if task.is_mapped else getattr(task, name, None)
+    return bool(task.dag.render_template_as_native_obj if own is None else own)
 
 
 @lru_cache(maxsize=2)

@@ -60,8 +60,8 @@ class PodStart:
         self._creation: asyncio.Task[Json] | None = None
         self.context: Any = {}
         """The template context, once it is known."""
-        self.may_end = ends_in_triggerer(arguments)
-        """Whether the triggerer should end the task and can, as far as is known."""
+        self.may_fail = fails_in_triggerer(arguments)
+        """Whether the triggerer should end the task if it fails, and can, as far as is known."""
         self.place: Place | None = None
         """The place that the pod has among those that run at once."""
 
@@ -110,6 +110,7 @@ class PodStart:
         # Another triggerer may have created it.
         task = replace(task, mapped_over=start.mapped_over)
         task = for_deferral(operator, task, deferred_at=lifecycle.created_at(client, pod))
+        task = replace(task, worker_ends_failure=not start.may_fail)
         return task if start.may_end else replace(task, end_from_trigger=False)
 
     async def kill(self, state: str | None) -> None:
@@ -128,9 +129,9 @@ class PodStart:
         """Return the rendered operator, its cluster, the manifest, and the owner of the pod."""
         if self._prepared is None:
             start = await read(self._arguments, self._task_instance)
-            self.may_end = start.may_end and bool(start.operator.end_from_trigger)
+            self.may_fail = start.may_fail and start.may_end and bool(start.operator.end_from_trigger)
             self.context = template_context(self._task_instance)
-            render = partial(_render, start, self.context, self._task_instance)
+            render = partial(_render, start, self.context)
             await _in_thread(guarded, render, "its templates cannot be rendered here")
             source, defaults = await source_of_operator(start.operator)
             build = partial(build_for, start.operator, identity(self.context), source, defaults)
@@ -153,7 +154,6 @@ class PodStart:
             return None
         return {"metadata": {**manifest["metadata"], "uid": saved["uid"]}}
 
-    async def _ensure_pod(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
     async def _delete_earlier_xcoms(self) -> None:
         """Delete what an earlier try has pushed, as Airflow does where a worker starts a try."""
         ti = self._task_instance
@@ -170,6 +170,7 @@ class PodStart:
         except Exception as error:  # whatever Airflow's channel or an XCom backend raises
             log.warning("XComs of an earlier try may be left: %r", error)
 
+    async def _ensure_pod(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
         """Return the pod that another triggerer has created for this try, or wait for a place and create it."""
         operator, places, ti = start.operator, _PLACES.get(), self._task_instance
         demands = await places.demands(
@@ -206,10 +207,10 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
     return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *arguments))
 
 
-def _render(start: Start, context: Any, task_instance: Any) -> None:
+def _render(start: Start, context: Any) -> None:
     operator = start.operator
     context["task"] = operator
-    environment = template_environment(native=task_instance.task.dag.render_template_as_native_obj)
+    environment = operator.get_template_env()
     seen = {id(value) for value in start.from_xcoms}
     operator._do_render_template_fields(operator, operator.template_fields, context, environment, seen)
     operator._after_rendering(context)

@@ -81,7 +81,7 @@ class KubernetesPodStartTrigger(BaseTrigger):
             log.warning("A worker starts this task in spite of start_from_trigger: %s", error)
             return TriggerEvent({"status": UNSTARTED})
         except KpoError as error:
-            if start.may_end:
+            if start.may_fail:
                 if isinstance(error, PodError):
                     await push_diagnosis(self.task_instance, PodDiagnosis(error.category, str(error), start.pod_name))
                 log.error("%s%s", self._map_index(), error)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, BaseOperator
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.operators.pod import KubernetesPodOperator
@@ -123,6 +123,33 @@ def test_the_triggerer_ends_a_task_whose_end_needs_no_worker(
     for kind in (KubernetesPodOperator, Plain):
         assert deferred(kind, parameters).end_from_trigger
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "on_worker"),
+    [
+        ({}, False),
+        ({"on_failure_callback": print}, True),
+        ({"on_retry_callback": [print]}, True),
+        ({"email": "team@example.org"}, True),
+        ({"email": "team@example.org", "email_on_failure": False}, True),
+        ({"email": "team@example.org", "email_on_failure": False, "email_on_retry": False}, False),
+        ({"retry_policy": object()}, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*email")
+def test_a_worker_fails_a_task_whose_failure_needs_one(parameters: dict[str, Any], on_worker: bool) -> None:
+    if "retry_policy" in parameters and not hasattr(BaseOperator, "retry_policy"):
+        pytest.skip("this Airflow has no retry policies")
+    task = deferred(KubernetesPodOperator, parameters)
+    assert task.end_from_trigger
+    assert task.worker_ends_failure is on_worker
+
+
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_a_worker_fails_a_task_whose_dag_then_stops(fail_fast: bool) -> None:
+    with DAG("dag", schedule=None, fail_fast=fail_fast):
+        assert deferred(KubernetesPodOperator, {}).worker_ends_failure is fail_fast
 
 
 def test_a_worker_shows_the_log_to_a_progress_callback_that_takes_the_context(caplog: pytest.LogCaptureFixture) -> None:

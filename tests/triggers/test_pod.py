@@ -21,7 +21,7 @@ from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES, deferral_settl
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import task_log
 from kpo_async.localcluster.cluster import LocalCluster
-from kpo_async.pod_task import ClusterRef, Outcome, PodTask
+from kpo_async.pod_task import ClusterRef, Outcome, OutcomeStatus, PodTask
 from kpo_async.triggers.pod import KubernetesPodTrigger
 from tests.factories import identity, manifest, owner, pod_exists, pod_task
 from tests.triggers.triggerer import Supervisor, pods_finished, supervised, task_instance
@@ -162,6 +162,26 @@ async def test_a_task_that_the_trigger_fails_has_its_diagnosis_as_an_xcom(
     assert f"Pod default/{task.name} is deleted (on_finish_action='delete_pod')" in caplog.messages
     left = f"Pod default/{task.name}: on_finish_action='delete_pod' once Airflow has stored the end of its task"
     assert left in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 5", OutcomeStatus.FAILED), ("true", None)],
+)
+async def test_a_worker_ends_a_failed_task_if_its_failure_needs_one(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    status: OutcomeStatus | None,
+) -> None:
+    task = await task_for(local_cluster, local_client, script, end_from_trigger=True, worker_ends_failure=True)
+    event = await ending(task, monkeypatch)
+    if status is None:
+        assert isinstance(event, TaskSuccessEvent)
+    else:
+        assert not isinstance(event, BaseTaskEndEvent)
+        assert Outcome.from_dict(event.payload["outcome"]).status == status
 
 
 @pytest.mark.parametrize("end_from_trigger", [False, True])

@@ -25,6 +25,28 @@ def only_one_pod(cluster: LocalCluster) -> None:
     cluster.client.create("resourcequotas", spec)
 
 
+@pytest.mark.parametrize("given", ["a callback of the task", "callbacks by default", "a DAG that fails fast"])
+@pytest.mark.parametrize("expand", [None, {"hostname": ["one"]}])
+@pytest.mark.parametrize(
+    ("script", "name", "status"),
+    [("exit 3", "name", "failed"), ("echo [1 > $XCOM", "name", "error"), ("true", "no/name", UNSTARTED)],
+)
+async def test_a_worker_fails_a_task_whose_failure_needs_one(
+    local_cluster: LocalCluster, supervisor: Supervisor, given: str, expand: Any, script: str, name: str, status: str
+) -> None:
+    parameters: dict[str, Any] = {
+        "a callback of the task": {"on_failure_callback": print},
+        "callbacks by default": {"dag": {"default_args": {"on_failure_callback": print}}},
+        "a DAG that fails fast": {"dag": {"fail_fast": True}},
+    }[given]
+    script = script.replace("$XCOM", "/airflow/xcom/return.json")
+    deferred = Deferred(
+        local_cluster, script, expand=expand, name=f"{{{{ '{name}' }}}}", do_xcom_push=True, **parameters
+    )
+    event = await fired(deferred.trigger(map_index=-1 if expand is None else 0))
+    assert event.payload["status"] == status
+
+
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
@@ -110,7 +132,7 @@ async def test_a_pod_mutation_hook_that_raises_leaves_the_task_to_a_worker_which
         raise ValueError("no pods today")
 
     monkeypatch.setattr(settings, "pod_mutation_hook", hook)
-    assert (await fired(Deferred(local_cluster, "true").trigger())).payload == {"status": UNSTARTED}
+    assert (await fired(Deferred(local_cluster, "true").trigger())).payload["status"] == UNSTARTED
     assert "its manifest cannot be built here: ValueError: no pods today" in caplog.text
 
 
@@ -118,5 +140,5 @@ async def test_a_task_that_is_mapped_over_what_airflow_starts_it_by_is_left_to_a
     local_cluster: LocalCluster, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     deferred = Deferred(local_cluster, "true", expand={"pool": ["narrow", "wide"]})
-    assert (await fired(deferred.trigger(map_index=0))).payload == {"status": UNSTARTED}
+    assert (await fired(deferred.trigger(map_index=0))).payload["status"] == UNSTARTED
     assert "it is mapped over pool, by which Airflow starts a task" in caplog.text

@@ -91,7 +91,7 @@ class Deferred:
     """A task that Airflow's scheduler has deferred instead of queueing it.
 
     With `expand` it is mapped: its arguments, or a function that returns them for the results of the tasks `numbers`
-    and `doubled`, of which the second is mapped.
+    and `doubled`, of which the second is mapped. `dag` are parameters of its DAG.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Deferred:
         script: str,
         *,
         expand: Mapping[str, Any] | Callable[[Any, Any], Mapping[str, Any]] | None = None,
+        dag: Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> None:
         given = {
@@ -116,7 +117,7 @@ class Deferred:
             "end_from_trigger": True,
             **parameters,
         }
-        with DAG("dag", schedule=None) as dag:
+        with DAG("dag", schedule=None, **(dag or {})) as made:
 
             @task
             def numbers() -> list[int]:
@@ -134,7 +135,7 @@ class Deferred:
                 mapped = expand(one, many) if callable(expand) else expand
                 shared = {name: value for name, value in given.items() if name not in mapped}
                 KubernetesPodOperator.partial(**shared).expand(**mapped)
-        self._keep(dag, "task")
+        self._keep(made, "task")
 
     def _keep(self, dag: DAG, task_id: str) -> None:
         self.dag = json.loads(json.dumps(DagSerialization.to_dict(dag)))
