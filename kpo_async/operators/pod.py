@@ -71,7 +71,9 @@ class KubernetesPodOperator(OnDemandAttributes):
         """
         from kpo_async.operators.worker import TaskRun
 
-        if event.get("status") == UNSTARTED:  # the triggerer has said why
+        if event.get("status") == UNSTARTED:
+            if reason := event.get("message"):  # older triggers do not say
+                self.log.warning("%s", reason)
             return self.execute(context)
         run = TaskRun(self, context)
         if run.owns(event):

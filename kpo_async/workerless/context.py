@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.execution_time.xcom import XCom
 
 from kpo_async.exceptions import KpoError
@@ -105,7 +106,14 @@ def template_context(task_instance: Any) -> dict[str, Any]:
     context: dict[str, Any] = dict(task_instance.get_template_context())
     context.update({name: NotAnswered(name) for name in NOT_ANSWERED if name in context})
     ti = TaskInstanceInTriggerer(task_instance)
-    return {**context, "ti": ti, "task_instance": ti}
+    return {**context, "dag_run": _as_on_worker(context["dag_run"]), "ti": ti, "task_instance": ti}
+
+
+def _as_on_worker(dag_run: Any) -> Any:
+    """Return the run with the enums that a worker has, which show as "DagRunType.MANUAL" where others are "manual"."""
+    fields = DagRun.model_fields
+    enums = {name: fields[name].annotation(getattr(dag_run, name)) for name in ("run_type", "state")}  # type: ignore[misc]
+    return dag_run.model_copy(update=enums)
 
 
 def guarded(step: Callable[[], T], problem: str) -> T:

@@ -12,7 +12,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
-from kpo_async.exceptions import KpoError, PodError
+from kpo_async.exceptions import KpoError, PodError, clip
+from kpo_async.hooks.airflow import masked
 from kpo_async.hooks.heartbeat import renew_lease_on_exchanges
 from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
@@ -78,16 +79,14 @@ class KubernetesPodStartTrigger(BaseTrigger):
         try:
             task = await start.run()
         except NeedsWorkerError as error:
-            log.warning("A worker starts this task in spite of start_from_trigger: %s", error)
-            return TriggerEvent({"status": UNSTARTED})
+            return _unstarted(f"A worker starts this task in spite of start_from_trigger: {error}")
         except KpoError as error:
             if start.may_fail:
                 if isinstance(error, PodError):
                     await push_diagnosis(self.task_instance, PodDiagnosis(error.category, str(error), start.pod_name))
                 log.error("%s%s", self._map_index(), error)
                 return TaskFailedEvent()
-            log.warning("A worker tries to start this task: %s", error)
-            return TriggerEvent({"status": UNSTARTED})
+            return _unstarted(f"A worker tries to start this task, which the triggerer could not: {error}")
         self._follower = KubernetesPodTrigger(task.to_dict())
         self._follower.settled_at = 0.0  # no worker has deferred
         self._follower.task_instance = self.task_instance
@@ -98,3 +97,12 @@ class KubernetesPodStartTrigger(BaseTrigger):
         """Return what names the instance of a mapped task in front of its error."""
         ti: Any = self.task_instance
         return f"Map index {ti.map_index}: " if ti.map_index is not None and ti.map_index >= 0 else ""
+
+
+def _unstarted(reason: str) -> TriggerEvent:
+    """Log why a worker starts the task, and return the event that has it say so again.
+
+    When that worker defers the task, its next trigger overwrites this one's log.
+    """
+    log.warning("%s", reason)
+    return TriggerEvent({"status": UNSTARTED, "message": clip(masked(reason))})
