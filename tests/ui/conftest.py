@@ -14,6 +14,7 @@ from kpo_async.demo.cluster import Cluster
 from tests.deployments.airflow import in_a_thread
 from tests.ui.api_server import UNREACHABLE, ApiServer, api_server, pod_of
 
+DASHBOARD = "https://dashboard.example.com/{namespace}/{name}"
 HTML = "<img src=x onerror=alert(1)><b>bold</b>"
 
 
@@ -55,7 +56,8 @@ class Site:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with in_a_thread(api_server(tmp_path_factory.mktemp("site"))) as whole:
+    settings = {"AIRFLOW__KPO_ASYNC__POD_LINK": DASHBOARD}
+    with in_a_thread(api_server(tmp_path_factory.mktemp("site"), **settings)) as whole:
         found = Site(whole)
         found.server.remember(found.cluster, "kubernetes_default", UNREACHABLE)
         found.create(

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 from tests.ui.api_server import pod_of
 from tests.ui.browser import chromium, open_page
-from tests.ui.conftest import HTML, Site
+from tests.ui.conftest import DASHBOARD, HTML, Site
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(180)]
 
@@ -114,6 +114,18 @@ def test_airflows_menu_leads_to_the_page_and_a_row_back_to_airflow(site: Site, b
         expect(frame.locator("#log")).to_contain_text("tick")
         frame.locator("#detail-links a", has_text="Run").click()
         expect(page).to_have_url(re.compile("/airflow/dags/billing/runs/manual__1"))
+
+
+def test_a_row_leads_to_the_dashboard_in_a_window_of_its_own(site: Site, browser: Browser) -> None:
+    url, token = f"{site.server.url}/plugin/kpo-async-pods", site.server.token("root", "admin")
+    with open_page(browser, url, token) as page:
+        page.context.route("https://dashboard.example.com/**", lambda route: route.fulfill(body="a dashboard"))
+        frame = page.frame_locator("iframe")
+        row(frame, "billing.invoices").click()
+        with page.context.expect_page() as opened:
+            frame.locator("#detail-links a", has_text="Dashboard").click()
+        opened.value.wait_for_url(DASHBOARD.format(namespace=site.cluster.namespace, name="billing-invoices"))
+        expect(frame.locator("#detail-name")).to_contain_text("billing-invoices")
 
 
 def test_the_page_is_as_dark_as_airflow_whatever_the_system_prefers(site: Site, browser: Browser) -> None:

@@ -90,10 +90,6 @@ def test_a_task_leads_to_its_pods_live_log_and_the_pod_back_to_the_task(
         expect(frame.locator("#log")).to_contain_text("begun")
         expect(frame.locator("#detail-facts")).to_contain_text("cpu 50m, memory 32Mi")
         expect(frame.locator("#history-caption")).to_contain_text("at most 4 at once")
-        page.context.route("https://dashboard.example.com/**", lambda route: route.fulfill(body="a dashboard"))
-        with page.context.expect_page() as opened:
-            frame.locator("#detail-links a", has_text="Dashboard").click()
-        opened.value.wait_for_url(re.compile(r"https://dashboard.example.com/[^/]+/deferred-\w+"))
         frame.locator("#detail-links a", has_text="Log").click()
         expect(page).to_have_url(re.compile("/dags/shown_pods/runs/.*/tasks/deferred\\?try_number=1"))
 
