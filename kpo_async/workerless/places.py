@@ -84,7 +84,11 @@ class Places:
     @cached_property
     def _limits(self) -> dict[str, int]:
         """The options, which are read once: that takes Airflow a quarter of a millisecond each."""
-        return {name: settings.integer(name) for name in ("max_pods", "max_pods_per_namespace", "max_pods_per_dag")}
+        return {
+            "max_pods": settings.integer("max_pods"),
+            "max_pods_per_namespace": settings.integer("max_pods_per_namespace"),
+            "max_pods_per_dag": settings.integer("max_pods_per_dag"),
+        }
 
     @cached_property
     def _pools(self) -> dict[str, int]:
