@@ -3,8 +3,8 @@
 Airflow's triggerer answers one request of its triggers, and reads 4 KiB of their log lines, in each turn of its main
 loop. A turn asks the database which triggers are new, which are gone, and which belong to nobody: 10 ms of CPU or more,
 which a request takes besides its own work. Hundreds of tasks that start together wait for one another's turns. When
-they end together, a turn stores all their events, and reads no line for seconds: the triggers' event loop stands still
-as soon as the socket is full.
+they start or end together, a turn prepares 50 triggers, or stores all events, and reads no line for seconds: the
+triggers' event loop stands still as soon as the socket is full. So these steps are taken in parts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ TURN = 0.1
 """Seconds after which the main loop goes on, however much arrives, and with the next step, however many events."""
 LINGER = 0.002
 """Seconds in which the next message may arrive: a trigger sends its next request when the last one is answered."""
+MOST_PREPARED = 10
+"""Triggers that are prepared in a turn: Airflow loads and compares the DAG for each."""
 MODULE = "airflow.jobs.triggerer_job_runner"
 
 
@@ -29,6 +31,8 @@ def install() -> None:
     if supervisor is not None and not hasattr(supervisor.handle_events, "in_slices"):
         supervisor._service_subprocess = batched(supervisor._service_subprocess)
         supervisor.handle_events = sliced(supervisor.handle_events)
+        if hasattr(supervisor, "build_trigger_workloads"):  # Airflow 3.3
+            supervisor.build_trigger_workloads = in_parts(supervisor.build_trigger_workloads)
 
 
 def batched(serve_once: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -60,3 +64,19 @@ def sliced(handle_events: Callable[[Any], None]) -> Callable[[Any], None]:
 
     handle.in_slices = True  # type: ignore[attr-defined]
     return handle
+
+
+def in_parts(prepare: Callable[[Any, set[int]], list[Any]]) -> Callable[[Any, set[int]], list[Any]]:
+    """Return a method that prepares some of the triggers. Airflow asks again for the others in its next turn."""
+    offered: set[int] = set()
+
+    @wraps(prepare)
+    def prepare_some(self: Any, ids: set[int]) -> list[Any]:
+        offered.intersection_update(ids)
+        if not ids - offered:  # none of which could be prepared
+            offered.clear()
+        chosen = set(sorted(ids - offered)[:MOST_PREPARED])
+        offered.update(chosen)
+        return prepare(self, chosen)
+
+    return prepare_some

@@ -12,6 +12,7 @@ from kpo_async.callbacks import CallbackEvent, Callbacks
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import View
 from kpo_async.lifecycle.ownership import last_pod
+from kpo_async.logs.channel import wait_for_room
 from kpo_async.pod.status import PodState, Verdict
 from kpo_async.pod_task import PodTask
 
@@ -30,6 +31,7 @@ class PodStatusLogger:
 
     async def __call__(self, state: PodState, view: View) -> None:
         """Log what is new in `state`, and call `on_pod_starting` when the base container has started."""
+        await wait_for_room()
         self._log_watch(view)
         if state.node:
             self._log_once("node", f"Pod {self._pod} is on node {state.node}")

@@ -23,6 +23,7 @@ from kpo_async.lifecycle.pod_times import record_times
 from kpo_async.lifecycle.task_log import streaming_logs, wait_for_logs
 from kpo_async.lifecycle.wait_result import WaitResult, describe
 from kpo_async.lifecycle.xcom import XComResult
+from kpo_async.logs.channel import wait_for_room
 from kpo_async.logs.lines import Cursor
 from kpo_async.logs.plan import LineFormat
 from kpo_async.metrics import PODS_ENDED, count
@@ -62,6 +63,7 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
     # A worker that shows the log still needs the pod, and deletes it.
     if end.status is OutcomeStatus.TIMED_OUT and not task.worker_shows_log:
         await stop(pod, task)
+    await wait_for_room()
     diagnosis = await describe(client, task, end)
     count(PODS_ENDED, client.config.host, task.namespace, end.status, diagnosis.category)
     return Outcome(

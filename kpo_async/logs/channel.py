@@ -25,6 +25,8 @@ POLL_INTERVAL = 0.01
 """Seconds between two looks at the socket: the kernel does not notify when something was read."""
 READ_TIMEOUT = 30.0
 """Seconds after which a supervisor that does not read any more is not waited for."""
+FULL_BYTES = 128 * 1024
+"""What may be unread when a task logs a few records. The socket takes 208 KiB by the kernel's count."""
 _written = 0
 """What `counting_written_bytes` has counted, by the kernel's count. Grows only."""
 
@@ -50,6 +52,12 @@ def counting_written_bytes() -> Iterator[None]:
         yield
     finally:
         _written += max(0, unread_bytes() - before)
+
+
+async def wait_for_room() -> None:
+    """Wait until a few records can be logged without blocking the event loop. Gives up silently."""
+    if unread_bytes() > FULL_BYTES:
+        await wait_until_read()
 
 
 async def wait_until_read() -> None:

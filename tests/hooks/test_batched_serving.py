@@ -13,7 +13,7 @@ import pytest
 from airflow.jobs import triggerer_job_runner
 
 from kpo_async.hooks import batched_serving
-from kpo_async.hooks.batched_serving import TURN, batched, sliced
+from kpo_async.hooks.batched_serving import MOST_PREPARED, TURN, batched, in_parts, sliced
 
 
 class Supervisor:
@@ -105,13 +105,32 @@ def test_an_error_of_the_database_is_raised_and_the_events_after_it_stay(supervi
     assert (supervisor.stored, list(supervisor.events)) == ([1], [3])
 
 
+def test_triggers_are_prepared_in_parts_and_those_that_cannot_be_do_not_delay_the_others() -> None:
+    known: set[int] = set()
+
+    def prepare(_: object, ids: set[int]) -> list[int]:
+        assert len(ids) <= MOST_PREPARED
+        found = sorted(ids - broken)
+        known.update(found)
+        return found
+
+    broken, some = set(range(MOST_PREPARED)), in_parts(prepare)
+    wanted = set(range(3 * MOST_PREPARED + 1))
+    turns = [some(None, wanted - known) for _ in range(5)]
+    assert [len(prepared) for prepared in turns] == [0, MOST_PREPARED, MOST_PREPARED, 1, 0]
+    assert known == wanted - broken
+    broken.clear()
+    assert some(None, wanted - known) == list(range(MOST_PREPARED))
+
+
 def test_airflows_triggerer_serves_like_this(monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor: Any = triggerer_job_runner.TriggerRunnerSupervisor
-    own = supervisor._service_subprocess, supervisor.handle_events
-    monkeypatch.setattr(supervisor, "_service_subprocess", own[0])
-    monkeypatch.setattr(supervisor, "handle_events", own[1])
+    methods = ["_service_subprocess", "handle_events"]
+    if hasattr(supervisor, "build_trigger_workloads"):
+        methods.append("build_trigger_workloads")
+    own = [getattr(supervisor, name) for name in methods]
+    for name, method in zip(methods, own, strict=True):
+        monkeypatch.setattr(supervisor, name, method)
     batched_serving.install()
-    installed = supervisor._service_subprocess, supervisor.handle_events
-    assert tuple(method.__wrapped__ for method in installed) == own
     batched_serving.install()
-    assert (supervisor._service_subprocess, supervisor.handle_events) == installed
+    assert [getattr(supervisor, name).__wrapped__ for name in methods] == own

@@ -48,6 +48,19 @@ async def test_records_are_waited_for_until_they_are_read(supervisor: Supervisor
         await waiting
 
 
+async def test_a_task_waits_for_room_before_it_would_block_the_loop(supervisor: Supervisor) -> None:
+    async with timeout(1):
+        await channel.wait_for_room()
+    while channel.unread_bytes() <= channel.FULL_BYTES:
+        log.info("x" * 400)
+    waiting = [asyncio.create_task(channel.wait_for_room()) for _ in range(3)]
+    await asyncio.wait(waiting, timeout=3 * channel.POLL_INTERVAL)
+    assert not any(task.done() for task in waiting)
+    supervisor.read()
+    async with timeout(5):
+        await asyncio.gather(*waiting)
+
+
 async def test_records_logged_meanwhile_are_not_waited_for(supervisor: Supervisor) -> None:
     log.info("x" * 10_000)
     waiting = asyncio.create_task(channel.wait_until_read())
