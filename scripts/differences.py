@@ -31,12 +31,6 @@ DIFFERENCES = (
         "The shared watch selects on the labels; the annotations say whose pod it is, for who did not make it.",
     ),
     Difference(
-        "label `airflow_version`",
-        "on every pod, from its start",
-        "on kept pods, once their task is done with them; an annotation `kpo-async/airflow-version` says it before",
-        "The chart's `cleanup-pods` job deletes ended and pending pods that have it, verdict and result included.",
-    ),
-    Difference(
         "XCom sidecar",
         "an ordinary container that runs until it is killed through `pods/exec`",
         "a native sidecar (an init container with `restartPolicy: Always`) that hands the file over and ends by itself",

@@ -42,11 +42,11 @@ def retry_of(task: TaskIdentity, try_number: int = 2) -> TaskIdentity:
     return replace_dataclass(task, id=str(uuid.uuid4()), try_number=try_number)
 
 
-def manifest(task: TaskIdentity, script: str, *, airflow_version: str = "", **parameters: Any) -> Json:
+def manifest(task: TaskIdentity, script: str, **parameters: Any) -> Json:
     """A pod that runs `script` in sh."""
     defaults = {"task_id": "task", "image": "busybox:1.36", "cmds": ["sh", "-c"], "arguments": [script]}
     values = {**defaults, "namespace": "default", "termination_grace_period": 1, **parameters}
-    return build_pod(PodParameters.of(values, warn=print), task=task, airflow_version=airflow_version)
+    return build_pod(PodParameters.of(values, warn=print), task=task)
 
 
 def pod_task(pod: Json, kubeconfig: str = "", **fields: Any) -> PodTask:

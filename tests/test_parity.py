@@ -64,13 +64,6 @@ def undo_marks(ours: Manifest, theirs: Manifest) -> None:
     ours["metadata"]["annotations"].pop(names.OWNER_ANNOTATION, None)
 
 
-def undo_version(ours: Manifest, theirs: Manifest) -> None:
-    """Both say which Airflow it is; in a dry run, where no job can find the pod, both in the label."""
-    annotation = ours["metadata"]["annotations"].pop(names.VERSION_ANNOTATION, None)
-    label = ours["metadata"]["labels"].pop(names.VERSION_LABEL, None)
-    assert theirs["metadata"]["labels"].pop(names.VERSION_LABEL) in (annotation, label)
-
-
 def undo_sidecar(ours: Manifest, theirs: Manifest) -> None:
     """Take the sidecar, its volume and its mount out of both: other tests show that they work."""
     for manifest in (ours, theirs):
@@ -99,7 +92,6 @@ UNDO: Mapping[str, Callable[[Manifest, Manifest], None]] = {
     "illegal names": undo_repairs,
     "name suffix": undo_suffix,
     "own marks": undo_marks,
-    "label `airflow_version`": undo_version,
     "XCom sidecar": undo_sidecar,
     "Secret volumes": undo_volume_names,
     "forms": nothing_to_undo,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Protocol
 
 from kpo_async.api_types import pod_from_dict
@@ -15,22 +14,14 @@ from kpo_async.exceptions import ApiError, ConflictError, ForbiddenError, NotFou
 from kpo_async.json_types import Json
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.pod.companions import Counted, assess_all
-from kpo_async.pod.names import DONE_LABEL, OWNER_ANNOTATION, TRUE, VERSION_LABEL, version_value
+from kpo_async.pod.names import DONE_LABEL, OWNER_ANNOTATION, TRUE
 from kpo_async.pod.status import PodState, Verdict, assess
 from kpo_async.pod_task import OnFinishAction, OnKillAction
 
 log = logging.getLogger(__name__)
 
-DONE: Json = {
-    "metadata": {
-        "labels": {
-            DONE_LABEL: TRUE,
-            VERSION_LABEL: version_value(version("apache-airflow-core")),
-            "already_checked": "True",
-        }
-    }
-}
-"""The patch that takes a kept pod out of the shared watch; the other labels are the incumbent's."""
+DONE: Json = {"metadata": {"labels": {DONE_LABEL: TRUE, "already_checked": "True"}}}
+"""The patch that takes a kept pod out of the shared watch; `already_checked` is the incumbent's label."""
 
 
 class Policy(Counted, Protocol):

@@ -20,7 +20,6 @@ from kpo_async.pod.names import (
     DISRUPTIONS_ANNOTATION,
     DONE_LABEL,
     UNGATED_ANNOTATION,
-    VERSION_LABEL,
 )
 from kpo_async.pod.quantity import format_bytes, parse_quantity
 from kpo_async.pod.status import COMPANIONS_DEADLINE
@@ -56,7 +55,7 @@ def manifest_again(pod: Json) -> Json | None:
         container["volumeMounts"] = [mount for mount in mounts if not mount["name"].startswith(_TOKEN_VOLUME)]
     metadata = copy.deepcopy({key: pod["metadata"][key] for key in _KEPT_METADATA if key in pod["metadata"]})
     for field, marks in (
-        ("labels", (DONE_LABEL, VERSION_LABEL, "already_checked")),
+        ("labels", (DONE_LABEL, "already_checked")),
         ("annotations", (CURSORS_ANNOTATION, UNGATED_ANNOTATION)),
     ):
         metadata[field] = {key: value for key, value in (metadata.get(field) or {}).items() if key not in marks}

@@ -171,12 +171,7 @@ def _set_labels(manifest: Json, task: TaskIdentity | None, in_cluster: bool | No
         manifest["metadata"]["labels"].update(names.task_labels(task))
         names.mark(manifest["metadata"], task.owner)
     labels = manifest["metadata"]["labels"]
-    version = names.version_value(airflow_version)
-    if task:
-        labels.pop(names.VERSION_LABEL, None)
-    if task and version:
-        manifest["metadata"]["annotations"][names.VERSION_ANNOTATION] = version
-    elif version:
-        labels[names.VERSION_LABEL] = version
+    if airflow_version:
+        labels["airflow_version"] = airflow_version.replace("+", "-")
     if in_cluster is not None:
         labels["airflow_kpo_in_cluster"] = str(in_cluster)

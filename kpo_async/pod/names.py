@@ -35,12 +35,6 @@ CURSORS_ANNOTATION = PREFIX + "log-cursors"
 """The log positions that a triggerer had reached when it stopped."""
 UNGATED_ANNOTATION = PREFIX + "ungated-at"
 """When a triggerer saw the pod's last scheduling gate removed."""
-VERSION_ANNOTATION = PREFIX + "airflow-version"
-VERSION_LABEL = "airflow_version"
-"""The incumbent's label for what `VERSION_ANNOTATION` says. A pod gets it when its task is done with it.
-
-The chart's job `airflow kubernetes cleanup-pods` deletes ended and pending pods that have it.
-"""
 TRUE = "true"
 SELECTOR = f"{MANAGED_LABEL}={TRUE},{DONE_LABEL}!={TRUE}"
 """The shared watch's selector: pods of this library that are not done."""
@@ -214,15 +208,10 @@ def is_pod_name(name: str) -> bool:
 OVERWRITTEN_LABELS = frozenset(
     {
         *("dag_id", "task_id", "run_id", "kubernetes_pod_operator", "try_number"),
-        *(VERSION_LABEL, "airflow_kpo_in_cluster", MANAGED_LABEL),
+        *("airflow_version", "airflow_kpo_in_cluster", MANAGED_LABEL),
     }
 )
-"""Labels whose value from the user no pod of a task gets: these are this library's."""
-
-
-def version_value(version: str) -> str:
-    """Return the value of `VERSION_LABEL` for a version of Airflow."""
-    return version.replace("+", "-")
+"""Labels that every pod of a task gets, whatever value the user gives them."""
 
 
 def task_labels(task: TaskIdentity) -> dict[str, str]:

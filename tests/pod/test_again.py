@@ -37,12 +37,7 @@ def test_what_the_cluster_adds_to_a_pod_is_taken_out(name: str) -> None:
 
 def test_what_the_user_gave_is_kept() -> None:
     pod = recorded("exit_3")
-    pod["metadata"]["labels"] = {
-        "mine": "1",
-        "kpo-async/done": "true",
-        "already_checked": "True",
-        "airflow_version": "3",
-    }
+    pod["metadata"]["labels"] = {"mine": "1", "kpo-async/done": "true", "already_checked": "True"}
     pod["metadata"]["annotations"] = {"mine": "2", "kpo-async/log-cursors": "{}"}
     pod["spec"] |= {"volumes": [{"name": "mine", "emptyDir": {}}], "schedulingGates": [{"name": "queue"}]}
     pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "mine", "mountPath": "/mine"}]

@@ -138,20 +138,18 @@ def test_the_tasks_labels_beat_the_users_and_the_annotation_names_the_owner() ->
     assert metadata["labels"] == {
         **names.task_labels(TASK),
         "none": "",
+        "airflow_version": "3.3.2-local",
         "airflow_kpo_in_cluster": "False",
         "kpo-async/managed": "true",
     }
-    assert metadata["annotations"] == {
-        "kpo-async/owner": "0190c6f2/2",
-        "kpo-async/airflow-version": "3.3.2-local",
-    }
+    assert metadata["annotations"] == {"kpo-async/owner": "0190c6f2/2"}
 
 
 def test_every_label_that_is_overwritten_replaces_the_users_value() -> None:
     given = dict.fromkeys(names.OVERWRITTEN_LABELS, "bad value!")
     pod = build_pod(parameters(labels=given), task=TASK, in_cluster=False, airflow_version="3.3+x")
     assert "bad value!" not in pod["metadata"]["labels"].values()
-    assert set(pod["metadata"]["labels"]) >= set(given) - {names.VERSION_LABEL}
+    assert set(pod["metadata"]["labels"]) >= set(given)
 
 
 def test_without_a_task_the_pod_has_no_owner() -> None:
