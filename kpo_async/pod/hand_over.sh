@@ -1,10 +1,12 @@
 # shellcheck shell=sh disable=SC2086
 # Hands the result over: `xcom_sidecar.py` says how, and puts numbers and paths in place of ${XCOM_...}, without quotes
 # where a word is a number. For any POSIX sh with the usual small tools. These first comments stay out of the manifest.
+# A pod that is deleted with a short grace period may write its file a moment after the sidecar's signal.
 say() { printf '%s\n' "kpo-async/1 $*"; }
 hand_over() {
   trap '' TERM INT
   file=${XCOM_FILE}; message=${XCOM_MESSAGE}
+  [ -e "$file" ] || sleep 1
   [ -e "$file" ] || { say absent > "$message"; return; }
   [ -f "$file" ] || { say irregular > "$message"; return; }
   [ -r "$file" ] || { say unreadable > "$message"; return; }
