@@ -39,7 +39,7 @@ def test_living_pods_are_found_by_the_database_and_by_their_task(whole_airflow: 
 
 def test_of_a_pod_that_is_gone_airflow_knows_the_diagnosis_and_the_log(whole_airflow: WholeAirflow) -> None:
     run = whole_airflow.run("doomed")
-    assert whole_airflow.pods() == set()
+    whole_airflow.until("all pods to go", lambda: not whole_airflow.pods())
     told = kpo_async(whole_airflow, "diagnose", "doomed", "fail", run.run_id, "--output", "json")
     story = json.loads(told.stdout)
     assert told.returncode == 1

@@ -39,7 +39,7 @@ def test_a_restarted_triggerer_and_a_killed_task(whole_airflow: WholeAirflow) ->
     for task in tasks[1:]:
         counted = re.findall(r"^\[base\] count (\d+)$", "\n".join(whole_airflow.log(run, task)), re.MULTILINE)
         assert [int(number) for number in counted] == list(range(1, SECONDS + 1))
-    assert whole_airflow.pods() == set()
+    whole_airflow.until("all pods to go", lambda: not whole_airflow.pods())
 
 
 def test_a_triggerer_killed_while_it_ends_tasks_fails_none_of_them(whole_airflow: WholeAirflow, tmp_path: Path) -> None:

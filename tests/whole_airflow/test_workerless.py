@@ -53,7 +53,7 @@ def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeA
     assert 'Invalid value: "not a name"' in errors["contradicted"]
     assert "Connection 'nowhere' is not defined" in errors["unconnected"]
     assert "unmappable return type 'int'" in errors["unmappable"]
-    assert whole_airflow.pods() == set()
+    whole_airflow.until("their pods to go", lambda: not whole_airflow.pods())
 
 
 def test_all_pods_of_a_mapped_task_run_at_once(whole_airflow: WholeAirflow) -> None:
