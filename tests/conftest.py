@@ -11,6 +11,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and the programs that they start, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Without this, pytest-asyncio creates a loop to restore after a test, and never closes it.
     asyncio.set_event_loop(None)
     config.addinivalue_line("markers", "virtual_time: the test's event loop jumps over idle time")
