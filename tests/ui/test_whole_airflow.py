@@ -44,6 +44,7 @@ async def _with_dashboard(folder: Path) -> AsyncIterator[tuple[Airflow, Cluster]
             "AIRFLOW__KPO_ASYNC__POD_LINK": DASHBOARD,
             "AIRFLOW__KPO_ASYNC__INSTALLATION": INSTALLATION,
             "KPO_KUBECONFIG": str(cluster.kubeconfig),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             # It would delete the pods of `OTHERS`, which no task owns.
             "AIRFLOW__KPO_ASYNC__RECONCILE": "off",
         }

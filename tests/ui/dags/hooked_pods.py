@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-import yaml
 from airflow.sdk import DAG, Param
 
 from kpo_async.operators.pod import KubernetesPodOperator
-
-
-class FileCluster:
-    """Finds the cluster of a kubeconfig."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def get_kubeconfig(self) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load(Path(self._path).read_text())
-        return found
-
+from tests.ui.file_cluster import FileCluster
 
 with DAG("hooked_pods", schedule=None, start_date=datetime(2026, 1, 1), params={"namespace": Param("", type="string")}):
     KubernetesPodOperator(
