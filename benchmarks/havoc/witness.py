@@ -11,11 +11,12 @@ from kpo_async.api_types import Pod, pod_from_dict
 from kpo_async.demo.cluster import Cluster
 from kpo_async.exceptions import ApiError
 from kpo_async.json_types import Json
+from kpo_async.kube.retry import RECONNECT_CAP
 from kpo_async.kube.watch import Delete, Init, InitApply, InitDone, Watcher
 
 COMPARE_EVERY = 10.0
-WATCH_LAG = 20.0
-"""Seconds by which the watch may be late: API servers are killed, and a watch that is cut starts again with a pause."""
+WATCH_LAG = 4 * RECONNECT_CAP
+"""Seconds by which the watch may be late: while API servers are killed, several attempts in a row fail."""
 OWNER = "kpo-async/owner"
 """Annotation of a pod: the task instance's id, which is another one for each try, and the try's number."""
 
