@@ -221,12 +221,9 @@ async def _create_or_find(client: Client, task: PodTask, manifest: Json) -> Json
     """Create the pod, or return the one of this try that has its name. Raises `ApiError` and `PodConflictError`."""
     while True:
         try:
-            pod = await create(client, manifest)
+            return await create(client, manifest)
         except ConflictError:
             found = await _get(client, task, manifest["metadata"]["name"])
-        else:
-            log.info("Created pod %s/%s", task.namespace, pod["metadata"]["name"])
-            return pod
         if found is not None:
             if owner_id(found) == task.owner and not is_done(found):
                 return found

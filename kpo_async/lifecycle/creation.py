@@ -6,12 +6,15 @@ Who then looks for the pod, to end it, first waits for the creates of its owner 
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.shared import PerLoop
 from kpo_async.lifecycle.disposal import owner_id
 from kpo_async.metrics import PODS_CREATED, count
+
+log = logging.getLogger(__name__)
 
 GRACE = 3.0
 """Seconds to wait for the answer. A worker that gets SIGTERM is killed after five."""
@@ -34,6 +37,7 @@ async def create(client: Client, manifest: Json) -> Json:
 async def _create(client: Client, manifest: Json, namespace: str) -> Json:
     pod = await client.create("pods", manifest, namespace)
     count(PODS_CREATED, client.config.host, namespace)
+    log.info("Created pod %s/%s", namespace, pod["metadata"]["name"])
     return pod
 
 

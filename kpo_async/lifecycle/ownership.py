@@ -142,14 +142,11 @@ async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     while True:
         try:
-            pod = await create(client, manifest)
+            return await create(client, manifest)
         except ForbiddenError as error:
             raise _refusal(error, manifest) from error
         except ConflictError:
             found = await _get_by_name(client, namespace, name)
-        else:
-            log.info("Created pod %s/%s", namespace, pod["metadata"]["name"])
-            return pod
         if found is not None:
             if not _frees_its_name(found, owner):
                 return found
