@@ -73,22 +73,14 @@ def _create_app() -> Any:
     return create_app()
 
 
-def _note_heartbeats() -> None:
-    from kpo_async.hooks import heartbeat
+def _adapt_triggerer() -> None:
+    from kpo_async.hooks import batched_serving, heartbeat, shared_dags
 
     heartbeat.note_heartbeats()
-
-
-def _share_dags() -> None:
-    from kpo_async.hooks import shared_dags
-
-    shared_dags.install()
-
-
-def _serve_in_batches() -> None:
-    from kpo_async.hooks import batched_serving
-
-    batched_serving.install()
+    if dags_are_shared():
+        shared_dags.install()
+    if serves_in_batches():
+        batched_serving.install()
 
 
 PAGE: dict[str, Any] = {"name": "kpo-async", "app": Page(), "url_prefix": URL_PREFIX}
@@ -123,10 +115,6 @@ class KpoAsyncPlugin(AirflowPlugin):
             if template := pod_link():
                 cls.global_operator_extra_links.append(DashboardLink(template))
             if TRIGGERER_MODULE in sys.modules:
-                _note_heartbeats()
-                if dags_are_shared():
-                    _share_dags()
-                if serves_in_batches():
-                    _serve_in_batches()
+                _adapt_triggerer()
         except ConfigError as error:
             log.error("%s", error)

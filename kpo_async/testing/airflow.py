@@ -72,9 +72,8 @@ class TestAirflow:
     def log_records(self, *folders: str) -> Iterator[Mapping[str, Any]]:
         """Yield what the triggerer has written into a task's log."""
         for file in sorted(self._home.joinpath("logs", *folders).glob("attempt=*.log*")):
-            with file.open(
-                encoding="utf-8"
-            ) as lines:  # not `splitlines`: a record may have other line separators in it
+            # Not by `splitlines`: a record may have other line separators in it.
+            with file.open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
 
     def _empty_database(self) -> Path:

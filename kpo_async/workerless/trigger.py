@@ -13,7 +13,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TriggerEvent
 
 from kpo_async.exceptions import KpoError, PodError, clip
-from kpo_async.hooks.airflow import masked
+from kpo_async.hooks.airflow import is_mapped, masked
 from kpo_async.hooks.heartbeat import renew_lease_on_exchanges
 from kpo_async.hooks.metrics import publishing
 from kpo_async.json_types import Json
@@ -96,7 +96,7 @@ class KubernetesPodStartTrigger(BaseTrigger):
     def _map_index(self) -> str:
         """Return what names the instance of a mapped task in front of its error."""
         ti: Any = self.task_instance
-        return f"Map index {ti.map_index}: " if ti.map_index is not None and ti.map_index >= 0 else ""
+        return f"Map index {ti.map_index}: " if is_mapped(ti) else ""
 
 
 def _unstarted(reason: str) -> TriggerEvent:
