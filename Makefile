@@ -70,11 +70,12 @@ demo: $(STAMP) ## 200 pods in a whole Airflow; PODS= POD_SECONDS= MODE=all KEEP=
 
 # Small tests run side by side, four on two cores. Of whole Airflows, which wait half of their time, two do; those
 # marked `alone` have the machine to themselves. A failure does not hide what comes after it.
+# Whole Airflows and real containers may starve beside each other: what fails there is run again alone, and both show.
 test: $(STAMP) ## the whole suite against the embedded cluster; PYTHON= AIRFLOW= PYTEST_ARGS=
 ifeq ($(PYTEST_ARGS),)
 	@status=0; \
 	$(QUICK) || status=1; \
-	$(LARGE) and not alone' -n 2 --dist loadscope || status=1; \
+	$(LARGE) and not alone' -n 2 --dist loadscope || { $(AGAIN); $(LARGE) and not alone' $(FAILED); } || status=1; \
 	$(LARGE) and alone' || status=1; \
 	exit $$status
 else
@@ -85,6 +86,8 @@ quick: $(STAMP) ## all tests but slow ones and whole Airflows, in parallel: for 
 	@$(QUICK) $(PYTEST_ARGS)
 
 QUICK = $(BIN)/python -m pytest -n auto --dist worksteal -m 'not airflow and not slow and not soak and not deployments'
+AGAIN = echo '--- again, alone: what has failed beside others'
+FAILED = --last-failed --last-failed-no-failures=none
 LARGE = $(BIN)/python -m pytest --durations=10 -m '(airflow or slow) and not soak and not deployments
 
 # Pods of different tests do not meet, but all tests miss an API server that is away. The outages come first: one test
@@ -97,12 +100,15 @@ conformance: $(STAMP) ## tests/conformance against a real API server: KUBECONFIG
 	@[ -n '$(KUBECONFIG)' ] || { echo 'make: say which cluster: make conformance KUBECONFIG=path' >&2; exit 1; }
 	@status=0; \
 	$(CONFORMANCE) -m outage $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
-	$(CONFORMANCE) -n auto -m 'not outage' $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || status=1; \
+	$(CONFORMANCE) -n auto -m 'not outage' $(PYTEST_ARGS) || [ $$? -eq $(NO_TESTS) ] || \
+	  { $(AGAIN); $(CONFORMANCE) -m 'not outage' $(FAILED) $(PYTEST_ARGS); } || status=1; \
 	exit $$status
 
 deployments: $(STAMP) ## whole Airflows as people run them: KUBECONFIG=... IMAGE=an image there with Airflow and this package
-	@$(BIN)/python -m pytest -m deployments -n 2 --dist loadfile --durations=0 --durations-min=1 tests/deployments \
-	  $(if $(KUBECONFIG),--cluster='$(KUBECONFIG)') $(if $(IMAGE),--image='$(IMAGE)') $(PYTEST_ARGS)
+	@$(DEPLOYMENTS) -n 2 --dist loadfile $(PYTEST_ARGS) || { $(AGAIN); $(DEPLOYMENTS) $(FAILED) $(PYTEST_ARGS); }
+
+DEPLOYMENTS = $(BIN)/python -m pytest -m deployments --durations=0 --durations-min=1 tests/deployments \
+  $(if $(KUBECONFIG),--cluster='$(KUBECONFIG)') $(if $(IMAGE),--image='$(IMAGE)')
 
 lint: $(STAMP) ## format, lint, types, layers, shell programs, CI workflows
 	@$(BIN)/ruff format --check .
