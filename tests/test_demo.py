@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from kpo_async.demo.airflow import Airflow, ProgramError
 from kpo_async.demo.cluster import Traffic, parse_metrics
-from kpo_async.demo.observe import GONE, Sample
+from kpo_async.demo.observe import GONE, Sample, duration
 from kpo_async.demo.picture import draw
 from kpo_async.demo.processes import Program
 from kpo_async.demo.view import LiveView, PlainView, plain_line, summary
@@ -134,6 +135,12 @@ def test_the_picture_is_a_png(tmp_path: Path, modes: list[str]) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_lasts_until_its_end_and_not_until_its_pods_are_gone() -> None:
+    samples = [sample(0.0), replace(sample(5.0), run="success"), replace(sample(7.0), run="success")]
+    assert duration(samples) == 5.0
+    assert duration(samples[:1]) == 0.0
+
+
 async def test_stopping_a_program_ends_what_it_forked_in_other_groups_and_orphaned(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
@@ -212,6 +219,10 @@ def test_the_demo_adds_up_its_pods_results(tmp_path: Path, options: list[str], s
     demo = subprocess.run(command, capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "The pods' numbers add up to 650; expected 650" in demo.stdout
+    assert "cannot reach the API server" not in demo.stdout or "--faults" in options
+    deletions = re.search(r"(\d+) DELETE", demo.stdout)
+    assert deletions is not None
+    assert int(deletions[1]) >= 12
     held = re.search(r"most worker slots held at once +│ (\d) of 4", demo.stdout)
     assert held is not None
     assert int(held[1]) in slots

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from kpo_async.demo.airflow import Airflow, DagRun
 from kpo_async.demo.cluster import Cluster, open_cluster
-from kpo_async.demo.observe import Observer, Sample
+from kpo_async.demo.observe import Observer, Sample, duration
 from kpo_async.demo.picture import draw
 from kpo_async.demo.processes import ProgramError
 from kpo_async.demo.view import LiveView, PlainView, View, requests_text, summary
@@ -181,7 +181,7 @@ async def _run(
     run = await airflow.trigger("fan_out", {"pods": options.pods, "seconds": options.pod_seconds})
     samples = await _watch(options, view, airflow, cluster, run)
     ok = _judge(options, airflow, run, view)
-    return Run(samples, _rows(options, cluster, samples, {**seconds, "run": samples[-1].elapsed}), ok)
+    return Run(samples, _rows(options, cluster, samples, {**seconds, "run": duration(samples)}), ok)
 
 
 def _show(options: Options, console: Console, runs: Mapping[str, Run]) -> None:
@@ -192,7 +192,7 @@ def _show(options: Options, console: Console, runs: Mapping[str, Run]) -> None:
 
 
 async def _watch(options: Options, view: View, airflow: Airflow, cluster: Cluster, run: DagRun) -> list[Sample]:
-    """Show the run until it ends, and return all samples."""
+    """Show the run until it ends and its pods are gone, and return all samples."""
     samples = []
     timeout = 300 + options.pod_seconds + 3.0 * options.pods
     try:
@@ -224,12 +224,12 @@ def _rows(options: Options, cluster: Cluster, samples: list[Sample], seconds: Ma
     last = samples[-1]
     rows = {
         "pods": f"{options.pods} of {options.pod_seconds} s",
-        "from the trigger of the DAG to its end": f"{last.elapsed:.0f} s",
+        "from the trigger of the DAG to its end": f"{duration(samples):.0f} s",
         "most pods running at once": str(max(sample.pods["Running"] for sample in samples)),
         "most tasks deferred at once": str(max(sample.tasks["deferred"] for sample in samples)),
         "most worker slots held at once": f"{max(sample.slots for sample in samples)} of {options.slots}",
         "log lines": str(last.log_lines),
-        "time": ", ".join(f"{name} {duration:.1f} s" for name, duration in seconds.items()),
+        "time": ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()),
     }
     if options.faults:
         counts = Counter(last.faults)

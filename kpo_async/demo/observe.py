@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from kpo_async.kube.watch import Apply, Delete, Init, InitApply, InitDone, Watch
 
 TICK = 0.5
 """Seconds between two samples."""
+ENDED = ("success", "failed")
+"""The states of a run that has ended."""
+DELETION = 15.0
+"""Seconds to look on after the run's end: the last pods are deleted when Airflow has stored their tasks' ends."""
 GONE = "gone"
 """The phase shown for a pod that has been deleted."""
 
@@ -35,6 +40,8 @@ class Sample:
     """Task instances by state; "none" is one that the scheduler has not looked at."""
     traffic: Traffic | None
     log_lines: int
+    run: str = "running"
+    """The state of the DAG's run."""
     faults: tuple[str, ...] = ()
     """The faults injected so far, the oldest first."""
 
@@ -42,6 +49,16 @@ class Sample:
     def slots(self) -> int:
         """Worker slots held: every running task instance holds one."""
         return self.tasks["running"]
+
+    @property
+    def pods_left(self) -> int:
+        """Pods that have not been deleted."""
+        return self.pods.total() - self.pods[GONE]
+
+
+def duration(samples: Sequence[Sample]) -> float:
+    """Return the seconds from the DAG's trigger to the end of its run."""
+    return next((sample.elapsed for sample in samples if sample.run in ENDED), samples[-1].elapsed)
 
 
 @dataclass
@@ -74,21 +91,28 @@ class Observer:
         self._logs = _LogCounter(airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}")
 
     async def samples(self, timeout: float) -> AsyncIterator[Sample]:
-        """Yield a sample every `TICK` until the run has ended. Raise `ProgramError` after `timeout` seconds."""
+        """Yield a sample every `TICK` until the run has ended and its pods are gone, or not in time for `DELETION`.
+
+        Raise `ProgramError` if the run has not ended after `timeout` seconds.
+        """
         start = time.monotonic()
         before = await self._cluster.traffic()
         watching = asyncio.create_task(self._watch_pods(), name="demo's own watch")
         try:
-            async for _ in self._airflow.ticks("the run to end", timeout, TICK):
-                state = self._airflow.run_state(self._run)
-                yield await self._sample(time.monotonic() - start, before)
-                if state in ("success", "failed"):
-                    break
+            end = math.inf
+            async for _ in self._airflow.ticks("the run to end", timeout + DELETION, TICK):
+                sample = await self._sample(time.monotonic() - start, before)
+                yield sample
+                if sample.run in ENDED:
+                    end = min(end, sample.elapsed)
+                    if not sample.pods_left or sample.elapsed > end + DELETION:
+                        break
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _sample(self, elapsed: float, before: Traffic | None) -> Sample:
+        run = self._airflow.run_state(self._run)
         now = await self._cluster.traffic()
         if now and before:
             # A watch counts as a request once it has ended, so the demo's own is only among the open ones.
@@ -96,7 +120,7 @@ class Observer:
         tasks = await asyncio.to_thread(self._airflow.task_states, self._run)
         log_lines = await asyncio.to_thread(self._logs.count)
         faults = tuple(await asyncio.to_thread(self._cluster.faults)) if self._show_faults else ()
-        return Sample(elapsed, Counter(self._phases.values()), tasks, self._traffic, log_lines, faults)
+        return Sample(elapsed, Counter(self._phases.values()), tasks, self._traffic, log_lines, run, faults)
 
     async def _watch_pods(self) -> None:
         async with contextlib.aclosing(Watcher(self._cluster.client, self._cluster.namespace).events()) as events:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kpo_async.demo.observe import Sample
+from kpo_async.demo.observe import Sample, duration
 
 WIDTH = {1: 10.0, 2: 13.0}
 """Inches by the number of columns."""
@@ -23,7 +23,7 @@ def draw(runs: Mapping[str, Sequence[Sample]], slots: int, path: Path) -> None:
     grid: Any = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
     for above, below, (mode, samples) in zip(*grid, runs.items(), strict=True):
         _draw_run(above, below, samples, slots)
-        above.set_title(f"{mode}: {samples[-1].elapsed:.0f} s")
+        above.set_title(f"{mode}: {duration(samples):.0f} s")
         below.set_xlabel("seconds since the DAG was triggered")
     grid[0][0].set_ylabel("pods")
     grid[0][0].legend(loc="upper right", frameon=False)

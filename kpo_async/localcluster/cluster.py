@@ -83,6 +83,8 @@ class LocalCluster:
             await self._start(stack, "kubelet", self.kubelet.run(), self.kubelet.started)
             await self.listener.open()
             stack.push_async_callback(self._stop_serving)
+            # Last: who waits for this file may connect.
+            await asyncio.to_thread(self.write_kubeconfig, self.kubeconfig, self.token)
             self._stack = stack.pop_all()
         return self
 
@@ -91,7 +93,7 @@ class LocalCluster:
         return certificate.create(self.directory) if self._tls else None
 
     async def _prepare_server(self, stack: AsyncExitStack) -> None:
-        """Create the server on its port, and the administrator's kubeconfig; nothing is served yet."""
+        """Create the server on its port, and the administrator's token; nothing is served yet."""
         tls = self._certificate.context() if self._certificate else None
         if tls is None:
             self.authenticator.anonymous = UserInfo("system:anonymous", (MASTERS, "system:authenticated"))
@@ -101,7 +103,6 @@ class LocalCluster:
         self.kubelet = self._create_kubelet(self)
         self.server = ApiServer(self._registry, self._reviews, self.kubelet, self.authenticator, self.faults)
         self.token = self.authenticator.add_user("kubernetes-admin", MASTERS)
-        await asyncio.to_thread(self.write_kubeconfig, self.kubeconfig, self.token)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self.server.handle(request)

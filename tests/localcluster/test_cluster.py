@@ -9,10 +9,12 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
 import pytest
+import yaml
 from kubernetes_asyncio import client, config, watch
 from kubernetes_asyncio.stream import WsApiClient
 
@@ -31,6 +33,21 @@ def test_importing_the_package_loads_the_cluster_only_on_demand() -> None:
         "assert not hasattr(package, 'Nothing')",
     )
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+async def test_who_has_waited_for_the_kubeconfig_is_served(tmp_path: Path) -> None:
+    async def connect() -> None:
+        while not path.exists():  # noqa: ASYNC110 # in every turn of the cluster's event loop
+            await asyncio.sleep(0)
+        server = urlsplit(yaml.safe_load(path.read_text())["clusters"][0]["cluster"]["server"])
+        _, writer = await asyncio.open_connection(server.hostname, server.port)
+        writer.close()
+        await writer.wait_closed()
+
+    path = tmp_path / "kubeconfig"
+    client = asyncio.create_task(connect())
+    async with LocalCluster(kubeconfig_path=path):
+        await client
 
 
 async def test_kubernetes_asyncio_works_unchanged() -> None:
