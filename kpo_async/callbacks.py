@@ -153,7 +153,8 @@ class Callbacks:
 
     `make_client` is called at most once, before the first call of a function that takes a client. `deadline` is the
     task's execution_timeout, in seconds since the epoch. A call that has not returned by then raises
-    `CallbackTimeoutError`: a coroutine is cancelled, a thread, which cannot be, is left behind.
+    `CallbackTimeoutError`: a coroutine is cancelled, a thread, which cannot be, is left behind. What else a function
+    raises is raised as it is, but `in_triggerer` as a `CallbackError`, which names the function.
     """
 
     def __init__(
@@ -165,8 +166,10 @@ class Callbacks:
         operator: object = None,
         context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        in_triggerer: bool = False,
     ) -> None:
         self._mode = mode
+        self._in_triggerer = in_triggerer or mode is ExecutionMode.ASYNC
         self._overrides = {event: _overrides(classes, event) for event in CallbackEvent}
         self._always = {"mode": mode, "operator": operator, "context": {} if context is None else context}
         self._make_client = make_client
@@ -254,7 +257,7 @@ class Callbacks:
                 raise CallbackTimeoutError(
                     f"{override.name} had not returned when the task's execution_timeout passed"
                 ) from None
-            if self._mode is ExecutionMode.SYNC or isinstance(error, KpoError):
+            if not self._in_triggerer or isinstance(error, KpoError):
                 raise
             # Airflow would end the trigger with "Trigger failure", and the triggerer itself after a SystemExit.
             raise CallbackError(

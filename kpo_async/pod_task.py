@@ -191,7 +191,8 @@ class PodTask(_Stored, frozen=True):
     def skips(self, outcome: Outcome) -> bool:
         """Whether the exit code is one of those by which a pod has its task skipped."""
         companion_failed = outcome.exit_code == 0 and not outcome.succeeded
-        return outcome.exit_code in self.skip_on_exit_code and not companion_failed
+        in_time = outcome.status is not OutcomeStatus.TIMED_OUT
+        return outcome.exit_code in self.skip_on_exit_code and in_time and not companion_failed
 
 
 class PodDiagnosis(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,9 +24,11 @@ _version = Version(__version__)
 # They moved to the SDK in Airflow 3.2, which warns of the old names.
 _exceptions = import_module("airflow.sdk.exceptions" if _version >= Version("3.2") else "airflow.exceptions")
 AirflowException = _exceptions.AirflowException
+AirflowFailException = _exceptions.AirflowFailException
 AirflowNotFoundException = _exceptions.AirflowNotFoundException
 AirflowSkipException = _exceptions.AirflowSkipException
 AirflowTaskTimeout = _exceptions.AirflowTaskTimeout
+ParamValidationError = _exceptions.ParamValidationError
 TaskDeferred = _exceptions.TaskDeferred
 
 AIRFLOW_VERSION: str = __version__
@@ -37,9 +39,11 @@ __all__ = [
     "FAILING_IN_TRIGGERER_RETRIES",
     "TRIGGERS_ARE_KILLED",
     "AirflowException",
+    "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "ParamValidationError",
     "TaskDeferred",
     "count_instances",
     "deferral_settles_after",

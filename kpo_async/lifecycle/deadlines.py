@@ -66,6 +66,17 @@ def limit(
     return min(found, key=lambda item: item.at, default=None)
 
 
+def ended_late(task: PodTask, state: PodState, *, now: datetime, ahead: timedelta = timedelta(0)) -> Limit | None:
+    """Return the task's own deadline if the base container ended only after it, by Kubernetes' own timestamp.
+
+    No triggerer may have been there to stop it. `now` is on this host's clock, which the cluster's is `ahead` of.
+    """
+    if task.deadline is None or state.finished_at is None:
+        return None
+    deadline = moment(task.deadline)
+    return Limit(deadline, OutcomeStatus.TIMED_OUT) if deadline < min(now, state.finished_at - ahead) else None
+
+
 def ungated_at(pod: Pod | None) -> datetime | None:
     """Return when a triggerer saw the pod's last scheduling gate removed, as it wrote on the pod."""
     return None if pod is None else parse_time((pod.metadata.annotations or {}).get(UNGATED_ANNOTATION))

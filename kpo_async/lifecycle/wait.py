@@ -59,9 +59,10 @@ async def wait(client: Client, task: PodTask, callbacks: Callbacks, *, formatter
             end = await wait_for_companions(client.clock, pod, task, feed, end)
         if task.may_have_result(end.status) and task.xcom == XComTransport.SIDECAR:
             result = await _read_result(pod, task, feed)
-        logs_complete = await wait_for_logs(task, streaming, at_limit=end.limit is not None)
+        runs_on = end.limit is not None and not end.state.verdict.ended
+        logs_complete = await wait_for_logs(task, streaming, at_limit=runs_on)
     # A worker that shows the log still needs the pod, and deletes it.
-    if end.status is OutcomeStatus.TIMED_OUT and not task.worker_shows_log:
+    if end.status is OutcomeStatus.TIMED_OUT and runs_on and not task.worker_shows_log:
         await stop(pod, task)
     await wait_for_room()
     diagnosis = await describe(client, task, end)
@@ -118,6 +119,8 @@ async def _wait_for_end(pod: PodHandle, task: PodTask, feed: Subscription, statu
             log.warning("%s", error)
             over = deadlines.Limit(datetime.now(timezone.utc), OutcomeStatus.TIMED_OUT)
             return WaitResult(over.status, view, state, over)
+    if late := deadlines.ended_late(task, state, now=datetime.now(timezone.utc), ahead=clock.ahead):
+        return WaitResult(late.status, view, state, late)
     return WaitResult(_STATUS[state.verdict], view, state)
 
 

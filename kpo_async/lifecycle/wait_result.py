@@ -48,7 +48,8 @@ async def describe(client: Client, task: PodTask, end: WaitResult) -> PodDiagnos
     found = _with_fitting_hint(task, _diagnosis(task, end, await _events(client, task, end)))
     category, message = str(found.category), found.text()
     if end.status is OutcomeStatus.TIMED_OUT:
-        category, message = EXECUTION_TIMEOUT, f"execution_timeout has passed, pod {pod} was stopped: {found.summary}"
+        fate = "has ended" if end.state.verdict.ended else "was stopped"
+        category, message = EXECUTION_TIMEOUT, f"execution_timeout has passed, pod {pod} {fate}: {found.summary}"
         log.info("%s", message)
     else:
         _log_summary(found)

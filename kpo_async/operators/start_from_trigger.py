@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.definitions._internal.types import NOTSET
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+from airflow.sdk.definitions.param import ParamsDict
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks import settings
@@ -138,7 +140,14 @@ def is_mapped_over(operator: BaseOperator) -> bool:
 
 
 def reason_for_worker(operator: PodOperatorBase) -> str | None:
-    """Return why a worker has to start this task; None when the triggerer can."""
+    """Return why a worker has to start this task; None when the triggerer can.
+
+    An instance of a mapped task, as a worker has it, has the reasons of the mapped task.
+    """
+    dag = operator.get_dag()
+    task: Any = None if dag is None else dag.task_dict.get(operator.task_id)
+    if task is not None and task.is_mapped:
+        return reason_for_worker_of_mapped(task)
     return next(_reasons(operator), None)
 
 
@@ -186,7 +195,13 @@ def _reasons_of_task(setting: Setting, task: Any) -> Iterator[str]:
             yield f"{name} limits workers only"
     if task.get_closest_mapped_task_group() is not None:
         yield "it is in a mapped task group"
-    if (dag := task.get_dag()) is not None:
+    dag = task.get_dag()
+    for params in (task.params, None if dag is None else dag.params):
+        # Where the run gives no value, Airflow's error would end the triggerer (`TriggerRunner.create_triggers`).
+        for name in params or ():
+            if isinstance(params, ParamsDict) and params.get_param(name).value is NOTSET:
+                yield f"its param {name!r} has no default"
+    if dag is not None:
         yield from _reasons_of_dag(dag)
 
 
@@ -273,12 +288,7 @@ def _start_trigger_args(
 
 def with_start(task: MappedOperator) -> MappedOperator:
     """Have a mapped task start in the triggerer, if it should and can. Return the task."""
-    kind = task.operator_class
-    defaults = _default_args(task)
-    given = {**defaults, **task.partial_kwargs, "default_args": defaults}
-    if hasattr(task, "python_callable"):
-        given["python_callable"] = task.python_callable
-    parameters = {name: value for name, value in given.items() if name in pod_parameters(kind)}
+    kind, (given, parameters) = task.operator_class, _given_to_mapped(task)
     task.start_from_trigger = False
     deferrable = given.get("deferrable", inspect.signature(_base(kind).__init__).parameters["deferrable"].default)
     wanted = {"start_from_trigger": given.get("start_from_trigger"), "deferrable": deferrable}
@@ -287,13 +297,29 @@ def with_start(task: MappedOperator) -> MappedOperator:
             check_start(wanted)
         except ConfigError as error:
             raise ConfigError(f"task {task.task_id!r}: {error}") from None
-    if is_wanted(wanted) and next(_reasons_of_mapped(task, parameters, given), None) is None:
+    if is_wanted(wanted) and reason_for_worker_of_mapped(task) is None:
         multiple_outputs = getattr(task, "multiple_outputs", given.get("multiple_outputs"))
         task.start_trigger_args = _start_trigger_args(
             kind, _send(kind, parameters, given), task.partial_kwargs.get, bool(multiple_outputs), dag=task.get_dag()
         )
         task.start_from_trigger = True
     return task
+
+
+def reason_for_worker_of_mapped(task: MappedOperator) -> str | None:
+    """Do as `reason_for_worker` for a mapped task."""
+    given, parameters = _given_to_mapped(task)
+    return next(_reasons_of_mapped(task, parameters, given), None)
+
+
+def _given_to_mapped(task: MappedOperator) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what all instances of a mapped task are given, and those of it that are parameters of a pod."""
+    defaults = _default_args(task)
+    given = {**defaults, **task.partial_kwargs, "default_args": defaults}
+    if hasattr(task, "python_callable"):
+        given["python_callable"] = task.python_callable
+    names = pod_parameters(task.operator_class)
+    return given, {name: value for name, value in given.items() if name in names}
 
 
 def _has_constructor(kind: type[BaseOperator]) -> bool:
@@ -324,7 +350,11 @@ def _reasons_of_mapped(task: MappedOperator, parameters: Mapping[str, Any], give
             item for item in (value.values() if isinstance(value, Mapping) else [value]) if not can_be_read(item)
         ]
     for item in unreadable:
-        yield f"the triggerer cannot read what it is mapped over: {type(item).__qualname__}"
+        yield f"the triggerer cannot read what it is mapped over: {_description(item)}"
+
+
+def _description(item: Any) -> str:
+    return "map(), whose functions only a worker has" if hasattr(item, "callables") else type(item).__qualname__
 
 
 def _split_mro(kind: type[BaseOperator]) -> tuple[tuple[type, ...], type[PodOperatorBase]]:

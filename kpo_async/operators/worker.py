@@ -36,7 +36,7 @@ from kpo_async.operators.pod_task import callables_are_local, callback_classes, 
 from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import Outcome, OutcomeStatus, PodDiagnosis, PodTask
-from kpo_async.triggers.pod import DIAGNOSIS, KubernetesPodTrigger
+from kpo_async.triggers.pod import DIAGNOSIS, DIRECTIVES, KubernetesPodTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -350,7 +350,7 @@ class TaskRun:
             raise AirflowSkipException(f"Pod {task.name} exited with {outcome.exit_code}: skipping the task")
         if outcome.status is OutcomeStatus.TIMED_OUT:
             raise AirflowTaskTimeout(outcome.message)
-        raise AirflowException(outcome.message)
+        raise DIRECTIVES.get(outcome.category, AirflowException)(outcome.message)
 
     async def _extracted(self, result: Any) -> Any:
         """Return the task's result: what a subclass makes of the pod's, if it has an `extract_xcom`."""

@@ -39,6 +39,8 @@ from kpo_async.exceptions import (
 from kpo_async.hooks.airflow import (
     FAILING_IN_TRIGGERER_RETRIES,
     TRIGGERS_ARE_KILLED,
+    AirflowFailException,
+    AirflowSkipException,
     deferral_settles_after,
     pull_xcom,
     push_xcom,
@@ -71,6 +73,8 @@ VERDICT = "pod_verdict"
 triggerer if it is killed."""
 OF_THIS_HOST = (ConfigError, ForbiddenError, ImportPathError, UnauthorizedError)
 """Errors of what a triggerer has or may, which a worker may have and may."""
+DIRECTIVES = {"AirflowSkipException": AirflowSkipException, "AirflowFailException": AirflowFailException}
+"""Exceptions by which a callback tells Airflow how the task ends, by category of the outcome."""
 STATUS = {
     OutcomeStatus.SUCCEEDED: "success",
     OutcomeStatus.TIMED_OUT: "timeout",
@@ -127,6 +131,9 @@ class KubernetesPodTrigger(BaseTrigger):
                 if ends_here and outcome.logs_complete and (self._may_fail or not fails):
                     return await self._end(client, source, outcome, callbacks)
         except KpoError as error:
+            outcome = _outcome(error)
+        except Exception as error:  # of a user's XCom backend: Airflow would only say "Trigger failure"
+            log.exception("The trigger failed, a worker ends the task:")
             outcome = _outcome(error)
         return await self._resume(outcome)
 
@@ -217,7 +224,7 @@ class KubernetesPodTrigger(BaseTrigger):
                     await self._save_verdict(outcome)
         except KpoError as error:
             outcome = replace(_outcome(error), logs_complete=outcome.logs_complete, cursors=outcome.cursors)
-            if not self._may_fail:
+            if not self._may_fail or directive_of(error) is not None:
                 return await self._resume(outcome)
         if task.skips(outcome):
             log.info("Pod %s/%s exited with %s: skipping the task", task.namespace, task.name, outcome.exit_code)
@@ -312,16 +319,31 @@ def _mapped_length(result: Any) -> int:
     return len(result)
 
 
-def _outcome(error: KpoError) -> Outcome:
+def log_traceback_of_callback(error: Exception) -> None:
+    """Log where a user's callback raised, if that is what the error says."""
+    if isinstance(error, CallbackError):
+        log.error("Traceback of the callback's error, for its author:", exc_info=error.__cause__)
+
+
+def directive_of(error: Exception) -> str | None:
+    """Return the exception by which a callback tells Airflow how the task ends; None for any other error.
+
+    Only a worker can raise it. An `Outcome` has it for a category.
+    """
+    cause = error.__cause__ if isinstance(error, CallbackError) else None
+    return next((name for name, kind in DIRECTIVES.items() if isinstance(cause, kind)), None)
+
+
+def _outcome(error: Exception) -> Outcome:
     """Return the outcome of a pod that cannot be followed or finished, and say where if that is why."""
     failed_callback = isinstance(error, CallbackError)
-    if failed_callback:
-        log.error("Traceback of the callback's error, for its author:", exc_info=error.__cause__)
+    log_traceback_of_callback(error)
     # A failed callback ends its pod at once, wherever that is: a worker that emitted its log would wait for its end.
-    message = f"In the triggerer on host {gethostname()}: {error}" if isinstance(error, OF_THIS_HOST) else str(error)
-    return Outcome(
-        OutcomeStatus.ERROR, category=type(error).__name__, message=clip(message), logs_complete=failed_callback
-    )
+    message = str(error) if isinstance(error, KpoError) else f"the trigger failed: {error!r}"
+    if isinstance(error, OF_THIS_HOST):
+        message = f"In the triggerer on host {gethostname()}: {message}"
+    category = directive_of(error) or type(error).__name__
+    return Outcome(OutcomeStatus.ERROR, category=category, message=clip(message), logs_complete=failed_callback)
 
 
 def _import_callables(task: PodTask, source: ClusterSource, context: Json) -> tuple[Callbacks, LineFormat | None]:

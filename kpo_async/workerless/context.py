@@ -7,12 +7,15 @@ for ever. In this context they raise `NeedsWorkerError` instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 from airflow.sdk.api.datamodels._generated import DagRun
+from airflow.sdk.definitions.param import Param, ParamsDict, process_params
 from airflow.sdk.execution_time.xcom import XCom
 
-from kpo_async.exceptions import KpoError
+from kpo_async.exceptions import KpoError, ManifestError
+from kpo_async.hooks.airflow import ParamValidationError
 
 T = TypeVar("T")
 UNSET: Any = object()
@@ -102,11 +105,29 @@ class TaskInstanceInTriggerer:
 
 
 def template_context(task_instance: Any) -> dict[str, Any]:
-    """Return the context for a trigger's task instance as Airflow's runner made it."""
+    """Return the context for a trigger's task instance as Airflow's runner made it.
+
+    Raises `ManifestError` for a value of the run that a param does not allow, as a worker does.
+    """
     context: dict[str, Any] = dict(task_instance.get_template_context())
+    context["params"] = _validated_params(task_instance.task, context["dag_run"].conf)
     context.update({name: NotAnswered(name) for name in NOT_ANSWERED if name in context})
     ti = TaskInstanceInTriggerer(task_instance)
     return {**context, "dag_run": _as_on_worker(context["dag_run"]), "ti": ti, "task_instance": ti}
+
+
+def _validated_params(task: Any, conf: Any) -> dict[str, Any]:
+    """Return the params as a worker does: in a deserialized DAG, Airflow checks them without their schemas."""
+    dag, own = (SimpleNamespace(params=_with_schemas(source.params)) for source in (task.dag, task))
+    try:
+        return process_params(cast("Any", dag), cast("Any", own), conf, suppress_exception=False)
+    except ParamValidationError as error:
+        raise ManifestError(str(error)) from error
+
+
+def _with_schemas(params: Any) -> ParamsDict:
+    found = {name: params.get_param(name) for name in params or ()}
+    return ParamsDict({name: Param(param.value, **param.schema) for name, param in found.items()})
 
 
 def _as_on_worker(dag_run: Any) -> Any:

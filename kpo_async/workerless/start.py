@@ -30,6 +30,7 @@ from kpo_async.operators.pod_task import callback_classes, for_deferral, owner_o
 from kpo_async.pod.again import attempt_of
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import PodTask
+from kpo_async.triggers.ended_pods import EndedPod, finish_once_stored
 from kpo_async.triggers.kill import DEFERRED
 from kpo_async.triggers.pod import DIAGNOSIS, RETURN_VALUE, VERDICT
 from kpo_async.workerless.arguments import Start, fails_in_triggerer, read
@@ -58,6 +59,8 @@ class PodStart:
         self._deadline = deadline
         self._prepared: tuple[Start, ClusterSource, Json, Owner] | None = None
         self._creation: asyncio.Task[Json] | None = None
+        self._task: PodTask | None = None
+        """The pod, from when it is known."""
         self.context: Any = {}
         """The template context, once it is known."""
         self.may_fail = fails_in_triggerer(arguments)
@@ -72,7 +75,7 @@ class PodStart:
         return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
 
     async def run(self) -> PodTask:
-        """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what callbacks raise."""
+        """Return the pod's task as it is deferred. Raises `KpoError`, `NeedsWorkerError`, and what XCom backends do."""
         with contextlib.ExitStack() as preparing:
             preparing.enter_context(_PREPARATIONS.get())
             await self._delete_earlier_xcoms()
@@ -88,6 +91,7 @@ class PodStart:
             operator=operator,
             context=self.context,
             deadline=self._deadline,
+            in_triggerer=True,
         )
         async with connect(source) as client:
             await callbacks.client_created()
@@ -100,6 +104,7 @@ class PodStart:
             task = pod_task_of(
                 operator, self.context, pod, deadline=self._deadline, attempt=attempt, disruptions=disruptions
             )
+            self._task = None if ended else task
             if task.logs is not None:
                 for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                     log.warning("%s", mistake)
@@ -124,6 +129,12 @@ class PodStart:
         _, source, manifest, owner = await self._prepare()
         async with connect(source) as client:
             await lifecycle.kill_own(client, manifest, owner)
+
+    def leave_pod(self) -> None:
+        """Have the pod finished, if there is one, when Airflow has stored that the task has failed."""
+        if self._task is not None and self._prepared is not None:
+            _, source, _, _ = self._prepared
+            finish_once_stored(source, EndedPod(self._task_instance, self._task, succeeded=False))
 
     async def _prepare(self) -> tuple[Start, ClusterSource, Json, Owner]:
         """Return the rendered operator, its cluster, the manifest, and the owner of the pod."""

@@ -21,7 +21,7 @@ from kpo_async.lease import lease
 from kpo_async.operators.start_from_trigger import UNSTARTED
 from kpo_async.pod_task import PodDiagnosis
 from kpo_async.triggers.kill import kill_by, warm_up
-from kpo_async.triggers.pod import KubernetesPodTrigger, push_diagnosis
+from kpo_async.triggers.pod import KubernetesPodTrigger, directive_of, log_traceback_of_callback, push_diagnosis
 from kpo_async.workerless.context import NeedsWorkerError
 from kpo_async.workerless.start import PodStart
 
@@ -81,17 +81,27 @@ class KubernetesPodStartTrigger(BaseTrigger):
         except NeedsWorkerError as error:
             return _unstarted(f"A worker starts this task in spite of start_from_trigger: {error}")
         except KpoError as error:
-            if start.may_fail:
-                if isinstance(error, PodError):
-                    await push_diagnosis(self.task_instance, PodDiagnosis(error.category, str(error), start.pod_name))
-                log.error("%s%s", self._map_index(), error)
-                return TaskFailedEvent()
+            log_traceback_of_callback(error)
+            if start.may_fail and directive_of(error) is None:
+                return await self._fail(start, error)
             return _unstarted(f"A worker tries to start this task, which the triggerer could not: {error}")
+        except Exception as error:  # of a user's XCom backend: Airflow would only say "Trigger failure"
+            reason = f"A worker tries to start this task, which the triggerer could not: {error!r}"
+            log.debug("%s", reason, exc_info=True)
+            return _unstarted(reason)
         self._follower = KubernetesPodTrigger(task.to_dict())
         self._follower.settled_at = 0.0  # no worker has deferred
         self._follower.task_instance = self.task_instance
         self._follower.starts_on_worker = False
         return None
+
+    async def _fail(self, start: PodStart, error: KpoError) -> TriggerEvent:
+        """Return the event that fails the task, with the error in its log."""
+        if isinstance(error, PodError):
+            await push_diagnosis(self.task_instance, PodDiagnosis(error.category, str(error), start.pod_name))
+        log.error("%s%s", self._map_index(), error)
+        start.leave_pod()
+        return TaskFailedEvent()
 
     def _map_index(self) -> str:
         """Return what names the instance of a mapped task in front of its error."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from kpo_async.api_types import Pod
 from kpo_async.kube.watch import Presence, View
-from kpo_async.lifecycle.deadlines import FIRST_LOOK, UNSEEN_LIMIT, Limit, limit
+from kpo_async.lifecycle.deadlines import FIRST_LOOK, UNSEEN_LIMIT, Limit, ended_late, limit
 from kpo_async.pod.status import assess
 from kpo_async.pod_task import OutcomeStatus, PodTask
 from tests.pod.samples import pod
@@ -52,3 +52,19 @@ def test_a_task_whose_time_is_over_has_a_moment_to_see_that_its_pod_has_ended_in
 def test_limits_counted_from_what_was_seen_end_on_this_hosts_clock(ahead: timedelta) -> None:
     assert until(None, ahead) == NOW + UNSEEN_LIMIT
     assert until(starting(None), ahead, ungated_at=NOW) == NOW + timedelta(seconds=100)
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize(("ended", "late"), [(599, False), (600, False), (601, True)])
+def test_a_pod_that_ends_after_the_deadline_ends_late_whenever_that_is_seen(
+    ended: int, late: bool, ahead: timedelta
+) -> None:
+    task = replace(TASK, deadline=moment(600).timestamp())
+    state = replace(assess(None, "base"), finished_at=moment(ended) + ahead)
+    found = ended_late(task, state, now=NOW, ahead=ahead)
+    assert found == (Limit(moment(600), OutcomeStatus.TIMED_OUT) if late else None)
+
+
+def test_a_pod_whose_end_is_seen_before_the_deadline_is_not_late_whatever_the_clusters_clock_says() -> None:
+    task = replace(TASK, deadline=moment(600).timestamp())
+    assert ended_late(task, replace(assess(None, "base"), finished_at=moment(700)), now=moment(599)) is None

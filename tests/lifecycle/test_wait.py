@@ -63,14 +63,36 @@ async def test_a_task_that_runs_out_of_time_stops_its_pod(client: Client) -> Non
 
 
 async def test_a_pod_that_ended_in_time_has_succeeded_although_the_triggerer_looks_later(client: Client) -> None:
-    pod = await create_pod(client, "true")
+    pod = await ended_pod(client, "true")
+    outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time()), NO_CALLBACKS)
+    assert outcome.succeeded
+
+
+@pytest.mark.parametrize("script", ["true", "exit 3"])
+async def test_a_pod_that_ended_after_the_execution_timeout_while_no_triggerer_ran_has_timed_out(
+    client: Client, caplog: pytest.LogCaptureFixture, script: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    pod = await ended_pod(client, f"echo last words; {script}")
+    task = pod_task(pod, deadline=time.time() - 60, logs=LogPlan(), skip_on_exit_code=[3])
+    outcome = await lifecycle.wait(client, task, NO_CALLBACKS)
+    assert (outcome.status, outcome.category) == (OutcomeStatus.TIMED_OUT, "ExecutionTimeout")
+    assert "execution_timeout has passed, pod default/task-" in outcome.message
+    assert "has ended: " in outcome.message
+    assert not task.skips(outcome)
+    assert "[base] last words" in caplog.messages
+    assert await pod_exists(client, pod)  # `on_finish_action` says what becomes of it
+
+
+async def ended_pod(client: Client, script: str) -> dict:
+    pod = await create_pod(client, script)
 
     async def ended() -> bool:
-        return bool((await client.get("pods", pod["metadata"]["name"], "default"))["status"]["phase"] == "Succeeded")
+        found = await client.get("pods", pod["metadata"]["name"], "default")
+        return found["status"]["phase"] in ("Succeeded", "Failed")
 
     await eventually(ended)
-    outcome = await lifecycle.wait(client, pod_task(pod, deadline=time.time() - 60), NO_CALLBACKS)
-    assert outcome.succeeded
+    return pod
 
 
 async def test_a_triggerer_that_looks_after_the_execution_timeout_stops_the_pod(client: Client) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task, task_group
+from airflow.sdk import DAG, Param, task, task_group
 from kubernetes.client import models
 
 from kpo_async.exceptions import ConfigError
@@ -166,6 +166,23 @@ def test_mapped_tasks_start_in_the_triggerer_where_it_can_read_what_they_are_map
         assert given["namespace"] == "theirs"
         assert decode(given["tolerations"]) == [{"key": "x"}]
         assert "arguments" not in given
+
+
+def test_the_worker_that_starts_an_instance_of_a_mapped_task_says_why() -> None:
+    with DAG("dag", schedule=None):
+        mapped = KubernetesPodOperator.partial(task_id="task", **POD).expand(arguments=lists().map(list))
+    instance = mapped.unmap({"arguments": ["a"]})
+    reason = "the triggerer cannot read what it is mapped over: map(), whose functions only a worker has"
+    assert reason_for_worker(instance) == reason
+
+
+def test_a_worker_starts_a_task_with_a_param_without_a_default() -> None:
+    with DAG("dag", schedule=None):
+        params = {"n": Param(type="integer"), "none": Param(None, type=["null", "string"])}
+        operator = KubernetesPodOperator(task_id="task", params=params, **POD)
+        partial = KubernetesPodOperator.partial(task_id="mapped", params=params, **POD)
+        assert reason_for_worker(operator) == "its param 'n' has no default"
+        assert partial.expand(arguments=[["a"]]).start_from_trigger is False
 
 
 @task

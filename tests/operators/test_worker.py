@@ -21,6 +21,7 @@ import pytest
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.hooks.airflow import (
     AirflowException,
+    AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
@@ -489,6 +490,16 @@ def test_a_resumed_task_ends_with_the_triggers_outcome(kubeconfig: str) -> None:
         "outcome": Outcome("lost", message="it went").to_dict(),
     }
     with pytest.raises(AirflowException, match="it went"):
+        TaskRun(operator(kubeconfig, "true"), {"ti": TaskInstance()}).resume(event)
+
+
+@pytest.mark.parametrize("raised", [AirflowSkipException, AirflowFailException])
+def test_a_resumed_task_ends_as_a_callback_in_the_triggerer_told_airflow(
+    kubeconfig: str, raised: type[Exception]
+) -> None:
+    outcome = Outcome("error", category=raised.__name__, message="not today").to_dict()
+    event = {"name": "gone", "namespace": "default", "uid": "u", "outcome": outcome}
+    with pytest.raises(raised, match="not today"):
         TaskRun(operator(kubeconfig, "true"), {"ti": TaskInstance()}).resume(event)
 
 

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTaskEndEvent, TaskFailedEvent, TaskSkipped
 from kpo_async import lifecycle
 from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.compat import timeout
-from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES, deferral_settles_after
+from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES, AirflowSkipException, deferral_settles_after
 from kpo_async.kube.client import Client
 from kpo_async.lifecycle import task_log
 from kpo_async.localcluster.cluster import LocalCluster
@@ -300,6 +300,12 @@ class BrokenAtTheEnd(KubernetesPodOperatorCallback):
         raise RuntimeError("no mail server")
 
 
+class Skipping(KubernetesPodOperatorCallback):
+    @staticmethod
+    def on_pod_starting(**kwargs: Any) -> None:
+        raise AirflowSkipException("not today")
+
+
 class ForWorkers(KubernetesPodOperatorCallback):
     """Functions that name what no triggerer has."""
 
@@ -316,7 +322,11 @@ class Looking(KubernetesPodOperatorCallback):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("Broken", "Broken.on_pod_starting raised KeyError: 'dag_run'"), ("Exiting", "on_pod_starting raised SystemExit")],
+    [
+        ("Broken", "Broken.on_pod_starting raised KeyError: 'dag_run'"),
+        ("Exiting", "on_pod_starting raised SystemExit"),
+        ("Skipping", "Skipping.on_pod_starting raised AirflowSkipException: not today"),
+    ],
 )
 async def test_an_error_of_a_callback_is_an_outcome_that_names_it(
     local_cluster: LocalCluster, local_client: Client, caplog: pytest.LogCaptureFixture, name: str, words: str
@@ -325,6 +335,7 @@ async def test_an_error_of_a_callback_is_an_outcome_that_names_it(
     [event] = await fired(task)
     assert event["status"] == "error"
     assert words in event["message"]
+    assert event["outcome"]["category"] == ("AirflowSkipException" if name == "Skipping" else "CallbackError")
     [record] = [record for record in caplog.records if record.exc_info]
     assert "Traceback of the callback's error" in record.message
 

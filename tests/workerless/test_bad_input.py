@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import pytest
 from airflow import settings
+from airflow.sdk import Param
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
+from kpo_async.callbacks import KubernetesPodOperatorCallback
+from kpo_async.hooks.airflow import AirflowSkipException
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
@@ -142,3 +146,74 @@ async def test_a_task_that_is_mapped_over_what_airflow_starts_it_by_is_left_to_a
     deferred = Deferred(local_cluster, "true", expand={"pool": ["narrow", "wide"]})
     assert (await fired(deferred.trigger(map_index=0))).payload["status"] == UNSTARTED
     assert "it is mapped over pool, by which Airflow starts a task" in caplog.text
+
+
+@pytest.mark.parametrize("expand", [None, {"arguments": [["true"]]}])
+@pytest.mark.parametrize("of_dag", [True, False])
+async def test_a_value_of_the_run_that_a_param_does_not_allow_fails_the_task_as_a_worker_would(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    of_dag: bool,
+    expand: Any,
+) -> None:
+    params = {"params": {"n": Param(1, type="integer")}}
+    parameters: dict[str, Any] = {"dag": params} if of_dag else params
+    deferred = Deferred(local_cluster, "echo {{ params.n }}", expand=expand, **parameters)
+    map_index = -1 if expand is None else 0
+    trigger = deferred.trigger(map_index=map_index, conf={"n": "many"})
+    assert isinstance(await fired(trigger), TaskFailedEvent)
+    assert "Invalid input for param n: 'many' is not of type 'integer'" in caplog.text
+    assert await pods(local_client) == []
+    assert isinstance(await fired(deferred.trigger("other", map_index, conf={"n": 2})), TaskSuccessEvent)
+
+
+class Broken(KubernetesPodOperatorCallback):
+    """A user's class whose functions fail."""
+
+    @staticmethod
+    def on_pod_creation(*, operator: Any, **kwargs: Any) -> None:
+        if operator.labels["fails"] == "exit":
+            sys.exit(3)
+        raise {"skip": AirflowSkipException, "key": KeyError}[operator.labels["fails"]]("dag_run")
+
+
+@pytest.mark.parametrize(("fails", "words"), [("key", "KeyError: 'dag_run'"), ("exit", "SystemExit: 3")])
+async def test_a_callback_that_raises_fails_the_task_with_its_name_and_leaves_no_pod(
+    local_cluster: LocalCluster,
+    local_client: Client,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    fails: str,
+    words: str,
+) -> None:
+    deferred = Deferred(local_cluster, "sleep 1000", callbacks=Broken, labels={"fails": fails})
+    assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+    assert f"the callback Broken.on_pod_creation raised {words}" in caplog.messages
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.getMessage() == "Traceback of the callback's error, for its author:"
+    await are_gone_once_stored(local_client, supervisor, "failed")
+
+
+async def test_a_callback_that_skips_the_task_leaves_it_to_a_worker(
+    local_cluster: LocalCluster, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    deferred = Deferred(local_cluster, "sleep 1000", callbacks=Broken, labels={"fails": "skip"})
+    assert (await fired(deferred.trigger())).payload["status"] == UNSTARTED
+    assert "the callback Broken.on_pod_creation raised AirflowSkipException: dag_run" in caplog.text
+
+
+async def test_an_xcom_backend_that_raises_leaves_the_task_to_a_worker_which_shows_it(
+    local_cluster: LocalCluster,
+    supervisor: Supervisor,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("no bucket today")
+
+    monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.serialize_value", refuse)
+    event = await fired(Deferred(local_cluster, "sleep 1000").trigger())
+    assert event.payload["status"] == UNSTARTED
+    assert "the triggerer could not: OSError('no bucket today')" in caplog.text

@@ -149,7 +149,9 @@ class Deferred:
         deferred._keep(dag, task_id)
         return deferred
 
-    def trigger(self, run_id: str = "run", map_index: int = -1, try_number: int = 1) -> KubernetesPodStartTrigger:
+    def trigger(
+        self, run_id: str = "run", map_index: int = -1, try_number: int = 1, conf: Mapping[str, Any] | None = None
+    ) -> KubernetesPodStartTrigger:
         """The trigger as a triggerer makes it from its row and the serialized DAG."""
         instance = TaskInstanceDTO(
             id=self._ids.setdefault((run_id, map_index), uuid.uuid4()),
@@ -177,6 +179,7 @@ class Deferred:
             "state": "running",
             "consumed_asset_events": [],
             "partition_key": None,
+            "conf": conf,
         }
         ti = TriggerRunner.create_runtime_ti(instance, self.dag, run)
         ti.get_template_context()
