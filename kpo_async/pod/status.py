@@ -159,6 +159,8 @@ def _verdict(pod: Pod, base: str, end: ContainerStateTerminated | None, gone: bo
             return Verdict.LOST, *cause
         if reason and end.exit_code in KILLED:
             return Verdict.FAILED, reason, message or end.message or ""
+        if end.reason == "Error" and end.exit_code in KILLED and _ended_at_deadline(pod, end):
+            return Verdict.FAILED, "DeadlineExceeded", message  # the pod's reason follows
         # The pod's own reason (DeadlineExceeded) may be about other containers, which went on after this one.
         return Verdict.FAILED, end.reason or reason, end.message or message
     if phase == "Succeeded":
@@ -227,16 +229,21 @@ def _stopped_by_kubelet(
     kubelet = disruption if disruption is not None and disruption.reason == "TerminationByKubelet" else None
     if kubelet is not None and _follows(finished, parse_time(kubelet.last_transition_time), killed=False):
         return Verdict.LOST, reason or kubelet.reason or "", message or kubelet.message or ""
-    seconds = pod.spec.active_deadline_seconds or 0
-    if seconds == COMPANIONS_DEADLINE:
-        return None
-    started, limit = parse_time(pod.status.start_time), timedelta(seconds=seconds)
     ready = _condition(pod, "Ready")
     # The condition says so at once, the phase only after all containers have ended.
     failed = pod.status.phase == "Failed" or (ready is not None and ready.reason == "PodFailed")
-    if failed and finished and started and limit and finished >= started + limit:
+    if failed and _ended_at_deadline(pod, end):
         return Verdict.FAILED, "DeadlineExceeded", message
     return None
+
+
+def _ended_at_deadline(pod: Pod, end: ContainerStateTerminated) -> bool:
+    """Whether the base container ended when the pod's `activeDeadlineSeconds` were over, which are the task's own."""
+    seconds = pod.spec.active_deadline_seconds or 0
+    started, finished = parse_time(pod.status.start_time), parse_time(end.finished_at)
+    if started is None or finished is None or seconds in (0, COMPANIONS_DEADLINE):
+        return False
+    return finished >= started + timedelta(seconds=seconds)
 
 
 def _follows(finished: datetime | None, cause: datetime | None, killed: bool) -> bool:

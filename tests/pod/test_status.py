@@ -133,6 +133,24 @@ DELETED = {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
             id="the same, its phase not reported yet",
         ),
         pytest.param(
+            pod(statuses=[ended(code=137, finished=61, reason="Error")], deadline=60),
+            Verdict.FAILED,
+            "DeadlineExceeded",
+            id="a deadline that killed the program, its reason not reported yet",
+        ),
+        pytest.param(
+            pod(statuses=[ended(code=137, finished=60, reason="Error")], deadline=60),
+            Verdict.FAILED,
+            "Error",
+            id="killed before the deadline",
+        ),
+        pytest.param(
+            pod(statuses=[ended(code=137, finished=61, reason="OOMKilled")], deadline=60),
+            Verdict.FAILED,
+            "OOMKilled",
+            id="out of memory after the deadline",
+        ),
+        pytest.param(
             pod(phase="Failed", reason="DeadlineExceeded", statuses=[ended(finished=60), ended("c", 137)], deadline=60),
             Verdict.SUCCEEDED,
             "",
