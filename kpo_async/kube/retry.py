@@ -19,11 +19,12 @@ _NEVER_RETRIED = frozenset({Unreachable.CERTIFICATE, Unreachable.ADDRESS})
 def is_retried(error: ApiError) -> bool:
     """Whether the same call may succeed a moment later.
 
-    Never after a 409: following an ambiguous create it is the answer, and the caller knows what it means.
+    Not after a 409: following an ambiguous create it is the answer, and the caller knows what it means. But a create
+    that conflicts with another one in the namespace's quota has made nothing, and says "Conflict", not "AlreadyExists".
     """
     if isinstance(error, UnreachableError):
         return error.reason not in _NEVER_RETRIED
-    return error.code in _RETRIED_CODES
+    return error.code in _RETRIED_CODES or (error.verb == "create" and error.reason == "Conflict")
 
 
 @dataclass(frozen=True)

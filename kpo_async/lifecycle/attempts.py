@@ -36,7 +36,7 @@ from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.retry import Backoff
 from kpo_async.lease import lease
-from kpo_async.lifecycle.creation import create, creations_answered
+from kpo_async.lifecycle.creation import ALREADY_EXISTS, create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, kill, owner_id
 from kpo_async.lifecycle.ownership import created_at, name_conflict, pod_of
 from kpo_async.lifecycle.task_log import emit_remaining_logs
@@ -222,7 +222,9 @@ async def _create_or_find(client: Client, task: PodTask, manifest: Json) -> Json
     while True:
         try:
             return await create(client, manifest)
-        except ConflictError:
+        except ConflictError as error:
+            if error.reason != ALREADY_EXISTS:
+                raise
             found = await _get(client, task, manifest["metadata"]["name"])
         if found is not None:
             if owner_id(found) == task.owner and not is_done(found):

@@ -16,6 +16,8 @@ from kpo_async.metrics import PODS_CREATED, count
 
 log = logging.getLogger(__name__)
 
+ALREADY_EXISTS = "AlreadyExists"
+"""The reason of the conflict that a create has with a pod of the same name."""
 GRACE = 3.0
 """Seconds to wait for the answer. A worker that gets SIGTERM is killed after five."""
 

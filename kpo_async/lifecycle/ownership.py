@@ -27,7 +27,7 @@ from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
 from kpo_async.kube.watch import Subscription
-from kpo_async.lifecycle.creation import create, creations_answered
+from kpo_async.lifecycle.creation import ALREADY_EXISTS, create, creations_answered
 from kpo_async.lifecycle.disposal import end, finish, is_done, owner_id
 from kpo_async.lifecycle.record import TaskRecord
 from kpo_async.pod.again import attempt_of
@@ -145,7 +145,9 @@ async def _create_or_find(client: Client, manifest: Json, owner: Owner) -> Json:
             return await create(client, manifest)
         except ForbiddenError as error:
             raise _refusal(error, manifest) from error
-        except ConflictError:
+        except ConflictError as error:
+            if error.reason != ALREADY_EXISTS:
+                raise
             found = await _get_by_name(client, namespace, name)
         if found is not None:
             if not _frees_its_name(found, owner):

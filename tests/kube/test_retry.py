@@ -115,11 +115,21 @@ async def test_every_verb_survives_two_failures(verb: str, fault: object) -> Non
     assert third.at - second.at <= 1.1
 
 
-async def test_a_conflict_is_never_repeated() -> None:
+async def test_a_conflict_is_not_repeated() -> None:
     async with scripted(refuse(409, "AlreadyExists")) as server, server.client() as client:
         with pytest.raises(ConflictError):
             await client.create("pods", {"metadata": {"name": "x"}}, "ns")
         assert len(server.requests) == 1
+    async with scripted(refuse(409, "Conflict")) as server, server.client() as client:
+        with pytest.raises(ConflictError):
+            await client.delete("pods", "x", "ns", uid="u")
+        assert len(server.requests) == 1
+
+
+async def test_a_create_that_conflicts_with_another_one_in_the_quota_is_repeated() -> None:
+    conflict = refuse(409, "Conflict")
+    async with scripted(conflict, conflict, ok({"kind": "Pod"})) as server, server.client() as client:
+        assert await client.create("pods", {"metadata": {"name": "x"}}, "ns") == {"kind": "Pod"}
 
 
 @pytest.mark.parametrize(("code", "reason"), [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")])

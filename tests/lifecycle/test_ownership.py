@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kpo_async import lifecycle
-from kpo_async.exceptions import NotStartedError, PodConflictError
+from kpo_async.exceptions import ConflictError, NotStartedError, PodConflictError
 from kpo_async.json_types import Json
 from kpo_async.kube.client import Client
 from kpo_async.kube.pod_handle import PodHandle
@@ -33,6 +33,26 @@ async def test_another_owners_pod_of_the_same_name_is_not_adopted(client: Client
     await lifecycle.ensure_pod(client, manifest(theirs, "sleep 1000", **fixed), owner(theirs))
     with pytest.raises(PodConflictError, match="default/fixed exists already"):
         await lifecycle.ensure_pod(client, manifest(mine, "sleep 1000", **fixed), owner(mine))
+
+
+async def test_a_pod_is_created_although_other_creates_change_the_quota_at_that_moment(
+    local_cluster: LocalCluster, client: Client
+) -> None:
+    task = identity()
+    with local_cluster.faults.fail(409, verb="create", resource="pods", times=2):
+        await lifecycle.ensure_pod(client, manifest(task, "sleep 1000"), owner(task))
+
+
+async def test_a_conflict_with_no_pod_of_that_name_is_raised_in_the_end(
+    local_cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_budget", 1.0)
+    task = identity()
+    with (
+        local_cluster.faults.fail(409, verb="create", resource="pods"),
+        pytest.raises(ConflictError, match="Operation cannot be fulfilled on resourcequotas"),
+    ):
+        await lifecycle.ensure_pod(client, manifest(task, "sleep 1000"), owner(task))
 
 
 async def test_a_retry_adopts_the_pod_that_the_earlier_try_left_running(client: Client) -> None:

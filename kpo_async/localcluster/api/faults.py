@@ -80,7 +80,7 @@ class Faults:
         return self._add(RespondError(_selector(scope), lambda info: error))
 
     def fail(self, code: int = 500, **scope: Unpack[FaultScope]) -> Fault:
-        """500, 502, 503 or 504."""
+        """500, 502, 503 or 504; or 409, as where another create changes the same quota at that moment."""
         return self._add(RespondError(_selector(scope), lambda info: _failure(code)))
 
     def forbid(self, **scope: Unpack[FaultScope]) -> Fault:
@@ -210,7 +210,9 @@ def _selector(scope: FaultScope) -> RequestSelector:
 
 
 def _failure(code: int) -> errors.StatusError:
+    changed = "the object has been modified; please apply your changes to the latest version and try again"
     messages: dict[int, tuple[str, str]] = {
+        409: ("Conflict", f'Operation cannot be fulfilled on resourcequotas "quota": {changed}'),
         500: ("InternalError", "Internal error occurred: a fault was injected"),
         502: ("", "Bad Gateway"),
         503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
