@@ -94,7 +94,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "container_resources": Entry("requests and limits"),
         "container_security_context": Entry("its security context"),
         "termination_message_policy": Entry("`File` or `FallbackToLogsOnError`; always beats a template's"),
-        "base_container_name": Entry("its name; else the class's `BASE_CONTAINER_NAME`"),
+        "base_container_name": Entry(
+            "its name; else the class's `BASE_CONTAINER_NAME`",
+            "a template's container of that name is meant wherever it is; else the first one, as there",
+        ),
     },
     "Scheduling and network": {
         "node_selector": Entry("labels of nodes"),

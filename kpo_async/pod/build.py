@@ -16,7 +16,7 @@ from typing import Any
 from kpo_async.json_types import Json
 from kpo_async.models import is_unrendered, to_dict
 from kpo_async.pod import names, xcom_sidecar
-from kpo_async.pod.merge import merge_pods
+from kpo_async.pod.merge import base_first, merge_pods
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.pod.parameters import PodParameters
 from kpo_async.pod.schema import spell
@@ -72,6 +72,7 @@ def _merged(params: PodParameters, name: str | None) -> Json:
     template: Mapping[str, Any] = params.pod_template or {}
     if params.full_pod_spec:
         template = merge_pods(template, params.full_pod_spec)
+    template = base_first(template, params.base_container_name)
     merged: Json = to_dict(merge_pods(template, _from_parameters(params, name)))
     return merged
 

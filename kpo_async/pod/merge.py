@@ -30,6 +30,20 @@ def merge_pods(base: Base, over: Base) -> Json:
     return merged
 
 
+def base_first(pod: Base, name: str) -> Base:
+    """Return the pod with the container of this name in the first place, where the parameters meet it.
+
+    Left in another place, it would be there twice, as it is in the incumbent, and Kubernetes would refuse the pod.
+    """
+    spec = pod.get("spec") or {}
+    containers = _list(spec, "containers")
+    named = [container for container in containers if container.get("name") == name]
+    if not named or containers[0] is named[0]:
+        return pod
+    others = [container for container in containers if container is not named[0]]
+    return {**pod, "spec": {**spec, "containers": [named[0], *others]}}
+
+
 def fill(base: Base, over: Base) -> Json:
     """Return the fields of `over`, and those of `base` where `over` has none or a falsy one."""
     merged = dict(over)

@@ -331,3 +331,11 @@ def test_numbers_from_native_templates_become_text_where_text_is_needed() -> Non
     assert (container["command"], container["args"]) == (["sleep"], ["1.5", "x"])
     assert (built["metadata"]["annotations"], built["spec"]["nodeSelector"]) == (text, text)
     assert built["metadata"]["labels"].items() >= text.items()
+
+
+@pytest.mark.parametrize("where", ["pod_template_dict", "full_pod_spec"])
+def test_the_container_of_the_base_containers_name_is_the_base_wherever_a_template_has_it(where: str) -> None:
+    containers = [{"name": "first", "image": "a:1"}, {"name": "main", "image": "b:1"}, {"name": "last", "image": "c:1"}]
+    pod = build(**{where: {"spec": {"containers": containers}}}, base_container_name="main", cmds=["work"])
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["main", "first", "last"]
+    assert (base(pod)["image"], base(pod)["command"]) == ("b:1", ["work"])
