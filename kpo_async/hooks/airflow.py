@@ -6,18 +6,25 @@ Its functions are what the callers want: the state of a task instance, an XCom, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow import __version__, settings
 from airflow.configuration import conf
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
+
+from kpo_async.kube.retry import Backoff
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _version = Version(__version__)
 
@@ -41,6 +48,7 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRuntimeError",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "ParamValidationError",
@@ -76,6 +84,10 @@ TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
 FAILING_IN_TRIGGERER_RETRIES = _version >= Version("3.3.1")
 """Whether a `TaskFailedEvent` leaves a task its retries (apache/airflow#71163)."""
 
+PATIENCE = 60.0
+"""Seconds for which a request is repeated that Airflow cannot answer, as while its database restarts."""
+_BACKOFF = Backoff(first=0.5, cap=8.0)
+
 SCHEDULER_LAG = 2.0
 """Seconds until the scheduler learns from its executor that a process has ended: two turns of its loop."""
 
@@ -102,15 +114,65 @@ def pod_mutation_hook() -> Callable[[Any], None] | None:
     return hook if implemented or hook.__module__ != settings.__name__ else None
 
 
+async def _answered(request: Callable[[], Awaitable[T]]) -> T:
+    """Return what `request` returns, which asks Airflow. It is repeated while Airflow fails for reasons of its own.
+
+    In a triggerer a lost connection to the database is such a reason, which Airflow itself passes on at once.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, failures = clock() + PATIENCE, 0
+    while True:
+        try:
+            return await request()
+        except AirflowRuntimeError as error:
+            failures += 1
+            pause = _BACKOFF.delay(failures)
+            if not _is_outage(error) or clock() + pause > deadline:
+                raise
+            log.info("Airflow cannot answer, asking again in %.1f s: %s", pause, error)
+        await asyncio.sleep(pause)
+
+
+def _is_outage(error: AirflowRuntimeError) -> bool:
+    """Whether Airflow's API was not reached, or has failed, as opposed to refusing what was asked of it."""
+    code = (error.error.detail or {}).get("status_code")
+    return error.error.error.value == "API_SERVER_ERROR" and (code is None or code >= 500)
+
+
+async def _is_undefined(request: Any) -> bool:
+    """Whether Airflow's API says that what was not found is not defined.
+
+    The SDK reports as not found, too, what it could not ask for. Raises `AirflowRuntimeError` then.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    # A worker of Airflow 3.1 has no asynchronous channel to its supervisor.
+    if channel is None or _version < Version("3.2"):
+        return True
+    return isinstance(await channel.asend(request), ErrorResponse)
+
+
 async def get_connection(conn_id: str) -> Any:
     """Return the connection. Its class in the API server (Test button) is another one than in a task.
 
-    Raises `AirflowNotFoundException`.
+    Raises `AirflowNotFoundException`, and `AirflowRuntimeError` when Airflow does not answer for `PATIENCE` seconds: a
+    connection that is not known for sure to be missing must not be replaced by a default.
     """
     from airflow.sdk import BaseHook
+    from airflow.sdk.execution_time.comms import GetConnection
+
+    async def get() -> Any:
+        try:
+            return await BaseHook.aget_connection(conn_id)
+        except AirflowNotFoundException:
+            if await _is_undefined(GetConnection(conn_id=conn_id)):
+                raise
+        return await BaseHook.aget_connection(conn_id)
 
     if _version >= Version("3.2"):
-        return await BaseHook.aget_connection(conn_id)
+        return await _answered(get)
     # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and reports a missing connection instead.
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
@@ -134,10 +196,17 @@ def _masked_extra(connection: Any) -> Any:
 
 
 async def get_variable(key: str) -> Any:
-    """Return the variable, None if it is not defined."""
+    """Return the variable, None if it is not defined. Raises `AirflowRuntimeError` as `get_connection` does."""
     from airflow.sdk import Variable
+    from airflow.sdk.execution_time.comms import GetVariable
 
-    return await sync_to_async(Variable.get)(key, default=None)
+    async def get() -> Any:
+        found = await sync_to_async(Variable.get)(key, default=None)
+        if found is not None or await _is_undefined(GetVariable(key=key)):
+            return found
+        return await sync_to_async(Variable.get)(key, default=None)
+
+    return await _answered(get)
 
 
 async def task_state(task_instance: Any) -> str | None:
@@ -163,7 +232,7 @@ async def task_states(task_instances: Sequence[Any]) -> dict[Any, str | None]:
         # Without an index the answer has all those of a mapped task.
         map_index=first.map_index if len(task_instances) == 1 else None,
     )
-    answer: Any = await task_runner.SUPERVISOR_COMMS.asend(request)
+    answer: Any = await _answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
     states = answer.task_states.get(first.run_id, {})
     return {task_instance.id: _text(states.get(_key(task_instance))) for task_instance in task_instances}
 
@@ -292,7 +361,7 @@ async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
 
     `sync_to_async` drops a cancellation's message. By Airflow's message a trigger learns that its user ended the task.
     """
-    call = sync_to_async(function)(**arguments)
+    call = _answered(lambda: sync_to_async(function)(**arguments))
     return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
 
 
@@ -309,7 +378,7 @@ async def count_instances(dag_id: str, run_id: str, task_id: str) -> int:
     from airflow.sdk.execution_time.comms import GetTICount
 
     request = GetTICount(dag_id=dag_id, run_ids=[run_id], task_ids=[task_id])
-    answer: Any = await task_runner.SUPERVISOR_COMMS.asend(request)
+    answer: Any = await _answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
     return int(answer.count)
 
 

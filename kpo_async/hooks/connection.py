@@ -6,8 +6,8 @@ what it returns. This knows nothing of clusters; `hooks.kubernetes` reads the ex
 
 from __future__ import annotations
 
-from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.airflow import AirflowNotFoundException, get_connection, get_extra
+from kpo_async.exceptions import ConfigError, clip
+from kpo_async.hooks.airflow import AirflowNotFoundException, AirflowRuntimeError, get_connection, get_extra
 from kpo_async.hooks.extras import Extras
 from kpo_async.hooks.fields import DEFAULT_CONNECTION_ID
 from kpo_async.kube.shared import SingleFlight
@@ -24,7 +24,7 @@ async def fetch_extras(conn_id: str | None) -> Extras:
     """Return the extras of `conn_id`; empty ones for `None` and for a `kubernetes_default` that is not defined.
 
     They may be `FRESH_FOR` seconds old; a failure is never kept. Raises `ConfigError` when another connection is
-    missing or its extra is not a JSON object.
+    missing, its extra is not a JSON object, or Airflow does not answer.
     """
     if not conn_id:
         return Extras(None, {})
@@ -41,6 +41,8 @@ async def _fetch(conn_id: str) -> Extras:
             f"Connection {conn_id!r} is not defined. Create it (type `kubernetes`), or set `kubernetes_conn_id=None` "
             "to use the service account of the process or its default kubeconfig."
         ) from None
+    except AirflowRuntimeError as error:
+        raise ConfigError(clip(f"Airflow does not answer with connection {conn_id!r}: {error}")) from error
     values = await get_extra(connection)
     if not values and (connection.extra or "").strip() not in ("", "{}", "null"):
         raise ConfigError(f"The extra of connection {conn_id!r} must be a JSON object.")

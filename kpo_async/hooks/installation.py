@@ -10,6 +10,7 @@ from airflow.sdk import Variable
 from asgiref.sync import sync_to_async
 
 from kpo_async.exceptions import ConfigError
+from kpo_async.hooks.airflow import get_variable
 from kpo_async.hooks.settings import text
 from kpo_async.kube.shared import SingleFlight
 from kpo_async.pod.names import INSTALLATION_LABEL, is_label_value
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "kpo_async_installation"
 """The Airflow Variable that holds the id where the configuration has none. The first task creates it."""
+
+DESCRIPTION = "kpo-async: the label kpo-async/installation of its pods"
 
 _FETCHES: SingleFlight[str, str | None] = SingleFlight("installation id", fresh_for=math.inf)
 
@@ -29,7 +32,7 @@ async def installation_id() -> str | None:
     None where it cannot be: outside of a task, or when Airflow refuses. Raises `ConfigError` for an id that cannot be a
     label's value.
     """
-    return configured_id() or await _FETCHES.run(VARIABLE, sync_to_async(_from_variable))
+    return configured_id() or await _FETCHES.run(VARIABLE, _from_variable)
 
 
 def configured_id() -> str | None:
@@ -53,14 +56,14 @@ def checked_id(value: str, origin: str) -> str:
     )
 
 
-def _from_variable() -> str | None:
-    found = Variable.get(VARIABLE, default=None)
-    if found is None:
-        try:
-            Variable.set(VARIABLE, new_id(), description="kpo-async: the label kpo-async/installation of its pods")
-        except Exception as error:  # ImportError outside of a task, AirflowRuntimeError when Airflow refuses
-            log.debug("The Variable %s cannot be created, so pods get no label for it: %r", VARIABLE, error)
-            return None
-        # Another task may have created it at the same time: the stored one counts.
-        found = Variable.get(VARIABLE, default=None)
+async def _from_variable() -> str | None:
+    try:
+        found = await get_variable(VARIABLE)
+        if found is None:
+            await sync_to_async(Variable.set)(VARIABLE, new_id(), description=DESCRIPTION)
+            # Another task may have created it at the same time: the stored one counts.
+            found = await get_variable(VARIABLE)
+    except Exception as error:  # ImportError outside of a task, AirflowRuntimeError when Airflow refuses or is away
+        log.debug("The Variable %s is not to be had, so pods get no label for it: %r", VARIABLE, error)
+        return None
     return None if found is None else checked_id(found, f"the Variable {VARIABLE}")

@@ -13,7 +13,7 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.installation import VARIABLE, checked_id, configured_id, new_id
+from kpo_async.hooks.installation import DESCRIPTION, VARIABLE, checked_id, configured_id, new_id
 from kpo_async.hooks.metrics import publishing
 from kpo_async.hooks.settings import switch
 
@@ -61,6 +61,6 @@ def stored_installation_id() -> str:
         return configured
     found = Variable.get(VARIABLE, default_var=None)
     if found is None:
-        Variable.set(VARIABLE, new_id(), description="kpo-async: the label kpo-async/installation of its pods")
+        Variable.set(VARIABLE, new_id(), description=DESCRIPTION)
         found = Variable.get(VARIABLE)
     return checked_id(found, f"the Variable {VARIABLE}")

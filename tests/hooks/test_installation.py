@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, PutVariable, VariableResult
 
@@ -20,12 +21,20 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.variables: dict[str, str] = {}
+        self.outages = 0
+        """How many requests fail, as when a triggerer's connection to the database is lost."""
+
+    async def asend(self, message: Any) -> Any:
+        return await asyncio.sleep(0, self.send(message))
 
     def send(self, message: Any) -> Any:
         if isinstance(message, PutVariable):
             self.variables[message.key] = str(message.value)
             return None
         assert isinstance(message, GetVariable)
+        if self.outages:
+            self.outages -= 1
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": None}))
         if message.key in self.variables:
             return VariableResult(key=message.key, value=self.variables[message.key])
         return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
@@ -48,6 +57,21 @@ async def test_the_first_task_creates_the_variable_and_keeps_what_is_stored(supe
 async def test_later_tasks_use_the_variable(supervisor: Supervisor) -> None:
     supervisor.variables[VARIABLE] = "team-a"
     assert await installation_id() == "team-a"
+
+
+@pytest.mark.virtual_time
+async def test_an_id_that_airflow_cannot_be_asked_for_at_first_is_not_replaced(supervisor: Supervisor) -> None:
+    supervisor.variables[VARIABLE] = "team-a"
+    supervisor.outages = 7
+    assert await installation_id() == "team-a"
+
+
+@pytest.mark.virtual_time
+async def test_an_id_that_airflow_cannot_be_asked_for_at_all_is_not_replaced(supervisor: Supervisor) -> None:
+    supervisor.variables[VARIABLE] = "team-a"
+    supervisor.outages = 1000
+    assert await installation_id() is None
+    assert supervisor.variables == {VARIABLE: "team-a"}
 
 
 async def test_the_configuration_wins_over_the_variable(

@@ -7,15 +7,21 @@ import json
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.airflow import get_connection
+from kpo_async.hooks.airflow import AIRFLOW_VERSION, get_connection
 from kpo_async.hooks.connection import FRESH_FOR
 from kpo_async.hooks.kubernetes import KubernetesHook, cluster_source
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.pod.build import ConnectionDefaults
 
+needs_asynchronous_channel = pytest.mark.skipif(
+    AIRFLOW_VERSION.startswith("3.1."), reason="before Airflow 3.2 a worker has no asynchronous channel"
+)
 KUBECONFIG = {
     "apiVersion": "v1",
     "kind": "Config",
@@ -54,6 +60,40 @@ async def test_an_undefined_default_connection_counts_as_an_empty_one():
 async def test_a_missing_connection_is_named_with_advice():
     with pytest.raises(ConfigError, match=r"'elsewhere' is not defined.*kubernetes_conn_id=None"):
         await cluster_source("elsewhere")
+
+
+class FailingAirflow:
+    """Answers for a connection once its database is there again; until then each request fails."""
+
+    def __init__(self, extra: object, outages: int) -> None:
+        self._extra = json.dumps(extra)
+        self._outages = outages
+
+    async def asend(self, message: object) -> object:
+        assert isinstance(message, GetConnection)
+        self._outages -= 1
+        if self._outages >= 0:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}))
+        given = {"conn_id": message.conn_id, "conn_type": "kubernetes", "extra": self._extra}
+        return ConnectionResult(**{**dict.fromkeys(("host", "schema", "login", "password", "port")), **given})
+
+
+@needs_asynchronous_channel
+@pytest.mark.virtual_time
+async def test_a_connection_that_airflow_cannot_be_asked_for_at_first_is_not_taken_for_an_undefined_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", FailingAirflow({"namespace": "jobs"}, 9), raising=False)
+    _, defaults = await cluster_source("kubernetes_default")
+    assert defaults.namespace == "jobs"
+
+
+@needs_asynchronous_channel
+@pytest.mark.virtual_time
+async def test_a_connection_that_airflow_cannot_be_asked_for_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", FailingAirflow({}, 1000), raising=False)
+    with pytest.raises(ConfigError, match="Airflow does not answer with connection 'kubernetes_default'"):
+        await cluster_source("kubernetes_default")
 
 
 SOURCES = {

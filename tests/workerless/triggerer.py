@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import (
     DeleteXCom,
+    ErrorResponse,
     GetTaskStates,
     GetTICount,
     GetXCom,
@@ -52,10 +54,17 @@ class Supervisor:
     instances: dict[str, int] = field(default_factory=dict)
     """The numbers of instances of mapped tasks."""
 
+    outages: list[type] = field(default_factory=list)
+    """The next requests of these kinds fail, one for each, as when the connection to the database is lost."""
+
     async def asend(self, message: Any) -> Any:
         return await asyncio.sleep(0, self.send(message))
 
     def send(self, message: Any) -> Any:
+        if type(message) in self.outages:
+            self.outages.remove(type(message))
+            detail = {"status_code": None, "exception_type": "OperationalError"}
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
         if isinstance(message, GetTaskStates):
             assert message.task_ids
             assert message.run_ids
@@ -84,6 +93,8 @@ class Supervisor:
             return TICount(count=self.instances[message.task_ids[0]])
         if type(message).__name__ == "GetVariable":
             return VariableResult(key=message.key, value="tests")
+        if type(message).__name__ == "GetConnection":
+            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
         raise AssertionError(f"a triggerer's supervisor does not answer {type(message).__name__}")
 
 
