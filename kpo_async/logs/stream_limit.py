@@ -8,6 +8,7 @@ long the pods run.
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from weakref import WeakKeyDictionary
 from kpo_async.kube.client import Client
 
 MAX_STREAMS = 300
+FILES_FOR_STREAMS = 0.5
+"""The share of the files a process may open that its log streams may take: watches, calls and Airflow need some."""
 QUANTUM = 5.0
 """Seconds that a stream may go on while others wait."""
 
@@ -91,5 +94,10 @@ _limits: WeakKeyDictionary[Client, StreamLimit] = WeakKeyDictionary()
 def stream_limit_of(client: Client) -> StreamLimit:
     """The stream limit that all followers using `client` share."""
     if client not in _limits:
-        _limits[client] = StreamLimit()
+        _limits[client] = StreamLimit(_most_streams())
     return _limits[client]
+
+
+def _most_streams() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_STREAMS if files == resource.RLIM_INFINITY else max(1, min(MAX_STREAMS, int(files * FILES_FOR_STREAMS)))
