@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -91,16 +92,26 @@ async def wait_for_logs(task: PodTask, streaming: asyncio.Task[bool] | None, *, 
     """
     if streaming is None:
         return task.end_from_trigger
-    await asyncio.wait([streaming], timeout=0 if at_limit else LOGS_TIMEOUT)
+    time_limit = 0.0 if at_limit else _time_for_rest(task)
+    await asyncio.wait([streaming], timeout=time_limit)
     if not streaming.done():
         if not at_limit:
-            log.info("A worker continues the log: the rest did not arrive within %.0f s of the pod's end", LOGS_TIMEOUT)
+            goes_on = "A worker continues the log" if task.deferred_at else "The log ends here"
+            log.info("%s: the rest did not arrive within %.0f s of the pod's end", goes_on, time_limit)
         return at_limit
     if error := streaming.exception():
         log.warning("The log is incomplete: %s", error)
         return True
     # What could not be read here is not worth a worker to a task that needs none otherwise.
     return streaming.result() or task.end_from_trigger
+
+
+def _time_for_rest(task: PodTask) -> float:
+    """Return the seconds that the rest of an ended pod's log may take. No other process continues a worker's."""
+    if task.deferred_at:
+        return LOGS_TIMEOUT
+    left = REMAINING_LOGS_TIMEOUT if task.deadline is None else task.deadline - time.time()
+    return max(LOGS_TIMEOUT, min(left, REMAINING_LOGS_TIMEOUT))
 
 
 async def emit_remaining_logs(

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import suppress
 
 from kpo_async.compat import StrEnum, timeout
-from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError
+from kpo_async.exceptions import ApiError, ForbiddenError, NotFoundError, UnreachableError
 from kpo_async.kube.client import Client
 from kpo_async.kube.retry import Backoff
 from kpo_async.logs.emitter import Emitter
@@ -37,7 +37,8 @@ SLICE = 32 * 1024
 SMALL = 2 * 1024
 """Bytes that are parsed at once, without waiting for the other followers."""
 FINAL_ATTEMPTS = 6
-"""How often the rest of an ended container's log is requested."""
+"""How often the rest of an ended container's log may be refused. Requests without an answer do not count: the API
+server is away, and comes back."""
 REPLAY_ATTEMPTS = 2
 """How often it is requested again when an answer ends before it gets beyond the lines that were read before."""
 _RETRY = Backoff(first=0.8, cap=30.0, jitter=0.5)
@@ -89,6 +90,8 @@ class ContainerLogFollower:
         """Where the lines given to the emitter end."""
         self.state = LogState.GOING_ON
         self._failures = 0
+        self._refusals = 0
+        """How many of them were answers."""
         self._held_back = 0.0
         """Seconds that the current stream had to wait for the emitter."""
         self._received = 0
@@ -186,7 +189,8 @@ class ContainerLogFollower:
         """Back off before the next request; the container's end cuts the pause short."""
         self.state = LogState.UNCONFIRMED
         self._failures += 1
-        if ended and self._failures >= FINAL_ATTEMPTS:
+        self._refusals += not isinstance(error, UnreachableError)
+        if ended and self._refusals >= FINAL_ATTEMPTS:
             return self._give_up(error)
         with suppress(asyncio.TimeoutError):
             async with timeout(_RETRY.delay(self._failures)):
@@ -224,7 +228,7 @@ class ContainerLogFollower:
         if lines:
             count(LOG_LINES, by=len(lines))
             self._emitter.put(lines)
-            self._failures = 0
+            self._failures = self._refusals = 0
         self.cursor = reader.cursor
 
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.json_types import Json
@@ -65,6 +66,25 @@ async def test_the_worker_emits_the_logs_that_the_trigger_did_not(
     await lifecycle.emit_remaining_logs(client, pod_task(pod, logs=LogPlan(prefix=False)), outcome, NO_CALLBACKS)
     shown = [r.message for r in caplog.records if r.name == "kpo_async.pod_log"]
     assert "\n".join(shown).split("\n") == ["one", "two"]
+
+
+async def test_a_worker_that_waits_for_its_pod_waits_for_a_late_rest_of_the_log_because_no_other_process_emits_it(
+    client: Client, local_cluster: LocalCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kpo_async.lifecycle.task_log.LOGS_TIMEOUT", 0.5)
+    caplog.set_level(logging.INFO, logger="kpo_async")
+    in_worker, deferred = [pod_task(await create_pod(client, "echo one; echo two")) for _ in range(2)]
+    with local_cluster.faults.reset(resource="pods/log"):
+        waits = [
+            asyncio.create_task(lifecycle.wait(client, task, NO_CALLBACKS))
+            for task in (in_worker, replace(deferred, deferred_at=time.time()))
+        ]
+        done, _ = await asyncio.wait(waits, timeout=8)
+        assert done == {waits[1]}
+    assert (await waits[0]).logs_complete
+    assert not (await waits[1]).logs_complete
+    shown = [r.message for r in caplog.records if r.name == "kpo_async.pod_log"]
+    assert "\n".join(shown).split("\n") == ["[base] one", "[base] two"]
 
 
 class Followed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 
 import pytest
 
@@ -125,7 +126,8 @@ async def test_the_verdict_does_not_wait_for_a_log_that_is_far_behind_and_a_work
 ) -> None:
     monkeypatch.setattr(task_log, "LOGS_TIMEOUT", 0.5)
     caplog.set_level(logging.INFO, logger="kpo_async")
-    task = pod_task(await create_pod(local_client, "seq 30000"), end_from_trigger=end_from_trigger)
+    pod = await create_pod(local_client, "seq 30000")
+    task = pod_task(pod, end_from_trigger=end_from_trigger, deferred_at=time.time())
     outcome = await lifecycle.wait(local_client, task, NO_CALLBACKS)
     assert outcome.succeeded
     assert not outcome.logs_complete

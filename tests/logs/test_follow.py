@@ -222,6 +222,17 @@ async def test_a_rest_that_cannot_be_read_is_given_up_with_a_note() -> None:
         assert asyncio.get_running_loop().time() < 60
 
 
+async def test_a_rest_is_read_as_soon_as_the_api_server_answers_again_however_long_that_takes() -> None:
+    kubelet = LogKubelet()
+    kubelet.log().write("one")
+    kubelet.log().finish()
+    kubelet.cuts.extend(Cut(0, "abort") for _ in range(20))
+    async with following(kubelet) as followed:
+        followed.stage.rise_to(Stage.ENDED)
+        assert await followed.drained() == ["one"]
+        assert asyncio.get_running_loop().time() > 300
+
+
 async def test_a_rotated_log_goes_on_after_a_note() -> None:
     kubelet = LogKubelet()
     kubelet.cuts.append(Cut(200, "abort"))
