@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
 from kpo_async import lifecycle
 from kpo_async.api_types import pod_from_dict
 from kpo_async.callbacks import CallbackEvent, Callbacks, ExecutionMode
+from kpo_async.exceptions import ServerError, ThrottledError, UnreachableError
 from kpo_async.hooks.airflow import delete_xcom, pull_xcom, push_xcom
 from kpo_async.hooks.settings import quota_time_limit
 from kpo_async.hooks.sync_client import core_v1
 from kpo_async.json_types import Json
 from kpo_async.kube.auth import ClusterSource
 from kpo_async.kube.client import Client, connect
+from kpo_async.kube.retry import Backoff, is_retried
 from kpo_async.kube.shared import PerLoop
 from kpo_async.lifecycle import Owner
 from kpo_async.operators.manifest import build_for, identity, source_of_operator
@@ -38,11 +42,14 @@ from kpo_async.workerless.context import guarded, template_context
 from kpo_async.workerless.places import Place, Places
 from kpo_async.workerless.preparations import Preparations
 
+BACKOFF = Backoff(first=2.0, cap=15.0, jitter=0.5)
+"""While the API server is away."""
 CREATION_GRACE = 30.0
 """Seconds that a kill waits for a create that is under way."""
 THREADS = 4
 """Threads that render templates and build manifests. Apart from the loop's, which Airflow's own logging needs."""
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 _CREATIONS: PerLoop[set[asyncio.Task[Json]]] = PerLoop(set)
 _PLACES: PerLoop[Places] = PerLoop(Places)
@@ -193,25 +200,45 @@ class PodStart:
         )
         found: Json | None = None
         if demands or operator.retry_on_disruption or operator.on_oom:  # else the name alone tells, when it is taken
-            found = await lifecycle.own_pod(client, manifest, owner)
+            found = await self._through_outage(start, partial(lifecycle.own_pod, client, manifest, owner))
         if demands:
             weight = int(ti.task.priority_weight)
             self.place = await places.take(demands, weight=weight, at_once=found is not None)
-        return found or await self._create(client, manifest, owner)
+        return found or await self._create(client, manifest, start, owner)
 
-    async def _create(self, client: Client, manifest: Json, owner: Owner) -> Json:
+    async def _create(self, client: Client, manifest: Json, start: Start, owner: Owner) -> Json:
         """Create the pod in a task of its own: a create that is cancelled may arrive all the same."""
         limit = quota_time_limit()
         if self._deadline is not None:
             limit = min(limit, self._deadline - time.time())
         creations = _CREATIONS.get()
+        ensure_pod = partial(lifecycle.ensure_pod_within_quota, client, manifest, owner, time_limit=limit)
         self._creation = asyncio.create_task(
-            lifecycle.ensure_pod_within_quota(client, manifest, owner, time_limit=limit),
+            self._through_outage(start, ensure_pod),
             name=f"create pod {manifest['metadata']['name']}",
         )
         creations.add(self._creation)
         self._creation.add_done_callback(creations.discard)
         return await asyncio.shield(self._creation)
+
+    async def _through_outage(self, start: Start, request: Callable[[], Awaitable[T]]) -> T:
+        """Return what `request` returns, repeated while the API server is away: no worker slot waits with it.
+
+        It may be away for as long as the pod might take to start. The client has retried single calls before that.
+        """
+        given_up_at = time.time() + start.operator.startup_timeout_seconds
+        if self._deadline is not None:
+            given_up_at = min(given_up_at, self._deadline)
+        for failures in itertools.count(1):
+            try:
+                return await request()
+            except (UnreachableError, ServerError, ThrottledError) as error:
+                pause = BACKOFF.delay(failures)
+                if not is_retried(error) or time.time() + pause > given_up_at:
+                    raise
+                log.warning("The pod is not created yet: %s", error)
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
 
 
 async def _in_thread(function: Any, *arguments: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
 from kpo_async.callbacks import KubernetesPodOperatorCallback
@@ -113,6 +114,43 @@ async def test_a_result_that_airflow_does_not_take_fails_the_task_in_one_sentenc
     deferred = Deferred(local_cluster, script, do_xcom_push=True, multiple_outputs=True)
     assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
     assert sentence in caplog.text
+
+
+async def test_a_task_does_not_fail_because_airflow_loses_its_database_for_a_moment(
+    local_cluster: LocalCluster, supervisor: Supervisor
+) -> None:
+    deferred = Deferred(local_cluster, "echo 1 > /airflow/xcom/return.json", do_xcom_push=True)
+    supervisor.outages.extend([SetXCom, GetTaskStates, SetXCom, SetXCom])
+    assert isinstance(await fired(deferred.trigger()), TaskSuccessEvent)
+    assert supervisor.xcoms["task", "return_value"] == 1
+    assert supervisor.outages == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients retry their calls for half a second."""
+    assert Client.__init__.__kwdefaults__
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "retry_budget", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_pod_is_created_once_the_api_server_is_back(
+    local_cluster: LocalCluster, local_client: Client, supervisor: Supervisor
+) -> None:
+    deferred = Deferred(local_cluster, "true")
+    with local_cluster.faults.fail(503, resource="pods", verb="create", times=12):
+        assert isinstance(await fired(deferred.trigger()), TaskSuccessEvent)
+    assert len((await local_client.list("pods", "default"))["items"]) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_task_fails_if_the_api_server_is_away_for_longer_than_its_pod_might_take_to_start(
+    local_cluster: LocalCluster, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    deferred = Deferred(local_cluster, "true", startup_timeout_seconds=1)
+    with local_cluster.faults.fail(503, resource="pods", verb="create"):
+        assert isinstance(await fired(deferred.trigger()), TaskFailedEvent)
+    assert "the server is currently unable to handle the request" in caplog.text
 
 
 async def test_a_worker_that_starts_the_second_try_finds_no_xcoms_of_the_first(
