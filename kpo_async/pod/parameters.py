@@ -215,7 +215,11 @@ def _secrets(name: str, value: Any, warn: Warn) -> Objects:
 
 def _expect(name: str, value: Any, kind: type | tuple[type, ...], wanted: str) -> Any:
     if not isinstance(value, kind):
-        raise ManifestError(f"{name} is a {type(value).__name__}, {wanted} is needed")
+        # A template of the whole parameter renders to text, even if an XCom is a list or a dict.
+        hint = "; if a template makes it, use `task.output` or render_template_as_native_obj=True"
+        raise ManifestError(
+            f"{name} is a {type(value).__name__}, {wanted} is needed{hint if isinstance(value, str) else ''}"
+        )
     return value
 
 

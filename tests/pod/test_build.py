@@ -224,7 +224,10 @@ def test_parameters_are_plain_values() -> None:
         ({"name": "a b"}, "name 'a b'"),
         ({"volumes": {"name": "v"}}, "volumes is a dict, a list is needed"),
         ({"volumes": ["v"]}, r"volumes\[0\] is a str, a dict or a model is needed"),
-        ({"env_vars": "A=1"}, "env_vars is a str, a list is needed"),
+        (
+            {"env_vars": "A=1"},
+            "env_vars is a str, a list is needed; if a template makes it, use `task.output` or render",
+        ),
         ({"labels": ["a"]}, "labels is a list, a dict or a model is needed"),
         ({"security_context": object()}, "security_context: a builtins.object cannot be in a pod"),
         ({"secrets": ["s"]}, "secrets: a str is not a Secret"),
