@@ -7,4 +7,5 @@ connection   fetch a connection's extras; `extras` are their values, `fields` th
 sync_client  the synchronous `kubernetes` client, for users' code
 sync         call async code from synchronous code
 airflow      compatibility with Airflow's versions
+answers      repeat requests to Airflow that it cannot answer now
 """

@@ -6,13 +6,12 @@ Its functions are what the callers want: the state of a task instance, an XCom, 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow import __version__, settings
 from airflow.configuration import conf
@@ -21,10 +20,7 @@ from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 from packaging.version import Version
 
-from kpo_async.kube.retry import Backoff
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+from kpo_async.hooks.answers import answered
 
 _version = Version(__version__)
 
@@ -54,6 +50,7 @@ __all__ = [
     "ParamValidationError",
     "TaskDeferred",
     "count_instances",
+    "database_answers",
     "deferral_settles_after",
     "get_connection",
     "get_extra",
@@ -84,10 +81,6 @@ TRIGGERS_ARE_KILLED = hasattr(BaseTrigger, "on_kill")
 FAILING_IN_TRIGGERER_RETRIES = _version >= Version("3.3.1")
 """Whether a `TaskFailedEvent` leaves a task its retries (apache/airflow#71163)."""
 
-PATIENCE = 60.0
-"""Seconds for which a request is repeated that Airflow cannot answer, as while its database restarts."""
-_BACKOFF = Backoff(first=0.5, cap=8.0)
-
 SCHEDULER_LAG = 2.0
 """Seconds until the scheduler learns from its executor that a process has ended: two turns of its loop."""
 
@@ -114,31 +107,6 @@ def pod_mutation_hook() -> Callable[[Any], None] | None:
     return hook if implemented or hook.__module__ != settings.__name__ else None
 
 
-async def _answered(request: Callable[[], Awaitable[T]]) -> T:
-    """Return what `request` returns, which asks Airflow. It is repeated while Airflow fails for reasons of its own.
-
-    In a triggerer a lost connection to the database is such a reason, which Airflow itself passes on at once.
-    """
-    clock = asyncio.get_running_loop().time
-    deadline, failures = clock() + PATIENCE, 0
-    while True:
-        try:
-            return await request()
-        except AirflowRuntimeError as error:
-            failures += 1
-            pause = _BACKOFF.delay(failures)
-            if not _is_outage(error) or clock() + pause > deadline:
-                raise
-            log.info("Airflow cannot answer, asking again in %.1f s: %s", pause, error)
-        await asyncio.sleep(pause)
-
-
-def _is_outage(error: AirflowRuntimeError) -> bool:
-    """Whether Airflow's API was not reached, or has failed, as opposed to refusing what was asked of it."""
-    code = (error.error.detail or {}).get("status_code")
-    return error.error.error.value == "API_SERVER_ERROR" and (code is None or code >= 500)
-
-
 async def _is_undefined(request: Any) -> bool:
     """Whether Airflow's API says that what was not found is not defined.
 
@@ -154,10 +122,23 @@ async def _is_undefined(request: Any) -> bool:
     return isinstance(await channel.asend(request), ErrorResponse)
 
 
+async def database_answers() -> None:
+    """Return once Airflow's database answers. Raises `AirflowRuntimeError` as `get_connection` does.
+
+    While it does not, Airflow's API reports Variables as not found.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetTaskStates
+
+    channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if channel is not None and _version >= Version("3.2"):
+        await answered(lambda: channel.asend(GetTaskStates(dag_id="-", task_ids=["-"], run_ids=["-"])))
+
+
 async def get_connection(conn_id: str) -> Any:
     """Return the connection. Its class in the API server (Test button) is another one than in a task.
 
-    Raises `AirflowNotFoundException`, and `AirflowRuntimeError` when Airflow does not answer for `PATIENCE` seconds: a
+    Raises `AirflowNotFoundException`, and `AirflowRuntimeError` when Airflow has not answered for a minute: a
     connection that is not known for sure to be missing must not be replaced by a default.
     """
     from airflow.sdk import BaseHook
@@ -172,7 +153,7 @@ async def get_connection(conn_id: str) -> Any:
         return await BaseHook.aget_connection(conn_id)
 
     if _version >= Version("3.2"):
-        return await _answered(get)
+        return await answered(get)
     # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and reports a missing connection instead.
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
@@ -206,7 +187,7 @@ async def get_variable(key: str) -> Any:
             return found
         return await sync_to_async(Variable.get)(key, default=None)
 
-    return await _answered(get)
+    return await answered(get)
 
 
 async def task_state(task_instance: Any) -> str | None:
@@ -232,7 +213,7 @@ async def task_states(task_instances: Sequence[Any]) -> dict[Any, str | None]:
         # Without an index the answer has all those of a mapped task.
         map_index=first.map_index if len(task_instances) == 1 else None,
     )
-    answer: Any = await _answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
+    answer: Any = await answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
     states = answer.task_states.get(first.run_id, {})
     return {task_instance.id: _text(states.get(_key(task_instance))) for task_instance in task_instances}
 
@@ -361,7 +342,7 @@ async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
 
     `sync_to_async` drops a cancellation's message. By Airflow's message a trigger learns that its user ended the task.
     """
-    call = _answered(lambda: sync_to_async(function)(**arguments))
+    call = answered(lambda: sync_to_async(function)(**arguments))
     return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
 
 
@@ -378,7 +359,7 @@ async def count_instances(dag_id: str, run_id: str, task_id: str) -> int:
     from airflow.sdk.execution_time.comms import GetTICount
 
     request = GetTICount(dag_id=dag_id, run_ids=[run_id], task_ids=[task_id])
-    answer: Any = await _answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
+    answer: Any = await answered(lambda: task_runner.SUPERVISOR_COMMS.asend(request))
     return int(answer.count)
 
 

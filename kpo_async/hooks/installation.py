@@ -10,7 +10,7 @@ from airflow.sdk import Variable
 from asgiref.sync import sync_to_async
 
 from kpo_async.exceptions import ConfigError
-from kpo_async.hooks.airflow import get_variable
+from kpo_async.hooks.airflow import database_answers, get_variable
 from kpo_async.hooks.settings import text
 from kpo_async.kube.shared import SingleFlight
 from kpo_async.pod.names import INSTALLATION_LABEL, is_label_value
@@ -59,6 +59,9 @@ def checked_id(value: str, origin: str) -> str:
 async def _from_variable() -> str | None:
     try:
         found = await get_variable(VARIABLE)
+        if found is None:  # by a database that is away?
+            await database_answers()
+            found = await get_variable(VARIABLE)
         if found is None:
             await sync_to_async(Variable.set)(VARIABLE, new_id(), description=DESCRIPTION)
             # Another task may have created it at the same time: the stored one counts.

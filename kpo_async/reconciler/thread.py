@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from kpo_async.exceptions import ConfigError
@@ -56,11 +57,16 @@ def stored_installation_id() -> str:
     For processes that have the database. Raises `ConfigError` and SQLAlchemy's errors.
     """
     from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
 
     if configured := configured_id():
         return configured
     found = Variable.get(VARIABLE, default_var=None)
     if found is None:
-        Variable.set(VARIABLE, new_id(), description=DESCRIPTION)
+        # `Variable.get` takes a database that does not answer for a Variable that is missing: ask that itself.
+        with create_session() as session:
+            stored = session.scalar(select(Variable).where(Variable.key == VARIABLE))
+            if stored is None:
+                Variable.set(VARIABLE, new_id(), description=DESCRIPTION, session=session)
         found = Variable.get(VARIABLE)
     return checked_id(found, f"the Variable {VARIABLE}")

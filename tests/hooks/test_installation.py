@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, PutVariable, VariableResult
+from airflow.sdk.execution_time.comms import (
+    ErrorResponse,
+    GetTaskStates,
+    GetVariable,
+    PutVariable,
+    TaskStatesResult,
+    VariableResult,
+)
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.installation import VARIABLE, installation_id
@@ -23,6 +30,8 @@ class Supervisor:
         self.variables: dict[str, str] = {}
         self.outages = 0
         """How many requests fail, as when a triggerer's connection to the database is lost."""
+        self.unseen = 0
+        """How often Airflow's API finds no Variable because the database is away."""
 
     async def asend(self, message: Any) -> Any:
         return await asyncio.sleep(0, self.send(message))
@@ -31,10 +40,15 @@ class Supervisor:
         if isinstance(message, PutVariable):
             self.variables[message.key] = str(message.value)
             return None
-        assert isinstance(message, GetVariable)
+        if isinstance(message, GetVariable) and self.unseen:
+            self.unseen -= 1
+            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
         if self.outages:
             self.outages -= 1
             raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": None}))
+        if isinstance(message, GetTaskStates):
+            return TaskStatesResult(task_states={})
+        assert isinstance(message, GetVariable)
         if message.key in self.variables:
             return VariableResult(key=message.key, value=self.variables[message.key])
         return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
@@ -63,6 +77,15 @@ async def test_later_tasks_use_the_variable(supervisor: Supervisor) -> None:
 async def test_an_id_that_airflow_cannot_be_asked_for_at_first_is_not_replaced(supervisor: Supervisor) -> None:
     supervisor.variables[VARIABLE] = "team-a"
     supervisor.outages = 7
+    assert await installation_id() == "team-a"
+
+
+@pytest.mark.virtual_time
+async def test_an_id_that_airflow_does_not_find_while_its_database_is_away_is_not_replaced(
+    supervisor: Supervisor,
+) -> None:
+    supervisor.variables[VARIABLE] = "team-a"
+    supervisor.unseen, supervisor.outages = 2, 3
     assert await installation_id() == "team-a"
 
 
