@@ -221,7 +221,8 @@ async def test_a_worker_ends_the_task_of_a_pod_whose_log_did_not_arrive_in_time(
     local_cluster: LocalCluster, local_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_log, "LOGS_TIMEOUT", 0.0)
-    task = await task_for(local_cluster, local_client, "seq 30000", end_from_trigger=True)
+    deferred_at = time.time() - 8  # a worker continues the log only of a task that was deferred
+    task = await task_for(local_cluster, local_client, "seq 30000", end_from_trigger=True, deferred_at=deferred_at)
     event = (await ending(task, monkeypatch)).payload
     assert event["status"] == "success"
     outcome = Outcome.from_dict(event["outcome"])
