@@ -50,14 +50,14 @@ from airflow.providers_manager import ProvidersManager
 for name in ("airflow.providers_manager", "airflow._shared.providers_discovery"):
     logging.getLogger(name).addHandler(handler)
 manager = ProvidersManager()
-hook = manager.hooks["kubernetes"]
+hook = manager.hooks.get("kubernetes")  # Airflow 3.1 has none without flask_appbuilder
 decorators = {name: manager.taskflow_decorators[name] for name in manager.taskflow_decorators if "kub" in name}
 print(json.dumps({
     "decorators": {name: f"{task.__module__}.{task.__name__}" for name, task in decorators.items()},
-    "hook": hook.hook_class_name,
-    "testable": hook.connection_testable,
+    "hook": hook and hook.hook_class_name,
+    "testable": hook and hook.connection_testable,
     "fields": [name for name in manager.connection_form_widgets if "__kubernetes__" in name],
-    "hidden": manager.field_behaviours["kubernetes"]["hidden_fields"],
+    "hidden": manager.field_behaviours.get("kubernetes", {}).get("hidden_fields"),
     "secret": [n for n, w in manager.connection_form_widgets.items() if "__kubernetes__" in n and w.is_sensitive],
     "complaints": handler.heard,
     "options": dict(manager.provider_configs)["kpo-async"]["kpo_async"]["options"],

@@ -13,7 +13,10 @@ from airflow.sdk import DAG, task
 from kpo_async.decorators.kubernetes import kubernetes_task
 from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
 from kpo_async.operators.start_from_trigger import reason_for_worker
+from tests.airflow_versions import starts_in_triggerer
 from tests.decorators.commands import listing
+
+pytestmark = starts_in_triggerer
 
 POD: dict[str, Any] = {"image": "busybox:1.36", "deferrable": True, "start_from_trigger": True}
 

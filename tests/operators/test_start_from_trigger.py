@@ -17,6 +17,7 @@ from kpo_async.operators.plain import XComReference, decode, encode
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.start_from_trigger import reason_for_worker
 from kpo_async.secret import Secret
+from tests.airflow_versions import starts_in_triggerer
 
 POD: dict[str, Any] = {"image": "busybox:1.36", "deferrable": True, "start_from_trigger": True}
 
@@ -32,6 +33,7 @@ class Overriding(KubernetesPodOperator):
         return super().build_pod_request_obj(*args, **kwargs)
 
 
+@starts_in_triggerer
 def test_what_differs_from_the_defaults_crosses_as_json_and_unrendered() -> None:
     operator = Named(
         task_id="task",
@@ -74,6 +76,7 @@ def test_a_key_that_a_task_need_not_push_is_missed_as_on_a_worker(multiple_outpu
             reference.resolve(nothing)
 
 
+@starts_in_triggerer
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -93,11 +96,13 @@ def test_a_worker_starts_what_a_triggerer_cannot(parameters: dict[str, Any], rea
     assert reason in (reason_for_worker(operator) or "")
 
 
+@starts_in_triggerer
 def test_a_worker_starts_a_class_that_overrides_a_method() -> None:
     operator = Overriding(task_id="task", **POD)
     assert reason_for_worker(operator) == "Overriding overrides build_pod_request_obj"
 
 
+@starts_in_triggerer
 def test_a_worker_starts_tasks_of_mapped_groups_of_large_dags_and_of_dags_with_macros(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -118,6 +123,17 @@ def test_a_worker_starts_tasks_of_mapped_groups_of_large_dags_and_of_dags_with_m
         assert "user_defined_macros" in (reason_for_worker(KubernetesPodOperator(task_id="task", **POD)) or "")
 
 
+def test_a_worker_starts_every_task_before_airflow_3_3_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpo_async.hooks.airflow.FAILING_IN_TRIGGERER_RETRIES", False)
+    monkeypatch.setattr("kpo_async.hooks.airflow.AIRFLOW_VERSION", "3.2.2")
+    operator = KubernetesPodOperator(task_id="task", **POD)
+    assert (operator.start_from_trigger, operator.start_trigger_args) == (False, None)
+    assert reason_for_worker(operator) == "Airflow 3.2.2 cannot: 3.3.1 is needed"
+    with DAG("dag", schedule=None):
+        mapped = KubernetesPodOperator.partial(task_id="mapped", **POD).expand(arguments=[["a"]])
+    assert (mapped.start_from_trigger, mapped.start_trigger_args) == (False, None)
+
+
 def test_a_task_that_cannot_defer_is_refused() -> None:
     with pytest.raises(ConfigError, match="task 'task': start_from_trigger=True needs deferrable=True"):
         KubernetesPodOperator(task_id="task", start_from_trigger=True, deferrable=False)
@@ -125,6 +141,7 @@ def test_a_task_that_cannot_defer_is_refused() -> None:
         KubernetesPodOperator.partial(task_id="task", start_from_trigger=True, deferrable=False).expand(cmds=[["a"]])
 
 
+@starts_in_triggerer
 def test_the_deployment_has_a_default_for_deferrable_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__KPO_ASYNC__START_FROM_TRIGGER", "true")
     given = {"image": "busybox:1.36", "task_id": "task"}
@@ -136,6 +153,7 @@ def test_the_deployment_has_a_default_for_deferrable_tasks(monkeypatch: pytest.M
 Expand = Callable[[Any], Any]
 
 
+@starts_in_triggerer
 @pytest.mark.parametrize(
     ("expand", "starts"),
     [
@@ -168,6 +186,7 @@ def test_mapped_tasks_start_in_the_triggerer_where_it_can_read_what_they_are_map
         assert "arguments" not in given
 
 
+@starts_in_triggerer
 def test_the_worker_that_starts_an_instance_of_a_mapped_task_says_why() -> None:
     with DAG("dag", schedule=None):
         mapped = KubernetesPodOperator.partial(task_id="task", **POD).expand(arguments=lists().map(list))
@@ -176,6 +195,7 @@ def test_the_worker_that_starts_an_instance_of_a_mapped_task_says_why() -> None:
     assert reason_for_worker(instance) == reason
 
 
+@starts_in_triggerer
 def test_a_worker_starts_a_task_with_a_param_without_a_default() -> None:
     with DAG("dag", schedule=None):
         params = {"n": Param(type="integer"), "none": Param(None, type=["null", "string"])}

@@ -59,10 +59,15 @@ async def ending(task: PodTask, monkeypatch: pytest.MonkeyPatch) -> TriggerEvent
     trigger.task_instance = task_instance(identity())  # type: ignore[assignment]
     with supervised(monkeypatch, Supervisor()) as supervisor:
         [event] = [event async for event in trigger.run()]
-        if isinstance(event, BaseTaskEndEvent):
-            supervisor.state = event.task_instance_state
+        supervisor.state = event.task_instance_state if isinstance(event, BaseTaskEndEvent) else "scheduled"
         await pods_finished()
     return event
+
+
+def fails_task(event: TriggerEvent) -> bool:
+    """Whether the triggerer fails the task. Before Airflow 3.3.1 a worker does, and the event has the message."""
+    assert isinstance(event, TaskFailedEvent) is FAILING_IN_TRIGGERER_RETRIES
+    return FAILING_IN_TRIGGERER_RETRIES
 
 
 async def test_it_fires_one_event_with_the_outcome(local_cluster: LocalCluster, local_client: Client) -> None:
@@ -347,8 +352,8 @@ async def test_an_error_of_a_callback_fails_a_task_that_ends_in_the_triggerer(
     callbacks = [f"{__name__}:BrokenAtTheEnd"]
     task = await task_for(local_cluster, local_client, "true", callbacks=callbacks, end_from_trigger=True)
     event = await ending(task, monkeypatch)
-    assert isinstance(event, TaskFailedEvent)
-    assert "the callback BrokenAtTheEnd.on_pod_completion raised RuntimeError: no mail server" in caplog.messages
+    message = "the callback BrokenAtTheEnd.on_pod_completion raised RuntimeError: no mail server"
+    assert message in (caplog.messages if fails_task(event) else event.payload["message"])
     found = await lifecycle.pod_of(local_client, task).get()
     assert found is None or "deletionTimestamp" in found["metadata"]
 
@@ -418,4 +423,4 @@ async def test_execution_timeout_ends_a_callback_of_a_task_that_ends_in_the_trig
         end_from_trigger=True,
     )
     event = await ending(task, monkeypatch)
-    assert isinstance(event, TaskFailedEvent)
+    assert fails_task(event) or "execution_timeout passed" in event.payload["message"]

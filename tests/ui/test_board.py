@@ -109,16 +109,18 @@ async def test_places_that_cannot_be_read_are_a_problem_until_they_can(
     local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("kpo_async.ui.board.PLACES_PERIOD", 0.05)
-    answers = iter([ConnectionError("the database is away")])
+    away = asyncio.Event()
+    away.set()
 
     async def find() -> KnownPlaces:
-        for error in answers:
-            raise error
+        if away.is_set():
+            raise ConnectionError("the database is away")
         return KnownPlaces(INSTALLATION, {place(local_cluster)})
 
     board = Board(find)
     await until(lambda: bool(board.problem))
     assert board.problem == "Airflow's database does not say where pods are: ConnectionError"
+    away.clear()
     await until(lambda: not board.problem and len(board.watches) == 1)
     assert "the database is away" in caplog.text
     await board.close()

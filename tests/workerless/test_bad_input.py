@@ -17,10 +17,11 @@ from kpo_async.hooks.airflow import AirflowSkipException
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
+from tests.airflow_versions import starts_in_triggerer
 from tests.factories import eventually
-from tests.workerless.triggerer import SIMULATED, Deferred, Supervisor, are_gone_once_stored, fired, needs_airflow, pods
+from tests.workerless.triggerer import SIMULATED, Deferred, Supervisor, are_gone_once_stored, fired, pods
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 
 
 def only_one_pod(cluster: LocalCluster) -> None:

@@ -13,6 +13,7 @@ from kpo_async.kube.client import Client
 from kpo_async.kube.retry import Backoff
 from kpo_async.lifecycle import quota
 from kpo_async.localcluster.cluster import LocalCluster
+from tests.airflow_versions import starts_in_triggerer
 from tests.factories import eventually
 from tests.workerless.test_bad_input import only_one_pod
 from tests.workerless.triggerer import (
@@ -22,11 +23,10 @@ from tests.workerless.triggerer import (
     are_gone_once_stored,
     fired,
     killed,
-    needs_airflow,
     pods,
 )
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 
 
 async def names_of_all_pods(cluster: LocalCluster, found: Counter[str]) -> None:

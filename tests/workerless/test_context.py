@@ -10,9 +10,10 @@ from airflow.sdk import DAG, TaskGroup, task
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.workerless.start import PodStart
-from tests.workerless.triggerer import Deferred, Supervisor, needs_airflow
+from tests.airflow_versions import starts_in_triggerer
+from tests.workerless.triggerer import Deferred, Supervisor
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 ON_WORKER = {
     "task.owner": "jane",
     "task.retries": "3",

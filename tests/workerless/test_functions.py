@@ -17,10 +17,11 @@ from kpo_async.decorators.kubernetes_cmd import kubernetes_cmd_task
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
+from tests.airflow_versions import starts_in_triggerer
 from tests.decorators.commands import listing
-from tests.workerless.triggerer import Deferred, Supervisor, are_gone_once_stored, fired, needs_airflow
+from tests.workerless.triggerer import Deferred, Supervisor, are_gone_once_stored, fired
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 
 
 def greet(name: str, *, times: int = 1, ds: str | None = None) -> list[str]:

@@ -9,9 +9,10 @@ import pytest
 
 from kpo_async.workerless.context import NeedsWorkerError
 from kpo_async.workerless.mapping import mapped_arguments
-from tests.workerless.triggerer import Deferred, Supervisor, needs_airflow
+from tests.airflow_versions import starts_in_triggerer
+from tests.workerless.triggerer import Deferred, Supervisor
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 Expand = Callable[[Any, Any], dict[str, Any]]
 ONE, MANY = [{"a": "1"}, {"a": "2"}], [{"b": "1"}, {"b": "2"}]
 """The result of `numbers`, and those of the instances of `doubled`."""

@@ -24,11 +24,11 @@ from kpo_async.operators.start_from_trigger import reason_for_worker
 from kpo_async.pod.build import ConnectionDefaults
 from kpo_async.pod.names import TaskIdentity
 from kpo_async.workerless.arguments import operator_of, template_environment
-from tests.workerless.triggerer import needs_airflow
+from tests.airflow_versions import starts_in_triggerer
 
 sets = pytest.importorskip("tests.keyword_sets", reason="the incumbent is not installed", exc_type=ImportError)
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 EXAMPLES = int(os.environ.get("KPO_PARITY_EXAMPLES", "0"))
 PROFILE = settings(
     max_examples=EXAMPLES or 200,

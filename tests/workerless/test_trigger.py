@@ -13,6 +13,7 @@ from kpo_async.callbacks import KubernetesPodOperatorCallback
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.start_from_trigger import UNSTARTED
+from tests.airflow_versions import starts_in_triggerer
 from tests.factories import eventually
 from tests.workerless.triggerer import (
     Deferred,
@@ -20,11 +21,10 @@ from tests.workerless.triggerer import (
     are_gone_once_stored,
     fired,
     killed,
-    needs_airflow,
     pods,
 )
 
-pytestmark = needs_airflow
+pytestmark = starts_in_triggerer
 
 
 async def test_it_creates_the_pod_and_ends_the_task(

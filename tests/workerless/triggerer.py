@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-import pytest
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
@@ -27,7 +26,6 @@ from airflow.sdk.execution_time.comms import (
     XComResult,
 )
 
-from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES
 from kpo_async.kube.client import Client
 from kpo_async.localcluster.cluster import LocalCluster
 from kpo_async.operators.pod import KubernetesPodOperator
@@ -35,9 +33,6 @@ from kpo_async.workerless.trigger import KubernetesPodStartTrigger
 from tests.airflow_versions import DagSerialization, TaskInstanceDTO
 from tests.factories import eventually
 
-needs_airflow = pytest.mark.skipif(
-    not FAILING_IN_TRIGGERER_RETRIES, reason="before Airflow 3.3.1 a worker starts every task"
-)
 SIMULATED = {"sim/log-lines": "0", "sim/run-for": "1s"}
 """Annotations of a pod that runs for a second, without processes and logs."""
 
