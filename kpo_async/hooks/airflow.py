@@ -141,20 +141,27 @@ async def get_connection(conn_id: str) -> Any:
     Raises `AirflowNotFoundException`, and `AirflowRuntimeError` when Airflow has not answered for a minute: a
     connection that is not known for sure to be missing must not be replaced by a default.
     """
-    from airflow.sdk import BaseHook
     from airflow.sdk.execution_time.comms import GetConnection
 
     async def get() -> Any:
         try:
-            return await BaseHook.aget_connection(conn_id)
+            return await _find_connection(conn_id)
         except AirflowNotFoundException:
             if await _is_undefined(GetConnection(conn_id=conn_id)):
                 raise
-        return await BaseHook.aget_connection(conn_id)
+        return await _find_connection(conn_id)
 
-    if _version >= Version("3.2"):
-        return await answered(get)
+    return await answered(get)
+
+
+async def _find_connection(conn_id: str) -> Any:
+    from airflow.sdk import BaseHook
+
+    if _version >= Version("3.3"):
+        return await BaseHook.aget_connection(conn_id)
     # A worker of Airflow 3.1 has no asynchronous channel to its supervisor, and reports a missing connection instead.
+    # Airflow 3.2 tells the triggerer's supervisor synchronously what to mask, which fails unnoticed in any asyncio task
+    # that is not a trigger's own: the password would be in the log.
     return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 

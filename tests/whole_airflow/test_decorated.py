@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kpo_async.hooks.airflow import FAILING_IN_TRIGGERER_RETRIES
 from tests.whole_airflow.conftest import DAGS, WholeAirflow, ran_on_workers
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
@@ -17,7 +18,7 @@ def test_functions_get_their_arguments_and_hand_back_their_results(whole_airflow
     assert set(whole_airflow.failures(run)) == {"fail"}
     result = whole_airflow.airflow.xcom(run, "collect")
     assert result == [[3, 400_005], [200_001, 200_004], [f"decorated_{mode}", 2]]
-    if mode == "workerless":
+    if mode == "workerless" and FAILING_IN_TRIGGERER_RETRIES:
         # A command's function is in the DAG file, and only a worker reads all XComs of a mapped task.
         on_workers = {"numbers", "ballast", "collect", "command", "add_up_squares"}
         assert ran_on_workers(whole_airflow, run) == on_workers

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from kpo_async.demo.airflow import DagRun
+from kpo_async.hooks.airflow import AIRFLOW_VERSION, FAILING_IN_TRIGGERER_RETRIES
+from tests.airflow_versions import starts_in_triggerer
 from tests.whole_airflow.conftest import WholeAirflow, ran_on_workers
 from tests.whole_airflow.dags.workerless import ITEMS, MANY
 
@@ -22,6 +24,7 @@ def rendered_fields(whole: WholeAirflow, run: DagRun, task_id: str) -> dict[str,
     return fields
 
 
+@starts_in_triggerer
 def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeAirflow) -> None:
     airflow = whole_airflow.airflow
     run = whole_airflow.run("workerless")
@@ -56,6 +59,7 @@ def test_tasks_run_without_a_worker_as_they_would_with_one(whole_airflow: WholeA
     whole_airflow.until("their pods to go", lambda: not whole_airflow.pods())
 
 
+@starts_in_triggerer
 def test_all_pods_of_a_mapped_task_run_at_once(whole_airflow: WholeAirflow) -> None:
     run = whole_airflow.start("many", {"seconds": 30})
     whole_airflow.until("all pods at once", lambda: len(whole_airflow.pods()) == MANY)
@@ -64,6 +68,7 @@ def test_all_pods_of_a_mapped_task_run_at_once(whole_airflow: WholeAirflow) -> N
     assert ran_on_workers(whole_airflow, run) == set()
 
 
+@starts_in_triggerer
 def test_pods_of_tasks_that_end_while_no_triggerer_is_there_go(whole_airflow: WholeAirflow) -> None:
     airflow = whole_airflow.airflow
     run = whole_airflow.start("many", {"seconds": 600})
@@ -74,3 +79,13 @@ def test_pods_of_tasks_that_end_while_no_triggerer_is_there_go(whole_airflow: Wh
     whole_airflow.until("its pod to go", lambda: len(whole_airflow.pods()) == MANY - 1)
     whole_airflow.wait(airflow.set_run_state(run, "failed"))
     whole_airflow.until("all pods to go", lambda: not whole_airflow.pods())
+
+
+@pytest.mark.skipif(FAILING_IN_TRIGGERER_RETRIES, reason="from Airflow 3.3.1 on the triggerer starts them")
+def test_workers_start_the_same_tasks_before_airflow_3_3_1_and_say_so(whole_airflow: WholeAirflow) -> None:
+    run = whole_airflow.run("many", {"seconds": 1})
+    assert whole_airflow.failures(run) == {}
+    assert ran_on_workers(whole_airflow, run) == {"sleep"}
+    reason = f"A worker starts this task in spite of start_from_trigger: Airflow {AIRFLOW_VERSION} cannot: 3.3.1 is"
+    for task in whole_airflow.airflow.task_instances(run):
+        assert reason in "\n".join(whole_airflow.log(run, task)), str(task)
