@@ -100,6 +100,8 @@ class TestAirflow:
             "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
             # No worker process has to be noticed as ended before its task is queued again.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "0",
+            # Before 3.3, the API that tasks and triggers use in their own process needs one.
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__KPO_ASYNC__INSTALLATION": f"test-{secrets.token_hex(4)}",
             "AIRFLOW__KPO_ASYNC__RECONCILE": "False",
             **{f"AIRFLOW_CONN_{name.upper()}": connection for name, connection in self._connections.items()},
