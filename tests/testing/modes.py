@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from typing import Any
 
@@ -17,6 +19,10 @@ MODES: dict[str, dict[str, Any]] = {
     "ended": {"deferrable": True, "end_from_trigger": True},
     "workerless": {"deferrable": True, "end_from_trigger": True, "start_from_trigger": True},
 }
+# Before the first test starts the triggerer, which gets it, too.
+os.environ["AIRFLOW_CONN_SHOP"] = json.dumps(
+    {"conn_type": "http", "password": "hunter-two", "extra": {"token": "t0k3n"}}
+)
 
 
 def test_every_mode_at_once(run_dag, kpo_cluster):
@@ -52,6 +58,21 @@ def test_every_mode_at_once(run_dag, kpo_cluster):
             break
         time.sleep(0.2)
     assert kpo_cluster.pods() == []
+
+
+def test_a_triggerer_masks_what_templates_have_read(run_dag):
+    with DAG("secretive") as dag:
+        KubernetesPodOperator(
+            task_id="prints",
+            arguments=['echo "password $PASSWORD, token $TOKEN"'],
+            env_vars={"PASSWORD": "{{ conn.shop.password }}", "TOKEN": "{{ conn.shop.extra_dejson.token }}"},
+            deferrable=True,
+            end_from_trigger=True,
+            **POD | {"do_xcom_push": False},
+        )
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert [line for line in run["prints"].log if "password" in line] == ["[base] password ***, token ***"]
 
 
 def test_retries_skips_and_conf(run_dag):

@@ -47,7 +47,7 @@ def test_the_documented_example_and_every_mode_pass(tmp_path: Path) -> None:
     for file in (EXAMPLE, DAG):
         shutil.copy(file, tmp_path)
     shutil.copy(MODES, tmp_path / "test_modes.py")
-    assert "7 passed" in run_pytest(tmp_path, "-q")
+    assert "8 passed" in run_pytest(tmp_path, "-q")
 
 
 @pytest.mark.slow
