@@ -46,7 +46,7 @@ def test_every_mode_at_once(run_dag, kpo_cluster):
             return sum(numbers)
 
         add_up([*(pod.output for pod in pods)]) << mapped
-    run = run_dag(dag)
+    run = run_dag(dag, timeout=200)  # Airflow 3.1 makes an API for each task: 5 s and more
     assert {name: task.state for name, task in run.tasks.items()} == dict.fromkeys(run.tasks, "success")
     assert run["add_up"].xcoms["return_value"] == 4
     assert run["mapped[1]"].xcoms["text"] == "2"

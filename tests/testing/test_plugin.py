@@ -41,7 +41,7 @@ def run_pytest(folder: Path, *arguments: str, check: bool = True) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_the_documented_example_and_every_mode_pass(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for file in (EXAMPLE, DAG):
