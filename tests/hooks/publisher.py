@@ -29,7 +29,10 @@ def initialize() -> None:
         from airflow.observability.metrics.stats_utils import get_stats_factory
     except ModuleNotFoundError:  # Airflow 3.1
         return
-    stats.initialize(factory=get_stats_factory(), export_legacy_names=conf.getboolean("metrics", "legacy_names_on"))
+    if hasattr(stats, "initialize"):
+        stats.initialize(factory=get_stats_factory(), export_legacy_names=conf.getboolean("metrics", "legacy_names_on"))
+    else:  # Airflow 3.2
+        stats.Stats.initialize(factory=get_stats_factory(stats.Stats))
 
 
 async def run_pod(kubeconfig: str) -> None:

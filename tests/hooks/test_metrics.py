@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,9 @@ def test_every_metric_is_seen_to_arrive() -> None:
 @contextmanager
 def published_here(monkeypatch: pytest.MonkeyPatch, **options: str) -> Iterator[StatsdReceiver]:
     """Receive what this process publishes inside the block."""
-    utils = pytest.importorskip("airflow.observability.metrics.stats_utils", reason="Airflow 3.1 begins only once")
+    if not hasattr(stats(), "_get_backend"):
+        pytest.skip("Airflow before 3.3 does not say through what it publishes, so it cannot be closed")
+    utils = import_module("airflow.observability.metrics.stats_utils")
     with statsd_receiver() as receiver:
         with monkeypatch.context() as environment:
             environment.setenv("AIRFLOW__METRICS__STATSD_ON", "True")

@@ -31,4 +31,4 @@ def test_only_a_triggerer_has_a_listener(tmp_path: Path, modules: list[str], lis
         text=True,
         check=True,
     )
-    assert answer.stdout.split() == [str(listens)]
+    assert answer.stdout.split()[-1] == str(listens)  # Airflow 3.2 logs to it before
