@@ -70,6 +70,9 @@ class FailingAirflow:
         self._outages = outages
 
     async def asend(self, message: object) -> object:
+        return self.send(message)
+
+    def send(self, message: object) -> object:
         assert isinstance(message, GetConnection)
         self._outages -= 1
         if self._outages >= 0:
