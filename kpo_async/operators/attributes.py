@@ -46,8 +46,8 @@ class GivenFields:
     def __get__(self, operator: BaseOperator | None, owner: type[BaseOperator]) -> tuple[str, ...]:
         if operator is None or not are_plain(owner, self._base):
             return self._names
-        values = vars(operator)
-        return tuple(name for name in self._names if not _is_empty(values.get(name)))
+        get = vars(operator).get
+        return tuple([name for name in self._names if (value := get(name)) or not _is_empty(value)])
 
 
 def are_plain(kind: type[BaseOperator], base: type[BaseOperator]) -> bool:
@@ -93,7 +93,8 @@ def read(operator: BaseOperator, base: type[BaseOperator]) -> Mapping[str, Any]:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or (type(value) in (str, list, tuple, dict) and not value)
+    """Whether a value that is false is none."""
+    return value is None or type(value) in (str, list, tuple, dict)
 
 
 def _names(base: type[BaseOperator]) -> Collection[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.configuration import conf
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, get_parsing_context
 
 from kpo_async import models
 from kpo_async.exceptions import ConfigError, ManifestError
@@ -328,7 +328,10 @@ class PodOperatorBase(BaseOperator):
         own["retry_on_disruption"] = retry_on_disruption
         own["on_oom"] = on_oom
         own["current_run"] = None
-        check_parameters(own if plain else attributes.store(self, own, PodOperatorBase))
+        values = own if plain else attributes.store(self, own, PodOperatorBase)
+        # A worker parses the whole file for one task. The DAG processor has checked the others.
+        if get_parsing_context().task_id in (None, self.task_id):
+            check_parameters(values)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> PodOperatorPartial:
@@ -388,6 +391,8 @@ class PodOperatorBase(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render templates, those inside Kubernetes models too: a model becomes a plain dict and is not changed."""
+        if type(content) is str and jinja_env and not self.template_ext and rendering.is_plain(content, jinja_env):
+            return content
         if isinstance(content, models.ModelDict):
             return models.ModelDict(
                 {key: self.render_template(item, context, jinja_env, seen_oids) for key, item in content.items()}

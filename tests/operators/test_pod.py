@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from airflow import settings
-from airflow.sdk import DAG
+from airflow.sdk import DAG, TaskGroup
 
 from kpo_async.exceptions import ConfigError, KpoError, ManifestError
 from kpo_async.hooks.airflow import AirflowException
@@ -266,3 +266,20 @@ def test_the_derived_active_deadline_can_be_switched_off(monkeypatch: pytest.Mon
     monkeypatch.setenv("AIRFLOW__KPO_ASYNC__ACTIVE_DEADLINE", "off")
     operator = KubernetesPodOperator(task_id="t", image="i", execution_timeout=timedelta(hours=1))
     assert "activeDeadlineSeconds" not in operator.build_pod_request_obj()["spec"]
+
+
+def test_a_worker_checks_only_the_task_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse() -> DAG:
+        with DAG("checked", schedule=None) as dag, TaskGroup("group"):
+            KubernetesPodOperator(task_id="right", image="busybox:1.36")
+            KubernetesPodOperator(task_id="wrong", image="busybox:1.36", in_cluster=True, config_file="/k")
+        return dag
+
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "group.right")
+    assert set(parse().task_dict) == {"group.right", "group.wrong"}
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "group.wrong")
+    with pytest.raises(ConfigError, match=r"'group\.wrong': in_cluster=True and config_file"):
+        parse()
+    monkeypatch.delenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID")
+    with pytest.raises(ConfigError, match=r"'group\.wrong'"):
+        parse()
