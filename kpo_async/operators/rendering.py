@@ -30,6 +30,10 @@ TEMPLATE_KINDS: Mapping[str, str] = {
 """The type of each parameter, in the notation of `pod.schema`; others are not Kubernetes' and stay native."""
 
 
+_EXTENSIONS = {"jinja2.ext.ExprStmtExtension"}
+"""Airflow's own. A user's extension may change text that has no template in it."""
+
+
 class TextTemplate:
     """A template whose result is text. Airflow calls `resolve` instead of rendering an object that has it."""
 
@@ -59,6 +63,18 @@ def is_native(environment: object) -> bool:
     from jinja2.nativetypes import NativeEnvironment
 
     return isinstance(environment, NativeEnvironment)
+
+
+def is_plain(text: str, environment: jinja2.Environment) -> bool:
+    """Whether `text` is certainly rendered to itself. To compile it as a template takes 0.2 ms of CPU."""
+    return (
+        not any(character in text for character in "{#\r\n")
+        and environment.variable_start_string[0] == environment.block_start_string[0] == "{"
+        and environment.comment_start_string[0] in "{#"
+        and environment.line_statement_prefix is environment.line_comment_prefix is None
+        and environment.extensions.keys() <= _EXTENSIONS
+        and not is_native(environment)
+    )
 
 
 def with_text(parameter: str, value: Any, environment: jinja2.Environment) -> Any:

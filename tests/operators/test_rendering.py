@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.definitions._internal.templater import SandboxedEnvironment, create_template_env
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpo_async.json_types import Json
+from kpo_async.operators import rendering
 from kpo_async.operators.pod import KubernetesPodOperator
 from kpo_async.operators.pod_task import pod_task_of
 
@@ -152,3 +155,47 @@ def test_an_operator_without_templates_sends_no_names() -> None:
             operator.render_template_fields(context)  # type: ignore[arg-type]
         task = pod_task_of(operator, TRY, pod, deadline=None)
         assert (task.masked_connections, task.masked_variables) == ([], [])
+
+
+ENVIRONMENTS = {
+    "Airflow's": {},
+    "other delimiters": {"variable_start_string": "<<", "variable_end_string": ">>"},
+    "other comments": {"comment_start_string": "%%", "comment_end_string": "%%"},
+    "statements in lines": {"line_statement_prefix": "$"},
+    "an extension": {"extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"]},
+    "line feeds": {"keep_trailing_newline": True},
+}
+PIECES = st.sampled_from(["<<", ">>", "%%", "$", "$ if x", "{", "{{ 1 }}", "{#", "#}", "\n", "\r", "a", " ", "ü"])
+
+
+@pytest.mark.parametrize("options", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+@given(pieces=st.lists(PIECES, max_size=4))
+def test_text_that_is_not_compiled_as_a_template_would_be_rendered_to_itself(
+    options: dict[str, Any], pieces: list[str]
+) -> None:
+    environment = create_template_env(jinja_environment_kwargs=options)
+    text = "".join(pieces)
+    if rendering.is_plain(text, environment):
+        assert environment.from_string(text).render() == text
+
+
+def test_text_without_a_template_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    from_string = SandboxedEnvironment.from_string
+    monkeypatch.setattr(
+        SandboxedEnvironment, "from_string", lambda self, text: compiled.append(text) or from_string(self, text)
+    )
+    operator = rendered(False, "3", image="busybox:1.36", arguments=["echo", "{{ params.value }}"])
+    assert (operator.image, operator.arguments) == ("busybox:1.36", ["echo", "3"])
+    assert compiled == ["{{ params.value }}"]
+
+
+def test_a_name_of_a_file_with_a_template_is_rendered_as_the_file(tmp_path: Path) -> None:
+    class FromFiles(KubernetesPodOperator):
+        template_ext = (".sh",)
+
+    (tmp_path / "script.sh").write_text("echo {{ params.value }}")
+    with DAG("rendering", schedule=None, template_searchpath=str(tmp_path)):
+        operator = FromFiles(task_id="t", arguments=["script.sh"])
+    operator.render_template_fields({"params": {"value": "3"}})  # type: ignore[typeddict-item]
+    assert operator.arguments == ["echo 3"]
