@@ -22,7 +22,11 @@ FORKERS = (
 )
 """One of these modules is loaded in a process whose forks run tasks or triggers, and in no other that forks."""
 PRELOADED = (
+    "airflow.dag_processing.bundles.local",
+    "airflow.sdk.execution_time.cache",
     "airflow.sdk.execution_time.task_runner",
+    "airflow.version",
+    "jinja2.ext",
     "kpo_async.operators.pod",
     "kpo_async.operators.worker",
     "kpo_async.workerless.trigger",
@@ -44,12 +48,14 @@ def _before_fork() -> None:
 def _preload() -> None:
     """Import the modules, once. Errors are logged: a task shows its own."""
     try:
+        from kpo_async.hooks import shared_validators
         from kpo_async.hooks.settings import switch
 
         if switch("preload"):
             for module in PRELOADED:
                 import_module(module)
             _fill_caches()
+            shared_validators.install()
     except Exception as error:  # whatever an import of Airflow's or an option's value raises
         log.warning("Tasks and triggers import what they need by themselves, because preloading failed: %r", error)
 
