@@ -7,6 +7,7 @@ run neither tasks nor triggers: API servers, DAG processors, schedulers with oth
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -56,6 +57,10 @@ def _preload() -> None:
                 import_module(module)
             _fill_caches()
             shared_validators.install()
+            # The garbage collector of each fork would look through all of it again and again, for 0.3 s each time in a
+            # triggerer's event loop, and copy its pages.
+            gc.collect()
+            gc.freeze()
     except Exception as error:  # whatever an import of Airflow's or an option's value raises
         log.warning("Tasks and triggers import what they need by themselves, because preloading failed: %r", error)
 

@@ -6,10 +6,12 @@ Its functions are what the callers want: the state of a task instance, an XCom, 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -71,6 +73,10 @@ __all__ = [
     "task_states",
     "trigger_arguments",
 ]
+
+_XCOM_THREAD = ThreadPoolExecutor(1, thread_name_prefix="kpo-async xcom")
+"""One thread, because a user's XCom backend need not be thread-safe. Not the one of `sync_to_async`, in which Airflow
+looks for connections: hundreds of XComs would be in their way."""
 
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The states of a task instance that no process works on any more."""
@@ -345,12 +351,13 @@ async def delete_xcom(task_instance: Any, key: str) -> Any:
 
 
 async def _in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a synchronous function of Airflow's. If the caller is cancelled, the call goes on.
+    """Call a synchronous function of Airflow's that is about an XCom. If the caller is cancelled, the call goes on.
 
-    `sync_to_async` drops a cancellation's message. By Airflow's message a trigger learns that its user ended the task.
+    Not with `sync_to_async`: it drops a cancellation's message, by which a trigger learns that its user ended the task.
     """
-    call = answered(lambda: sync_to_async(function)(**arguments))
-    return await asyncio.shield(asyncio.create_task(call, name=f"kpo-async {function.__qualname__}"))
+    loop, call = asyncio.get_running_loop(), partial(function, **arguments)
+    answer = answered(lambda: loop.run_in_executor(_XCOM_THREAD, contextvars.copy_context().run, call))
+    return await asyncio.shield(asyncio.create_task(answer, name=f"kpo-async {function.__qualname__}"))
 
 
 async def get_xcom(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:

@@ -7,6 +7,7 @@ of a client. Arguments override extras, field by field.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kpo_async.hooks.sync import run_sync
 from kpo_async.hooks.sync_client import api_client, core_v1
 from kpo_async.kube.auth import SERVICE_ACCOUNT, ClusterSource, load
 from kpo_async.kube.client import Client, connect
+from kpo_async.kube.shared import SingleFlight
 from kpo_async.pod.build import ConnectionDefaults
 from kpo_async.pod_task import ClusterRef
 
@@ -66,7 +68,7 @@ async def cluster_source(
         ca_cert=extras.text("ssl_ca_cert"),
         tcp_keepalive=not _first(disable_tcp_keepalive, extras.switch("disable_tcp_keepalive")),
     )
-    return source, await asyncio.to_thread(_defaults, extras)
+    return source, await _defaults(extras)
 
 
 async def resolve(cluster: ClusterRef) -> tuple[ClusterSource, ConnectionDefaults]:
@@ -103,21 +105,25 @@ def _first(argument: bool | None, extra: bool | None) -> bool | None:
     return extra if argument is None else argument
 
 
-def _defaults(extras: Extras) -> ConnectionDefaults:
+async def _defaults(extras: Extras) -> ConnectionDefaults:
     return ConnectionDefaults(
-        namespace=extras.text("namespace") or _service_account_namespace(),
+        namespace=extras.text("namespace") or await _NAMESPACE.run(None, _service_account_namespace),
         xcom_sidecar_image=extras.text("xcom_sidecar_container_image"),
         xcom_sidecar_resources=extras.mapping("xcom_sidecar_container_resources"),
         xcom_sidecar_security_context=extras.mapping("xcom_sidecar_container_security_context"),
     )
 
 
-def _service_account_namespace() -> str | None:
+async def _service_account_namespace() -> str | None:
     """Return the namespace of the pod that this process runs in, None outside of a cluster."""
     try:
-        return (Path(SERVICE_ACCOUNT) / "namespace").read_text().strip() or None
+        return (await asyncio.to_thread((Path(SERVICE_ACCOUNT) / "namespace").read_text)).strip() or None
     except OSError:
         return None
+
+
+_NAMESPACE: SingleFlight[None, str | None] = SingleFlight("own namespace", fresh_for=math.inf)
+"""A thread of its own for each of hundreds of tasks that start at once would take longer than what it reads."""
 
 
 class KubernetesHook(BaseHook):

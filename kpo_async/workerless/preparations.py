@@ -7,7 +7,8 @@ the XComs with the names of the first pods would delay the creation of the last 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from kpo_async.compat import timeout
 
@@ -22,6 +23,7 @@ class Preparations:
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
+        self._turn = asyncio.Lock()
 
     def __enter__(self) -> None:
         self._count += 1
@@ -32,8 +34,14 @@ class Preparations:
         if not self._count:
             self._none.set()
 
-    async def others(self) -> None:
-        """Wait until there are none, but no longer than `PATIENCE`."""
+    @asynccontextmanager
+    async def after(self) -> AsyncIterator[None]:
+        """Run the block once there are none, after no longer than `PATIENCE`, and one such block at a time.
+
+        So a request of another kind waits for one of these, not for hundreds.
+        """
         with suppress(asyncio.TimeoutError):
             async with timeout(PATIENCE):
                 await self._none.wait()
+        async with self._turn:
+            yield

@@ -115,9 +115,9 @@ class PodStart:
             if task.logs is not None:
                 for mistake in task.logs.mistakes(assess(pod_from_dict(pod), task.base_container)):
                     log.warning("%s", mistake)
-            await _PREPARATIONS.get().others()
-            await push_xcom(self._task_instance, "pod_name", task.name)
-            await push_xcom(self._task_instance, "pod_namespace", task.namespace)
+            async with _PREPARATIONS.get().after():
+                await push_xcom(self._task_instance, "pod_name", task.name)
+                await push_xcom(self._task_instance, "pod_namespace", task.namespace)
             await callbacks.pod_event(CallbackEvent.POD_CREATION, pod)
         # Another triggerer may have created it.
         task = replace(task, mapped_over=start.mapped_over)

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.virtual_time
 async def test_what_can_wait_goes_at_once_when_nothing_starts() -> None:
     loop = asyncio.get_running_loop()
     before = loop.time()
-    await Preparations().others()
+    async with Preparations().after():
+        pass
     assert loop.time() == before
 
 
@@ -28,8 +29,8 @@ async def test_what_can_wait_goes_after_the_last_start() -> None:
     before = loop.time()
     starts = [asyncio.create_task(start(seconds)) for seconds in (1, 3, 2)]
     await asyncio.sleep(0)
-    await preparations.others()
-    assert loop.time() - before == pytest.approx(3)
+    async with preparations.after():
+        assert loop.time() - before == pytest.approx(3)
     await asyncio.gather(*starts)
 
 
@@ -37,5 +38,18 @@ async def test_starts_without_end_delay_it_only_for_a_while() -> None:
     preparations, loop = Preparations(), asyncio.get_running_loop()
     before = loop.time()
     with preparations:
-        await preparations.others()
+        async with preparations.after():
+            pass
     assert loop.time() - before == pytest.approx(PATIENCE)
+
+
+async def test_what_can_wait_goes_one_after_the_other() -> None:
+    preparations, loop = Preparations(), asyncio.get_running_loop()
+    before = loop.time()
+
+    async def push() -> None:
+        async with preparations.after():
+            await asyncio.sleep(1)
+
+    await asyncio.gather(push(), push(), push())
+    assert loop.time() - before == pytest.approx(3)
