@@ -74,7 +74,7 @@ OPTIONS: Mapping[str, Option] = {
         "boolean",
         "True",
         "Whether schedulers with the LocalExecutor, Celery workers and triggerers import what tasks and triggers need "
-        "before they fork.",
+        "before they fork, and keep it from the garbage collector.",
     ),
     "push_diagnosis": Option("boolean", "True", "Whether a task whose pod failed gets the XCom `pod_diagnosis`."),
     "reconcile": Option("boolean", "True", "Whether triggerers delete pods whose try is over."),
@@ -86,7 +86,9 @@ OPTIONS: Mapping[str, Option] = {
         "at the database.",
     ),
     "share_dags": Option(
-        "boolean", "True", "Whether a triggerer deserializes each DAG once, not once for every trigger."
+        "boolean",
+        "True",
+        "Whether a triggerer reads, sends and deserializes each DAG once, not once for every trigger.",
     ),
     "start_from_trigger": Option("boolean", "False", "Default of the parameter `start_from_trigger`."),
     "start_from_trigger_dag_size": Option(

@@ -20,8 +20,8 @@ TURN = 0.1
 """Seconds after which the main loop goes on, however much arrives, and with the next step, however many events."""
 LINGER = 0.002
 """Seconds in which the next message may arrive: a trigger sends its next request when the last one is answered."""
-MOST_PREPARED = 10
-"""Triggers that are prepared in a turn: Airflow loads and compares the DAG for each."""
+MOST_PREPARED = 25
+"""Triggers that are prepared in a turn: each takes Airflow some milliseconds."""
 MODULE = "airflow.jobs.triggerer_job_runner"
 
 

@@ -67,6 +67,7 @@ async def cluster_source(
         verify_ssl=not _first(disable_verify_ssl, extras.switch("disable_verify_ssl")),
         ca_cert=extras.text("ssl_ca_cert"),
         tcp_keepalive=not _first(disable_tcp_keepalive, extras.switch("disable_tcp_keepalive")),
+        requests_per_second=extras.number("requests_per_second") or None,
     )
     return source, await _defaults(extras)
 

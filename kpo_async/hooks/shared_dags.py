@@ -62,9 +62,9 @@ def install() -> None:
     if shared is not None and not isinstance(vars(shared)["from_dict"], SharedDags):
         shared.from_dict = SharedDags(shared.from_dict)
     module: Any = sys.modules.get(MODULE)
-    runner, supervisor = getattr(module, "TriggerRunner", None), getattr(module, "TriggerRunnerSupervisor", None)
+    runner: Any = getattr(module, "TriggerRunner", None)
     if hasattr(runner, "create_runtime_ti") and hasattr(runner, "asend") and not hasattr(runner.asend, "shares_dags"):
-        supervisor.send_msg = sending_dags_once(supervisor.send_msg)
+        module.TriggerRunnerSupervisor.send_msg = sending_dags_once(module.TriggerRunnerSupervisor.send_msg)
         runner.asend = receiving_dags_once(runner.asend)
     bag: Any = getattr(module, "DBDagBag", None)
     if hasattr(bag, "get_serialized_dag_model_for_run") and not hasattr(bag, "reads_once"):

@@ -42,14 +42,23 @@ class Client:
     """Calls to one API server under one identity, from one event loop. An async context manager."""
 
     def __init__(
-        self, config: ClusterConfig, *, retry_budget: float = RETRY_BUDGET, rate: float = 50.0, burst: int = 100
+        self,
+        config: ClusterConfig,
+        *,
+        retry_budget: float = RETRY_BUDGET,
+        rate: float | None = None,
+        burst: int | None = None,
     ) -> None:
-        """`retry_budget`: seconds for a unary call, retries included. `rate`, `burst`: unary calls a second."""
+        """`retry_budget`: seconds for a unary call, retries included.
+
+        `rate`, `burst`: unary calls a second, and at once; by default the config's, and twice as many.
+        """
         self.config = config
         self._transport = Transport(config)
         self._budget = retry_budget
         self._backoff = Backoff()
-        self._bucket = TokenBucket(rate, burst)
+        rate = rate or config.requests_per_second
+        self._bucket = TokenBucket(rate, burst or max(1, int(2 * rate)))
         self._closers: dict[Callable[[], Awaitable[None]], None] = {}
         self._version: tuple[int, int] | None = None
         self._warnings = ServerWarnings()

@@ -116,6 +116,7 @@ SOURCES = {
     "no verification": ({"disable_verify_ssl": True}, ClusterSource(verify_ssl=False)),
     "verification kept": ({"disable_verify_ssl": "False"}, ClusterSource()),
     "no keepalive": ({"disable_tcp_keepalive": "true"}, ClusterSource(tcp_keepalive=False)),
+    "a limit of requests": ({"requests_per_second": "20"}, ClusterSource(requests_per_second=20)),
     "own CA": ({"ssl_ca_cert": "/etc/ca.pem"}, ClusterSource(ca_cert="/etc/ca.pem")),
     "old names": ({"extra__kubernetes__in_cluster": True}, ClusterSource(in_cluster=True)),
     "a new name beats an old one": (

@@ -37,6 +37,11 @@ from kpo_async.kube.shared import SingleFlight
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its service account's `token`, `ca.crt` and `namespace`."""
+REQUESTS_PER_SECOND = 100.0
+"""By default a kubelet and a scheduler allow themselves 50, and kube-controller-manager 20. Many controllers no longer
+have a limit (kubernetes-sigs/controller-runtime#3119), because API servers have a fair one by themselves (API Priority
+and Fairness): all service accounts together get 245 of 600 requests at once. This one keeps 1,000 pods that start
+together from being noticed by others at all."""
 _DIGEST_KEY = secrets.token_bytes(32)
 """Makes identities useless for guessing at credentials outside this process."""
 
@@ -60,6 +65,8 @@ class ClusterSource:
     ca_cert: str | None = None
     """Path of a CA bundle, instead of the kubeconfig's CA."""
     tcp_keepalive: bool = True
+    requests_per_second: float | None = None
+    """A limit of the client's own, instead of `REQUESTS_PER_SECOND`."""
 
     def __post_init__(self) -> None:
         given = {
@@ -76,7 +83,7 @@ class ClusterSource:
         """Equal for equal sources."""
         inline = None if self.config_dict is None else msgspec.json.encode(self.config_dict)
         where = self.in_cluster, self.config_file, inline, self.context
-        return where, self.verify_ssl, self.ca_cert, self.tcp_keepalive
+        return where, self.verify_ssl, self.ca_cert, self.tcp_keepalive, self.requests_per_second
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ class ClusterConfig:
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request, for impersonation."""
     tcp_keepalive: bool = True
+    requests_per_second: float = REQUESTS_PER_SECOND
+    """Of the unary calls of a client; twice as many may come at once. See `kube.retry.TokenBucket`."""
     identity: str = ""
     """Equal for equal configs of this process, and free of secrets. Clients are shared by it."""
 
@@ -166,6 +175,7 @@ def _in_cluster(source: ClusterSource) -> ClusterConfig:
         verify_ssl=source.verify_ssl,
         proxy=_proxy(None, server, "the environment"),
         tcp_keepalive=source.tcp_keepalive,
+        requests_per_second=source.requests_per_second or REQUESTS_PER_SECOND,
     )
 
 
@@ -188,6 +198,7 @@ def _from_kubeconfig(selected: SelectedContext, source: ClusterSource) -> Cluste
         proxy=_proxy(cluster.proxy_url, server, selected.origin),
         headers=impersonation_headers(selected.auth_info),
         tcp_keepalive=source.tcp_keepalive,
+        requests_per_second=source.requests_per_second or REQUESTS_PER_SECOND,
     )
 
 
