@@ -16,8 +16,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-TURN = 0.1
-"""Seconds after which the main loop goes on, however much arrives, and with the next step, however many events."""
+TURN = 0.2
+"""Seconds after which the main loop goes on, however much arrives."""
+EVENTS_TURN = 0.5
+"""Seconds after which it goes on, however many events are left. The rest of a turn takes up to 0.1 s."""
 LINGER = 0.002
 """Seconds in which the next message may arrive: a trigger sends its next request when the last one is answered."""
 MOST_PREPARED = 25
@@ -29,8 +31,9 @@ def install() -> None:
     """Do so in this process, a triggerer's."""
     supervisor: Any = getattr(sys.modules.get(MODULE), "TriggerRunnerSupervisor", None)
     if supervisor is not None and not hasattr(supervisor.handle_events, "in_slices"):
-        supervisor._service_subprocess = batched(supervisor._service_subprocess)
-        supervisor.handle_events = sliced(supervisor.handle_events)
+        serve_once = supervisor._service_subprocess
+        supervisor._service_subprocess = batched(serve_once)
+        supervisor.handle_events = sliced(supervisor.handle_events, serve_once)
         if hasattr(supervisor, "build_trigger_workloads"):  # Airflow 3.3
             supervisor.build_trigger_workloads = in_parts(supervisor.build_trigger_workloads)
 
@@ -49,16 +52,22 @@ def batched(serve_once: Callable[..., int | None]) -> Callable[..., int | None]:
     return serve
 
 
-def sliced(handle_events: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return a method that handles one event after the other for the time of a turn, and leaves the others."""
+def sliced(handle_events: Callable[[Any], None], serve_once: Callable[..., Any]) -> Callable[[Any], None]:
+    """Return a method that handles one event after the other for some time, and leaves the others.
+
+    After each it serves one message that has arrived: the triggers must not wait for hundreds of events.
+    """
 
     @wraps(handle_events)
     def handle(self: Any) -> None:
-        waiting, until = self.events, time.monotonic() + TURN
+        waiting, until = self.events, time.monotonic() + EVENTS_TURN
         try:
             while waiting and time.monotonic() < until:
                 self.events = deque([waiting.popleft()])
                 handle_events(self)
+                self.events = waiting  # of which a message may bring more
+                if self.selector.select(0):
+                    serve_once(self, 0)
         finally:
             self.events = waiting
 

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 PERIOD = 2.0
 """Seconds between two questions. Airflow stores the event of a trigger one or two seconds after it was fired."""
+SHARE = 5.0
+"""How much longer than the answers took the next question waits: Airflow reads all instances of a mapped task for it,
+in the process that stores the ends."""
 PATIENCE = 300.0
 """Seconds after which a task that is still deferred is another trigger's: of another triggerer, or of its next try.
 That one deals with the pod."""
@@ -92,9 +95,12 @@ class EndedPods:
             self._finishing = None
 
     async def _finish_with(self, client: Client) -> None:
+        loop, pause = asyncio.get_running_loop(), PERIOD
         while self._pods:
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(pause)
+            began = loop.time()
             stored = iter(await self._stored())
+            pause = max(PERIOD, SHARE * (loop.time() - began))
             while some := list(islice(stored, AT_ONCE)):
                 finished = (
                     lifecycle.finish(lifecycle.pod_of(client, p.task), p.task, succeeded=p.succeeded) for p in some

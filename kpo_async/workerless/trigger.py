@@ -23,6 +23,7 @@ from kpo_async.pod_task import PodDiagnosis
 from kpo_async.triggers.kill import kill_by, warm_up
 from kpo_async.triggers.pod import KubernetesPodTrigger, directive_of, log_traceback_of_callback, push_diagnosis
 from kpo_async.workerless.context import NeedsWorkerError
+from kpo_async.workerless.places import Place
 from kpo_async.workerless.start import PodStart
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class KubernetesPodStartTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.arguments = start
         self._start: PodStart | None = None
+        self._place: Place | None = None
         self._follower: KubernetesPodTrigger | None = None
 
     def serialize(self) -> tuple[str, Json]:
@@ -50,21 +52,22 @@ class KubernetesPodStartTrigger(BaseTrigger):
         renew_lease_on_exchanges()
         await lease().held()
         timeout: Any = getattr(self, "timeout_after", None)
-        start = self._start = PodStart(
-            self.arguments, self.task_instance, None if timeout is None else timeout.timestamp()
-        )
+        self._start = PodStart(self.arguments, self.task_instance, None if timeout is None else timeout.timestamp())
         try:
             async with publishing():
-                event = await self._start_pod(start)
+                event = await self._start_pod(self._start)
             if event is not None:
                 yield event
                 return
             assert self._follower is not None
+            # The operator, its manifest and its context are of no more use. A pod may run for days.
+            self._place, self._start = self._start.place, None
             async for fired in self._follower.run():
                 yield fired
         finally:
-            if start.place is not None:
-                start.place.leave()
+            place = self._place if self._start is None else self._start.place
+            if place is not None:
+                place.leave()
 
     async def on_kill(self) -> None:
         """End the pod of a task that its user ended, at whatever point of its start or life."""

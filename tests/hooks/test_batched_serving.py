@@ -14,7 +14,7 @@ import pytest
 from airflow.jobs import triggerer_job_runner
 
 from kpo_async.hooks import batched_serving
-from kpo_async.hooks.batched_serving import MOST_PREPARED, TURN, batched, in_parts, sliced
+from kpo_async.hooks.batched_serving import EVENTS_TURN, MOST_PREPARED, TURN, batched, in_parts, sliced
 
 
 class Supervisor:
@@ -43,7 +43,7 @@ class Supervisor:
             event = self.events.popleft()
             if event < 0:
                 raise RuntimeError("the database is away")
-            time.sleep(0.02)
+            time.sleep(EVENTS_TURN / 10)
             self.stored.append(event)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ def test_nothing_is_waited_for_where_nothing_arrives(supervisor: Supervisor) -> 
 
 
 def test_many_events_are_stored_in_several_turns_in_their_order(supervisor: Supervisor) -> None:
-    handle = sliced(Supervisor.handle_events)
+    handle = sliced(Supervisor.handle_events, Supervisor.serve_once)
     supervisor.events.extend(range(12))
     handle(supervisor)
     assert len(supervisor.stored) < 12
@@ -99,10 +99,22 @@ def test_many_events_are_stored_in_several_turns_in_their_order(supervisor: Supe
     assert supervisor.stored == list(range(12))
 
 
+def test_messages_are_served_between_events_and_events_that_they_bring_are_kept(supervisor: Supervisor) -> None:
+    def serve_once(self: Supervisor, max_wait_time: float) -> int | None:
+        self.events.append(100 + len(self.served))
+        return self.serve_once(max_wait_time)
+
+    supervisor.events.extend([0, 1])
+    supervisor.triggers.send(b"abc")
+    sliced(Supervisor.handle_events, serve_once)(supervisor)
+    assert supervisor.served == b"abc"
+    assert supervisor.stored == [0, 1, 100, 101, 102]
+
+
 def test_an_error_of_the_database_is_raised_and_the_events_after_it_stay(supervisor: Supervisor) -> None:
     supervisor.events.extend([-1, 2])
     with pytest.raises(RuntimeError):
-        sliced(Supervisor.handle_events)(supervisor)
+        sliced(Supervisor.handle_events, Supervisor.serve_once)(supervisor)
     assert (supervisor.stored, list(supervisor.events)) == ([], [2])
 
 
