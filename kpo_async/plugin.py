@@ -1,8 +1,8 @@
 """The Airflow plugin (entry point `airflow.plugins`): what this package adds to Airflow's processes.
 
-In a triggerer it shares DAGs, notes heartbeats, has requests answered together, and starts the reconciler of pods. In
-the API server it adds the page "Pods" and the links of tasks to it. Every Airflow process imports this, so it imports
-nothing large: the page's application is built by its first request.
+In a triggerer it shares DAGs, notes heartbeats, tames the garbage collector, has requests answered together, and starts
+the reconciler of pods. In the API server it adds the page "Pods" and the links of tasks to it. Every Airflow process
+imports this, so it imports nothing large: the page's application is built by its first request.
 
 Airflow calls `on_starting` while it makes the job that its component runs, before the job knows its type; a triggerer
 then forks the process of its triggers.
@@ -74,9 +74,10 @@ def _create_app() -> Any:
 
 
 def _adapt_triggerer() -> None:
-    from kpo_async.hooks import batched_serving, heartbeat, shared_dags
+    from kpo_async.hooks import batched_serving, garbage, heartbeat, shared_dags
 
     heartbeat.note_heartbeats()
+    garbage.install()
     if dags_are_shared():
         shared_dags.install()
     if serves_in_batches():

@@ -7,7 +7,6 @@ run neither tasks nor triggers: API servers, DAG processors, schedulers with oth
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -50,6 +49,7 @@ def _preload() -> None:
     """Import the modules, once. Errors are logged: a task shows its own."""
     try:
         from kpo_async.hooks import shared_validators
+        from kpo_async.hooks.garbage import leave_alone
         from kpo_async.hooks.settings import switch
 
         if switch("preload"):
@@ -57,10 +57,7 @@ def _preload() -> None:
                 import_module(module)
             _fill_caches()
             shared_validators.install()
-            # The garbage collector of each fork would look through all of it again and again, for 0.3 s each time in a
-            # triggerer's event loop, and copy its pages.
-            gc.collect()
-            gc.freeze()
+            leave_alone()
     except Exception as error:  # whatever an import of Airflow's or an option's value raises
         log.warning("Tasks and triggers import what they need by themselves, because preloading failed: %r", error)
 
