@@ -63,7 +63,8 @@ def install() -> None:
         shared.from_dict = SharedDags(shared.from_dict)
     module: Any = sys.modules.get(MODULE)
     runner: Any = getattr(module, "TriggerRunner", None)
-    if hasattr(runner, "create_runtime_ti") and hasattr(runner, "asend") and not hasattr(runner.asend, "shares_dags"):
+    fields = getattr(getattr(getattr(module, "workloads", None), "RunTrigger", None), "model_fields", ())
+    if "dag_data" in fields and hasattr(runner, "asend") and not hasattr(runner.asend, "shares_dags"):
         module.TriggerRunnerSupervisor.send_msg = sending_dags_once(module.TriggerRunnerSupervisor.send_msg)
         runner.asend = receiving_dags_once(runner.asend)
     bag: Any = getattr(module, "DBDagBag", None)
