@@ -93,7 +93,7 @@ OPTIONS: Mapping[str, Option] = {
     "start_from_trigger": Option("boolean", "False", "Default of the parameter `start_from_trigger`."),
     "start_from_trigger_dag_size": Option(
         "integer",
-        "1000",
+        "300",
         "Tasks of a DAG above which workers start its tasks, because Airflow sends the DAG with each trigger.",
     ),
     "start_from_trigger_pools": Option(
