@@ -56,3 +56,12 @@ def said(name: str) -> str:
 def page(whole: WholeAirflow[Deployment], run: DagRun, task: TaskInstance) -> list[str]:
     """Return the lines of the log that the task's page shows."""
     return "\n".join(whole.wait(whole.airflow.shown_log(run, task))).split("\n")
+
+
+def imports_of_tasks(whole: WholeAirflow[Deployment]) -> list[str]:
+    """Run the DAG `imports`, and return the packages of which a task's process imported modules: one line for each."""
+    run = whole.run("imports")
+    (task,) = whole.airflow.task_instances(run)
+    assert task.state == "success", whole.failures(run)
+    found = [line.partition("Imported by this process: ")[2] for line in whole.log(run, task)]
+    return [line for line in found if line]

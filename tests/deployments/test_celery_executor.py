@@ -10,7 +10,7 @@ import pytest
 from kpo_async.demo.processes import ProgramError
 from tests.deployments.airflow import Deployment, WholeAirflow
 from tests.deployments.conftest import Start
-from tests.deployments.everywhere import run_everywhere
+from tests.deployments.everywhere import imports_of_tasks, run_everywhere
 from tests.deployments.redis import program
 
 pytestmark = [pytest.mark.airflow, pytest.mark.deployments, pytest.mark.timeout(400)]
@@ -45,6 +45,10 @@ def test_every_kind_of_task_runs_under_the_celery_executor_and_no_log_is_lost(
     run, tasks = run_everywhere(celery, unseen={"workerless"})
     assert "A worker ends this task in spite of end_from_trigger" in "\n".join(celery.log(run, tasks["ended"]))
     assert "only if the API server has the triggerer's log folder" in "\n".join(celery.log(run, tasks["workerless"]))
+
+
+def test_the_processes_that_start_and_end_a_task_import_nothing(celery: WholeAirflow[Deployment]) -> None:
+    assert imports_of_tasks(celery) == ["[]", "[]"]
 
 
 def test_what_only_the_triggerer_lacks_is_one_sentence_that_says_where(celery: WholeAirflow[Deployment]) -> None:
