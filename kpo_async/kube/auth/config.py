@@ -40,8 +40,8 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 REQUESTS_PER_SECOND = 100.0
 """By default a kubelet and a scheduler allow themselves 50, and kube-controller-manager 20. Many controllers no longer
 have a limit (kubernetes-sigs/controller-runtime#3119), because API servers have a fair one by themselves (API Priority
-and Fairness): all service accounts together get 245 of 600 requests at once. This one keeps 1,000 pods that start
-together from being noticed by others at all."""
+and Fairness), which gives all service accounts together 245 of 600 requests at once at first. This limit spreads the
+start of 1,000 pods over 10 s."""
 _DIGEST_KEY = secrets.token_bytes(32)
 """Makes identities useless for guessing at credentials outside this process."""
 
