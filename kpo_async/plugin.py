@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from typing import Any
 
 from airflow.listeners import hookimpl
@@ -21,13 +20,12 @@ from airflow.plugins_manager import AirflowPlugin
 
 from kpo_async.exceptions import ConfigError
 from kpo_async.hooks.settings import dags_are_shared, page_is_on, pod_link, serves_in_batches
+from kpo_async.hooks.triggerer import triggerer_module
 from kpo_async.ui.links import URL_ROUTE, DashboardLink, PodLink
 
 log = logging.getLogger(__name__)
 
 TRIGGERER = "TriggererJob"
-TRIGGERER_MODULE = "airflow.jobs.triggerer_job_runner"
-"""Loaded in a triggerer, and not in schedulers, dag-processors or tasks."""
 URL_PREFIX = "/kpo-async"
 """Where Airflow mounts the page's application."""
 
@@ -42,7 +40,7 @@ class JobListener:
     def on_starting(self, component: Any) -> None:
         """Wait for the first fork of this process, and start the reconciler if it is a triggerer."""
         # Task processes call this too. What they fork is none of its business.
-        if TRIGGERER_MODULE in sys.modules:
+        if triggerer_module():
             os.register_at_fork(after_in_parent=lambda: self._forked(component))
 
     def _forked(self, component: Any) -> None:
@@ -96,7 +94,7 @@ VIEW: dict[str, Any] = {
 
 # Where any plugin has a listener, Airflow imports no DAG with `end_from_trigger` (`DagBag.bag_dag`). So only a
 # triggerer gets this one: it imports no DAGs, and loads its plugins after its own module.
-LISTENERS: list[Any] = [JobListener()] if TRIGGERER_MODULE in sys.modules else []
+LISTENERS: list[Any] = [JobListener()] if triggerer_module() else []
 
 
 class KpoAsyncPlugin(AirflowPlugin):
@@ -115,7 +113,7 @@ class KpoAsyncPlugin(AirflowPlugin):
                 cls.global_operator_extra_links.append(PodLink())
             if template := pod_link():
                 cls.global_operator_extra_links.append(DashboardLink(template))
-            if TRIGGERER_MODULE in sys.modules:
+            if triggerer_module():
                 _adapt_triggerer()
         except ConfigError as error:
             log.error("%s", error)

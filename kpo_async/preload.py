@@ -13,12 +13,14 @@ import sys
 from functools import cache
 from importlib import import_module
 
+from kpo_async.hooks.triggerer import TRIGGERER_MODULE
+
 log = logging.getLogger(__name__)
 
 FORKERS = (
     "airflow.executors.local_executor",
     "airflow.providers.celery.cli.celery_command",
-    "airflow.jobs.triggerer_job_runner",
+    TRIGGERER_MODULE,
 )
 """One of these modules is loaded in a process whose forks run tasks or triggers, and in no other that forks."""
 PRELOADED = (

@@ -8,4 +8,5 @@ sync_client  the synchronous `kubernetes` client, for users' code
 sync         call async code from synchronous code
 airflow      compatibility with Airflow's versions
 answers      repeat requests to Airflow that it cannot answer now
+triggerer    whether this process is a triggerer
 """

@@ -23,6 +23,7 @@ from asgiref.sync import sync_to_async
 from packaging.version import Version
 
 from kpo_async.hooks.answers import answered
+from kpo_async.hooks.triggerer import TRIGGERER_MODULE
 
 _version = Version(__version__)
 
@@ -251,7 +252,7 @@ def in_triggerer() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return type(channel).__module__ == "airflow.jobs.triggerer_job_runner"
+    return type(channel).__module__ == TRIGGERER_MODULE
 
 
 def log_path(task_instance: Any) -> str:

@@ -9,12 +9,13 @@ triggers' event loop stands still as soon as the socket is full. So these steps 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+
+from kpo_async.hooks.triggerer import triggerer_module
 
 TURN = 0.2
 """Seconds after which the main loop goes on, however much arrives."""
@@ -24,12 +25,11 @@ LINGER = 0.002
 """Seconds in which the next message may arrive: a trigger sends its next request when the last one is answered."""
 MOST_PREPARED = 25
 """Triggers that are prepared in a turn: each takes Airflow some milliseconds."""
-MODULE = "airflow.jobs.triggerer_job_runner"
 
 
 def install() -> None:
     """Do so in this process, a triggerer's."""
-    supervisor: Any = getattr(sys.modules.get(MODULE), "TriggerRunnerSupervisor", None)
+    supervisor: Any = getattr(triggerer_module(), "TriggerRunnerSupervisor", None)
     if supervisor is not None and not hasattr(supervisor.handle_events, "in_slices"):
         serve_once = supervisor._service_subprocess
         supervisor._service_subprocess = batched(serve_once)

@@ -9,12 +9,12 @@ longer reads their logs.
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-MODULE = "airflow.jobs.triggerer_job_runner"
+from kpo_async.hooks.triggerer import triggerer_module
+
 RARELY = 50
 """Collections of the middle generation before a full one, 10 by default. A trigger leaves few cycles."""
 
@@ -32,7 +32,7 @@ def install() -> None:
     """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, RARELY)
-    supervisor: Any = getattr(sys.modules.get(MODULE), "TriggerRunnerSupervisor", None)
+    supervisor: Any = getattr(triggerer_module(), "TriggerRunnerSupervisor", None)
     if hasattr(supervisor, "make_client") and not hasattr(supervisor.make_client, "is_left_alone"):
         supervisor.make_client = left_alone(supervisor.make_client)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-import sys
 from datetime import datetime, timezone
 from functools import wraps
 from typing import Any
@@ -19,9 +18,8 @@ from typing import Any
 from airflow.configuration import conf
 
 from kpo_async.hooks.airflow import in_triggerer
+from kpo_async.hooks.triggerer import triggerer_module
 from kpo_async.lease import boot_time, lease
-
-TRIGGERER_MODULE = "airflow.jobs.triggerer_job_runner"
 
 _SECONDS = struct.Struct("d")
 _shared = mmap.mmap(-1, _SECONDS.size)
@@ -30,7 +28,7 @@ _shared = mmap.mmap(-1, _SECONDS.size)
 
 def note_heartbeats() -> None:
     """Let this main process of a triggerer note its heartbeats for the process that it forks later."""
-    supervisor = sys.modules[TRIGGERER_MODULE].TriggerRunnerSupervisor
+    supervisor = triggerer_module().TriggerRunnerSupervisor
     heartbeat = supervisor.heartbeat
     if hasattr(heartbeat, "notes"):
         return
@@ -61,7 +59,7 @@ def renew_lease_on_exchanges() -> None:
     Heartbeats come every `job_heartbeat_sec`, so the lease lapses that much before triggers can move. Does nothing
     where triggers run without a supervisor (`dag.test()`).
     """
-    module = sys.modules.get(TRIGGERER_MODULE)
+    module = triggerer_module()
     cancel_triggers = None if module is None else getattr(module.TriggerRunner, "cancel_triggers", None)
     if module is None or cancel_triggers is None or hasattr(cancel_triggers, "renews_lease"):
         return

@@ -9,7 +9,6 @@ not changed is the same object for all.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
@@ -18,9 +17,10 @@ from typing import Any
 import msgspec
 from airflow.serialization import serialized_objects
 
+from kpo_async.hooks.triggerer import triggerer_module
+
 MOST = 32
 """DAGs that are kept, the least recently used of which goes."""
-MODULE = "airflow.jobs.triggerer_job_runner"
 SAME_AS = "kpo_async: DAG of trigger"
 """Key of what stands for a DAG that another trigger of the same message has: that trigger's id."""
 
@@ -61,7 +61,7 @@ def install() -> None:
     shared: Any = getattr(serialized_objects, "DagSerialization", None)
     if shared is not None and not isinstance(vars(shared)["from_dict"], SharedDags):
         shared.from_dict = SharedDags(shared.from_dict)
-    module: Any = sys.modules.get(MODULE)
+    module: Any = triggerer_module()
     runner: Any = getattr(module, "TriggerRunner", None)
     fields = getattr(getattr(getattr(module, "workloads", None), "RunTrigger", None), "model_fields", ())
     if "dag_data" in fields and hasattr(runner, "asend") and not hasattr(runner.asend, "shares_dags"):

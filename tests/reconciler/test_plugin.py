@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kpo_async.plugin import TRIGGERER_MODULE
+from kpo_async.hooks.triggerer import TRIGGERER_MODULE
 
 ASK = """
 import importlib, sys
